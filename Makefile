@@ -1,0 +1,64 @@
+# Twinlog's targets. Everything happens in .venv, made on first use; a fresh machine needs python3 >= 3.11 and make.
+#
+#   make up                 a primary and a standby on this machine, in the background, below .local-pair/
+#   make down               stop exactly those two
+#   make test               the test suite (the long sweeps and the Docker tests are run by .ci/run)
+#   make lint               ruff, the import contracts
+#   make sim SEEDS=200      the whole cluster in one process, 200 fresh seeds; SEED=7 replays one
+#   make keys               the two key files that docker-compose.yml asks for, below .docker-pair/
+#   make bench              what can be measured, and how
+
+PYTHON ?= python3
+PAIR   ?= .local-pair
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.twinlog-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv up down test lint sim keys bench
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+venv: $(STAMP)
+
+# The stamp makes the second run free; it is renewed when the dependencies change or the checkout has moved.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Twinlog needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "python3 cannot make a virtual environment here (on Debian: apt-get install python3-venv)"; exit 1; }
+	@echo "installing Twinlog and its tools into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+up: $(STAMP)
+	@$(BIN)/python -m ops.main up $(PAIR)
+
+down:
+	@if [ -x $(BIN)/python ] && [ -d $(PAIR) ]; then $(BIN)/python -m ops.main down $(PAIR); else echo "no local pair below $(PAIR)"; fi
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -m "not sweep and not docker" $(ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-cache
+
+# SEED replays one world; SEEDS plays that many fresh ones.
+sim: $(STAMP)
+	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) $(ARGS)
+
+# Readable files in a private directory: a container's own user must read what compose mounts.
+keys: $(STAMP)
+	@mkdir -p -m 700 .docker-pair
+	@for name in client cluster; do \
+		[ -e .docker-pair/$$name.key ] || $(BIN)/python -m ops.main keygen --readable .docker-pair/$$name.key; \
+	done
+
+bench: $(STAMP)
+	@found=0; for file in benchmarks/*.py; do \
+		[ -f "$$file" ] || continue; found=1; \
+		echo "$(BIN)/python $$file    $$($(BIN)/python -c 'import ast, sys; print((ast.get_docstring(ast.parse(sys.stdin.read())) or "").split("\n")[0])' < $$file)"; \
+	done; \
+	[ $$found = 1 ] || echo "there is no benchmark yet: they will be scripts in benchmarks/, each run by itself"

@@ -1,0 +1,140 @@
+"""The reading verbs of the client port: get, find, more, killcursor, count. Knows storage's operations, no socket.
+
+`*_now` methods answer in place or return None when they would have to wait; the others may wait. A database or
+collection that does not exist reads as empty. A read with min_position waits until this node shows that position, for
+a bounded time (INV-3: what it then sees is one state of the primary's past).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from msgspec import Raw
+
+from storage import errors, operations
+
+from . import wire
+from .arguments import filter_of, projection_of, sort_of
+from .config import Limits
+from .cursors import CursorTable, OpenCursor
+from .outcomes import Done
+
+NO_DOCUMENT = Raw(b"\x81\xa3doc\xc0")  # {"doc": nil}
+DOCUMENT_HEAD = b"\x81\xa3doc"
+DATABASE_POLL_S = 0.02  # while a read waits for a position in a database that this node has not heard of yet
+
+
+class Reads:
+    """Over one engine. Every method takes (caller, request) and returns Done."""
+
+    def __init__(self, engine: Any, cursors: CursorTable, limits: Limits) -> None:
+        self._engine = engine
+        self._cursors = cursors
+        self._limits = limits
+
+    def get_now(self, caller: Any, request: wire.Get) -> Done | None:
+        db = self._engine.databases.get(request.db)
+        if db is None or (request.min_position is not None and db.visible < tuple(request.min_position)):
+            return None
+        document = operations.get_now(db, request.collection, bytes(request.key))
+        if document is operations.COLD:
+            return None
+        return _got(document, db.visible)
+
+    async def get(self, caller: Any, request: wire.Get) -> Done:
+        db = await self._at_position(request.db, request.min_position)
+        if db is None:
+            return Done(NO_DOCUMENT)
+        return _got(await operations.get(db, request.collection, bytes(request.key)), db.visible)
+
+    async def count(self, caller: Any, request: wire.Count) -> Done:
+        condition = filter_of(request.filter)
+        db = await self._at_position(request.db, request.min_position)
+        if db is None:
+            return Done(wire.encode_fields({"n": 0}))
+        position = db.visible
+        number = await operations.count(db, request.collection, condition)
+        return Done(wire.encode_fields({"n": number}), *position)
+
+    async def find(self, caller: Any, request: wire.Find) -> Done:
+        condition, sort = filter_of(request.filter), sort_of(request.sort)
+        projection = projection_of(request.projection)
+        db = await self._at_position(request.db, request.min_position)
+        if db is None:
+            return Done(wire.encode_fields({"docs": [], "cursor": 0}))
+        position = db.visible
+        source = await operations.find(
+            db,
+            request.collection,
+            condition,
+            sort=sort,
+            projection=projection,
+            skip=request.skip,
+            limit=request.limit,
+        )
+        return await self._next(OpenCursor(caller.owner, db, source), request.batch, position)
+
+    async def more(self, caller: Any, request: wire.More) -> Done:
+        cursor = self._cursors.find(request.cursor, caller.owner)
+        return await self._next(cursor, request.batch or wire.BATCH_ROWS_DEFAULT, cursor.db.visible)
+
+    async def _next(self, cursor: OpenCursor, rows: int, position: tuple[int, int]) -> Done:
+        """One batch; the cursor stays in the table only while there is more, and ends with any error."""
+        cursor.busy = True
+        keep = False
+        try:
+            documents = await cursor.take(rows)
+            if not cursor.done:
+                if cursor.id == 0:
+                    await self._cursors.keep(cursor)
+                keep = self._cursors.holds(cursor)
+        finally:
+            cursor.busy = False
+            cursor.last_used = trio.current_time()
+            if not keep:
+                self._cursors.remove(cursor.id, cursor.owner)
+                with trio.CancelScope(shield=True):
+                    await cursor.close()
+        answer = {"docs": [Raw(document) for document in documents], "cursor": cursor.id if keep else 0}
+        return Done(wire.encode_fields(answer), *position)
+
+    async def kill_cursor(self, caller: Any, request: wire.KillCursor) -> Done:
+        cursor = self._cursors.remove(request.cursor, caller.owner)
+        if cursor is not None and not cursor.busy:  # a busy one is closed by the request that reads it
+            await cursor.close()
+        return Done(wire.EMPTY_MAP)
+
+    def _database(self, name: str) -> Any | None:
+        """None when it does not exist; one that is there but could not be opened raises DamagedRecord."""
+        try:
+            return self._engine.database(name)
+        except errors.NoSuchDatabase:
+            return None
+
+    async def _at_position(self, name: str, min_position: list[int] | None) -> Any | None:
+        """The database, once it shows min_position; None when it does not exist and no position was asked for."""
+        if min_position is None:
+            return self._database(name)
+        wanted = tuple(min_position)
+        db = None
+        with trio.move_on_after(self._limits.position_timeout_s):
+            while True:
+                db = self._database(name)
+                if db is None:
+                    await trio.sleep(DATABASE_POLL_S)
+                elif db.visible >= wanted:
+                    return db
+                else:
+                    await db.visible_advance.wait_past(db.visible.seq)
+        shown = (0, 0) if db is None else db.visible
+        raise errors.PositionTimeout(
+            f"{name} is at {tuple(shown)} here and did not reach {wanted} within {self._limits.position_timeout_s:g} s"
+            f" (limits.position_timeout_ms); read from the primary, or try again",
+            epoch=shown[0],
+            seq=shown[1],
+        )
+
+
+def _got(document: bytes | None, position: tuple[int, int]) -> Done:
+    return Done(NO_DOCUMENT if document is None else Raw(DOCUMENT_HEAD + document), *position)

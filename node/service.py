@@ -1,0 +1,323 @@
+"""Requests in, answers out: which verb a request is, who may ask it, and when its answer may leave. No socket.
+
+What can be done at once is done in place, within the caller's wake-up; what may wait runs as a task here. Writes are
+answered when the member says they are acknowledged (INV-1): one call-back a write, no task. Databases that were written
+to are flushed once a wake-up, by `end_of_wakeup`, which whoever feeds requests calls; writes of tasks are flushed by
+`run` itself. Requests that wait are bounded over all connections (INV-8).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import trio
+
+from storage import errors
+
+from . import wire
+from .config import Limits
+from .cursors import CursorTable
+from .metrics import Metrics
+from .outcomes import Done, Written, plain_fields
+from .oversight import Oversight
+from .reads import Reads
+from .users import Logins, Role
+from .writes import Writes
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_MS = 100
+HOUSEKEEPING_S = 5.0
+
+# The least role for every operation. An operation that is not here does not exist.
+LEAST_ROLE: dict[type[wire.Request], Role] = {
+    wire.Hello: Role.NONE,
+    wire.Login: Role.NONE,
+    wire.Ping: Role.NONE,
+    wire.Get: Role.READ,
+    wire.Find: Role.READ,
+    wire.More: Role.READ,
+    wire.KillCursor: Role.READ,
+    wire.Count: Role.READ,
+    wire.ListDatabases: Role.READ,
+    wire.ListCollections: Role.READ,
+    wire.Status: Role.READ,
+    wire.Insert: Role.READWRITE,
+    wire.Replace: Role.READWRITE,
+    wire.Delete: Role.READWRITE,
+    wire.Bulk: Role.READWRITE,
+    wire.DropCollection: Role.READWRITE,
+    wire.CreateDatabase: Role.READWRITE,
+    wire.DropDatabase: Role.ADMIN,
+    wire.Promote: Role.ADMIN,
+}
+
+
+class Caller(Protocol):
+    """What the service needs of a connection. Every request taken is answered once, unless the caller is gone."""
+
+    role: Role
+    owner: str  # whose cursors these are: key and user
+    peer: str  # the host it comes from
+    scopes: set[trio.CancelScope]  # of its requests under way; cancelled when it goes
+
+    def answer(self, message: bytes) -> None: ...
+
+    def become(self, user: str, role: Role) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """now: answers in place, or None when it would wait. later: may wait. At least one of them is there."""
+
+    name: str
+    role: Role
+    now: Callable[[Any, Any], Done | Written | None] | None
+    later: Callable[[Any, Any], Awaitable[Done | Written]] | None
+
+
+class Service:
+    """The verbs of one node, over its engine and its member. Only usable while `run` runs."""
+
+    def __init__(
+        self,
+        engine: Any,
+        member: Any,
+        *,
+        node: str,
+        limits: Limits,
+        logins: Logins,
+        metrics: Metrics,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self.first_role = logins.first_role
+        self.metrics = metrics
+        self.cursors = CursorTable(limits.cursors_max, limits.cursor_idle_s, random_bytes)
+        self.oversight = Oversight(engine, member, logins, node)
+        self.stopping = False
+        self.under_way = 0  # requests taken and not answered
+        self._member = member
+        self._limits = limits
+        self._nursery: trio.Nursery | None = None
+        self._waiting = 0  # of those, requests that run as tasks
+        self._touched: dict[Any, None] = {}
+        self._in_place = False  # within begin(): its caller ends the wake-up
+        self._work = trio.Event()
+        self._idle = trio.Event()
+        self._verbs = self._build_verbs(Reads(engine, self.cursors, limits), Writes(engine, member, self._touch))
+        metrics.watch("requests_under_way", "Requests taken and not answered yet", lambda: self.under_way)
+        metrics.watch("cursors_open", "Open cursors", lambda: len(self.cursors))
+
+    def _build_verbs(self, reads: Reads, writes: Writes) -> dict[type[wire.Request], _Verb]:
+        own = self.oversight
+        found: dict[type[wire.Request], tuple[Any, Any]] = {
+            wire.Hello: (own.hello_now, None),
+            wire.Login: (None, own.login),
+            wire.Ping: (own.ping_now, None),
+            wire.Get: (reads.get_now, reads.get),
+            wire.Find: (None, reads.find),
+            wire.More: (None, reads.more),
+            wire.KillCursor: (None, reads.kill_cursor),
+            wire.Count: (None, reads.count),
+            wire.ListDatabases: (own.list_databases_now, None),
+            wire.ListCollections: (own.list_collections_now, None),
+            wire.Status: (None, own.status),
+            wire.Insert: (writes.insert_now, writes.insert),
+            wire.Replace: (None, writes.replace),
+            wire.Delete: (None, writes.delete),
+            wire.Bulk: (None, writes.bulk),
+            wire.DropCollection: (None, writes.drop_collection),
+            wire.CreateDatabase: (None, writes.create_database),
+            wire.DropDatabase: (None, writes.drop_database),
+            wire.Promote: (None, own.promote),
+        }
+        assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"
+        return {
+            kind: _Verb(kind.__struct_config__.tag, LEAST_ROLE[kind], now, later)
+            for kind, (now, later) in found.items()
+        }
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The tasks of requests that wait, and the flush after them, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._close_idle_cursors)
+            task_status.started()
+            try:
+                while True:
+                    await self._work.wait()
+                    self._work = trio.Event()
+                    self.end_of_wakeup()
+            finally:
+                self._nursery = None
+                with trio.CancelScope(shield=True):
+                    await self.cursors.close_all()
+
+    def begin(self, caller: Caller, message: bytes) -> None:
+        """Take one request. Its answer comes by caller.answer, perhaps before this returns.
+
+        Raises wire.BadMessage when not even the request's id can be read: the connection cannot go on.
+        """
+        self.under_way += 1
+        try:
+            request = wire.decode_request(message)
+        except wire.BadMessage as error:
+            if error.fields["id"] < 0:
+                self.under_way -= 1
+                raise
+            self._refuse(caller, error.fields["id"], errors.BadRequest(error.message))
+            return
+        verb = self._verbs[type(request)]
+        self.metrics.requests[verb.name] += 1
+        self._in_place = True
+        try:
+            self._check(caller, verb)
+            outcome = None if verb.now is None else verb.now(caller, request)
+            if outcome is None:
+                self._start(caller, request, verb)
+            else:
+                self._finish(caller, request.id, outcome)
+        except errors.TwinlogError as error:
+            self._refuse(caller, request.id, error)
+        except Exception:
+            log.exception("a %s request met a bug", verb.name)
+            self._refuse(caller, request.id, _bug(verb))
+        finally:
+            self._in_place = False
+
+    def refuse(self, caller: Caller, message: bytes, error: errors.TwinlogError) -> None:
+        """Answer a request by error, whatever it is. Raises wire.BadMessage as begin does."""
+        request_id = wire.decode_request(message).id
+        self.under_way += 1
+        self._refuse(caller, request_id, error)
+
+    def end_of_wakeup(self) -> None:
+        """Flush every database written to since the last time. Answers that this sets free are given in place."""
+        while self._touched:
+            touched, self._touched = self._touched, {}
+            for db in touched:
+                db.flush()
+
+    def stop(self) -> None:
+        """Refuse requests from now on by ShuttingDown; those under way go on."""
+        self.stopping = True
+
+    async def drained(self) -> None:
+        """Until no request is under way."""
+        while self.under_way:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    def _check(self, caller: Caller, verb: _Verb) -> None:
+        if self.stopping:
+            raise errors.ShuttingDown("this node is stopping; connect to another one, or to this one soon again")
+        if caller.role < verb.role:
+            if caller.role is Role.NONE:
+                raise errors.Unauthorized(f"{verb.name} needs a user of role {verb.role.name.lower()}; log in first")
+            raise errors.Unauthorized(
+                f"{verb.name} needs the role {verb.role.name.lower()}, this user has {caller.role.name.lower()};"
+                f" log in as another user"
+            )
+
+    def _start(self, caller: Caller, request: wire.Request, verb: _Verb) -> None:
+        """Let the request wait in a task of its own."""
+        if self._waiting >= self._limits.requests_max:
+            raise errors.Overloaded(
+                f"{self._waiting} requests wait already, the limit is {self._limits.requests_max} (limits.requests_max);"
+                f" try again soon",
+                bound="requests_max", limit=self._limits.requests_max, retry_after_ms=RETRY_AFTER_MS,
+            )  # fmt: skip
+        if self._nursery is None:
+            raise errors.ShuttingDown("this node is stopping or has not started; try again soon")
+        self._waiting += 1
+        self._nursery.start_soon(self._run_request, caller, request, verb)
+
+    async def _run_request(self, caller: Caller, request: wire.Request, verb: _Verb) -> None:
+        answered = False
+        with trio.CancelScope() as scope:
+            caller.scopes.add(scope)
+            try:
+                outcome = await verb.later(caller, request)
+                self._finish(caller, request.id, outcome)
+                answered = True
+            except errors.TwinlogError as error:
+                self._refuse(caller, request.id, error)
+                answered = True
+            except Exception:
+                log.exception("a %s request met a bug", verb.name)
+                self._refuse(caller, request.id, _bug(verb))
+                answered = True
+            finally:
+                caller.scopes.discard(scope)
+                self._waiting -= 1
+                if not answered:
+                    self._one_less()
+
+    def _finish(self, caller: Caller, request_id: int, outcome: Done | Written) -> None:
+        if type(outcome) is Written:
+            self._member.when_acknowledged(
+                outcome.db, outcome.seq, partial(self._acknowledged, caller, request_id, outcome)
+            )
+        else:
+            self._reply(caller, request_id, outcome)
+
+    def _acknowledged(
+        self, caller: Caller, request_id: int, outcome: Written, error: errors.TwinlogError | None = None
+    ) -> None:
+        if error is None:
+            self._reply(caller, request_id, outcome)
+        else:
+            self._refuse(caller, request_id, error)
+
+    def _reply(self, caller: Caller, request_id: int, outcome: Done | Written) -> None:
+        message = wire.encode_answer(wire.Reply(request_id, outcome.result, outcome.epoch, outcome.seq))
+        if len(message) > wire.MESSAGE_BYTES_MAX:
+            error = errors.BadRequest(
+                f"the answer has {len(message)} bytes, the limit is {wire.MESSAGE_BYTES_MAX}; ask for less at once"
+            )
+            self._refuse(caller, request_id, error)
+            return
+        self._one_less()
+        caller.answer(message)
+
+    def _refuse(self, caller: Caller, request_id: int, error: errors.TwinlogError) -> None:
+        self._one_less()
+        self.metrics.refusals[error.name] += 1
+        if isinstance(error, errors.Overloaded):
+            self.metrics.bounds[error.fields.get("bound", "unnamed")] += 1
+        fields = plain_fields(error)
+        caller.answer(wire.encode_answer(wire.Failure(request_id, error.code, error.name, error.message, fields)))
+
+    def _one_less(self) -> None:
+        self.under_way -= 1
+        assert self.under_way >= 0, "every request is answered once"
+        if self.under_way == 0:
+            self._idle.set()
+
+    def _touch(self, db: Any) -> None:
+        self._touched[db] = None
+        if not self._in_place:
+            self._work.set()
+
+    async def _close_idle_cursors(self) -> None:
+        while True:
+            await trio.sleep(HOUSEKEEPING_S)
+            closed = await self.cursors.close_idle()
+            if closed:
+                self.metrics.bounds["cursor_idle_s"] += closed
+
+
+def _bug(verb: _Verb) -> errors.InternalError:
+    return errors.InternalError(f"{verb.name} met a bug in this node; its log has the trace, please report it")
+
+
+def cancel_all(scopes: set[trio.CancelScope]) -> None:
+    """A caller is gone: what it waited for ends."""
+    with suppress(KeyError):
+        while True:
+            scopes.pop().cancel()

@@ -1,0 +1,320 @@
+"""Client-port requests and answers: Structs to MessagePack and back. Pure; knows no socket and no meaning.
+
+    request  [ op, id, ... ]          an array: the operation's name, the request's id, then the fields in order
+    answer   [ "reply", id, result, epoch, seq ]
+             [ "failure", id, code, name, message, fields ]
+
+Fields at the end that have their default may be left out; a field too many is refused, so that an option which this
+end does not know is never ignored in silence. Documents, filters and keys are `msgspec.Raw`: MessagePack that is
+carried and not decoded, and for the length of a Raw it holds on to the message it came in. An optional Raw that
+is absent is nil (ABSENT; ask is_absent). Bytes that are not one of the messages raise BadMessage, with the request's id when it can be read.
+
+Numbers are checked for their bounds here; names and documents are the engine's to check.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw
+
+from .errors import BadMessage
+
+INT64_MAX = 2**63 - 1
+NAME_CHARS_MAX = 512  # of any name in a message; the engine's own rules are narrower
+PASSWORD_CHARS_MAX = 1024
+BATCH_ROWS_MAX = 1_000_000  # a batch is bounded by bytes too; this keeps the number itself sane
+BATCH_ROWS_DEFAULT = 101
+REQUEST_ID_BYTES_MAX = 64  # of a write's own id, by which a resend is applied once
+WRITES_MAX = 100_000  # documents of an insert, writes of a bulk; a larger array is refused before it is built
+BULK_PARTS_MAX = 8  # of one write of a bulk: its kind and arguments
+
+ABSENT = Raw(b"\xc0")  # MessagePack nil: an optional Raw that was not given
+
+RequestId = Annotated[int, Meta(ge=0, le=INT64_MAX)]
+Natural = Annotated[int, Meta(ge=0, le=INT64_MAX)]
+Name = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
+Password = Annotated[str, Meta(max_length=PASSWORD_CHARS_MAX)]
+BatchRows = Annotated[int, Meta(ge=0, le=BATCH_ROWS_MAX)]
+WriteId = Annotated[bytes, Meta(max_length=REQUEST_ID_BYTES_MAX)]
+BulkWrite = Annotated[list[Raw], Meta(min_length=1, max_length=BULK_PARTS_MAX)]
+MinPosition = Annotated[list[Natural], Meta(min_length=2, max_length=2)]  # [epoch, seq]
+
+
+class Request(msgspec.Struct, array_like=True, tag_field="op", forbid_unknown_fields=True, gc=False):
+    """What every request begins with. `id` is the client's own, unique among its requests under way."""
+
+    id: RequestId
+
+
+# The connection.
+
+
+class Hello(Request, tag="hello"):
+    """The first request: who dials. Answer: {role, node, version, protocol, databases: {name: [epoch, seq]}}."""
+
+    client: Name = ""
+
+
+class Login(Request, tag="login"):
+    """Become a user of the node. Answer: {role}."""
+
+    user: Name
+    password: Password
+
+    def __repr__(self) -> str:
+        return f"Login(id={self.id}, user={self.user!r}, password=...)"
+
+
+class Ping(Request, tag="ping"):
+    """Answer: {}."""
+
+
+# Reading. min_position: answer only from a state at or after (epoch, seq).
+
+
+class Get(Request, tag="get"):
+    """One document by its `_id`. Answer: {doc: document or nil}."""
+
+    db: Name
+    collection: Name
+    key: Raw
+    min_position: MinPosition | None = None
+
+
+class Find(Request, tag="find"):
+    """Open a cursor. Answer: {docs: [...], cursor: int}, cursor 0 when that was all. limit 0 = no limit."""
+
+    db: Name
+    collection: Name
+    filter: Raw
+    sort: Raw = ABSENT
+    projection: Raw = ABSENT
+    skip: Natural = 0
+    limit: Natural = 0
+    batch: BatchRows = BATCH_ROWS_DEFAULT
+    min_position: MinPosition | None = None
+
+
+class More(Request, tag="more"):
+    """The next batch of a cursor. Answer as Find's."""
+
+    cursor: Natural
+    batch: BatchRows = BATCH_ROWS_DEFAULT
+
+
+class KillCursor(Request, tag="killcursor"):
+    """Forget a cursor, open or not. Answer: {}."""
+
+    cursor: Natural
+
+
+class Count(Request, tag="count"):
+    """Answer: {n}."""
+
+    db: Name
+    collection: Name
+    filter: Raw
+    min_position: MinPosition | None = None
+
+
+# Writing. request: the write's own id; the same id again is answered, not applied again.
+
+
+class Insert(Request, tag="insert"):
+    """Answer: {n, ids: [...], errors: [[index, code, name, message, fields], ...]}."""
+
+    db: Name
+    collection: Name
+    docs: Annotated[list[Raw], Meta(max_length=WRITES_MAX)]
+    ordered: bool = True
+    request: WriteId = b""
+
+
+class Replace(Request, tag="replace"):
+    """Put doc in the place of the first document that matches. Answer: {matched, modified, upserted: id or nil}."""
+
+    db: Name
+    collection: Name
+    filter: Raw
+    doc: Raw
+    upsert: bool = False
+    request: WriteId = b""
+
+
+class Delete(Request, tag="delete"):
+    """Delete the first document that matches, or all with many. Answer: {n}."""
+
+    db: Name
+    collection: Name
+    filter: Raw
+    many: bool = False
+    request: WriteId = b""
+
+
+class Bulk(Request, tag="bulk"):
+    """Mixed writes, each [kind, arguments...]; kinds: see the engine's verbs.
+
+    Answer: {inserted, matched, modified, deleted, upserted: {index: id}, errors}.
+    """
+
+    db: Name
+    collection: Name
+    writes: Annotated[list[BulkWrite], Meta(max_length=WRITES_MAX)]
+    ordered: bool = True
+    request: WriteId = b""
+
+
+# Databases and collections.
+
+
+class ListDatabases(Request, tag="listdatabases"):
+    """Answer: {databases: [...]}."""
+
+
+class ListCollections(Request, tag="listcollections"):
+    """Answer: {collections: [...]}."""
+
+    db: Name
+
+
+class DropCollection(Request, tag="dropcollection"):
+    """Answer: {}."""
+
+    db: Name
+    collection: Name
+
+
+class CreateDatabase(Request, tag="createdatabase"):
+    """shards and crc: nil leaves the node's default. Answer: {}."""
+
+    db: Name
+    shards: Natural | None = None
+    crc: bool | None = None
+
+
+class DropDatabase(Request, tag="dropdatabase"):
+    """Answer: {}."""
+
+    db: Name
+
+
+# The node.
+
+
+class Status(Request, tag="status"):
+    """The node's view of itself and its peers; with mark, after writing a MARK and comparing hashes there."""
+
+    mark: bool = False
+
+
+class Promote(Request, tag="promote"):
+    """Make this node the primary of a new epoch. force: even if commits are known to be missing."""
+
+    force: bool = False
+
+
+AnyRequest = (
+    Hello | Login | Ping | Get | Find | More | KillCursor | Count | Insert | Replace | Delete | Bulk
+    | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Status | Promote
+)  # fmt: skip
+
+
+class Answer(msgspec.Struct, array_like=True, tag_field="kind", gc=False):
+    """What every answer begins with: the id of the request it answers."""
+
+    id: RequestId
+
+
+class Reply(Answer, tag="reply"):
+    """The request was done. result: a MessagePack map. epoch, seq: the database's position as the answer saw it."""
+
+    result: Raw
+    epoch: int = 0
+    seq: int = 0
+
+
+class Failure(Answer, tag="failure"):
+    """The request was refused: the four things that make the same error again on the other side."""
+
+    code: int
+    name: str
+    message: str
+    fields: dict[str, Any]
+
+
+AnyAnswer = Reply | Failure
+
+
+class _Head(msgspec.Struct, array_like=True):
+    """The first two fields of any message; what follows is walked over and not kept."""
+
+    name: Raw
+    id: RequestId
+
+
+EMPTY_MAP = Raw(b"\x80")
+
+# Immutable once built, so they may be shared: a Decoder and an Encoder keep nothing between calls.
+_REQUESTS = msgspec.msgpack.Decoder(AnyRequest)
+_ANSWERS = msgspec.msgpack.Decoder(AnyAnswer)
+_HEAD = msgspec.msgpack.Decoder(_Head)
+_VALUES = msgspec.msgpack.Decoder()
+_ENCODER = msgspec.msgpack.Encoder()
+
+# What the decoder raises for bytes that are not the message: UnicodeDecodeError for text that is not UTF-8, RecursionError
+# for nesting beyond the interpreter's depth (inside a Raw too, which is walked over to find its end).
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def encode_request(request: Request) -> bytes:
+    return _ENCODER.encode(request)
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """Raises OverflowError or TypeError for values MessagePack cannot carry: a bug of the caller."""
+    return _ENCODER.encode(answer)
+
+
+def encode_fields(value: Any) -> Raw:
+    """Plain values (str, int, float, bool, None, bytes, list, dict, Raw) as one Raw, for results made by hand."""
+    return Raw(_ENCODER.encode(value))
+
+
+def decode_fields(data: bytes | Raw) -> Any:
+    """The reverse of encode_fields for results without documents. Raises BadMessage."""
+    try:
+        return _VALUES.decode(data)
+    except _REFUSED as error:
+        raise BadMessage(f"result: {error}", id=-1) from error
+
+
+def is_absent(value: Raw) -> bool:
+    return bytes(value) == b"\xc0"
+
+
+def decode_request(data: bytes) -> AnyRequest:
+    """One request from one whole message. Raises BadMessage (fields: id, or -1)."""
+    try:
+        return _REQUESTS.decode(data)
+    except _REFUSED as error:
+        raise _bad_message("request", data, error) from error
+
+
+def decode_answer(data: bytes) -> AnyAnswer:
+    """One answer from one whole message. Raises BadMessage (fields: id, or -1)."""
+    try:
+        return _ANSWERS.decode(data)
+    except _REFUSED as error:
+        raise _bad_message("answer", data, error) from error
+
+
+def _bad_message(what: str, data: bytes, error: Exception) -> BadMessage:
+    """The refusal, with the id read again on its own: the slow way, but only for messages that are wrong anyway."""
+    request_id = -1
+    try:
+        request_id = _HEAD.decode(data).id
+    except _REFUSED:
+        request_id = -1
+    return BadMessage(f"{what} of {len(data)} bytes: {error}", id=request_id)

@@ -1,0 +1,68 @@
+"""`twinlog promote NODE`: make a standby the primary of a new epoch.
+
+Knows how to show what will happen and to ask; whether it may happen is the node's own decision.
+"""
+
+from __future__ import annotations
+
+import click
+
+from ops.exit_codes import ExitCode
+from ops.refusal import Refusal, refusals
+from ops.status import NodeView, ask_all, print_nodes
+from ops.target import resolve, target_options
+
+
+@click.command()
+@click.argument("node")
+@target_options
+@click.option("--force", is_flag=True, help="Even if commits are known to be missing there: they are lost.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def promote(node: str, url: str | None, key_file: str | None, force: bool, yes: bool) -> None:  # noqa: FBT001
+    """Make NODE the primary. The others follow it; an old primary that comes back rewinds to what they share.
+
+    Refused when NODE is known to lack commits, unless --force. The answer says how many commits may be lost.
+    """
+    target = resolve(url, key_file)
+    views = ask_all(target, mark=False)
+    chosen = choose(views, node)
+    if chosen.role == "primary":
+        click.echo(f"{node} is the primary already (epoch {chosen.epoch})")
+        return
+    print_nodes(views)
+    if not yes:
+        confirm(views, chosen, force=force)
+    with refusals(), target.connect() as client:
+        answer = client.promote(chosen.host, force=force)
+    click.echo(in_words(chosen, answer))
+
+
+def choose(views: list[NodeView], node: str) -> NodeView:
+    """The reachable node of that name."""
+    for view in views:
+        if view.reachable and view.node == node:
+            return view
+    names = ", ".join(view.node for view in views if view.reachable) or "none"
+    silent = "".join(f"; {view.host} does not answer ({view.problem})" for view in views if not view.reachable)
+    raise Refusal(f"no node {node!r} answers; nodes that do: {names}{silent}", ExitCode.UNREACHABLE)
+
+
+def confirm(views: list[NodeView], chosen: NodeView, *, force: bool) -> None:
+    """Asks on the terminal; without one, --yes is the only way."""
+    old = ", ".join(view.node for view in views if view.reachable and view.role == "primary")
+    what = f"promote {chosen.node}" + (f" in place of {old}" if old else "; no primary answers")
+    if force:
+        what += ", losing what it lacks"
+    try:
+        agreed = click.confirm(f"{what}?", default=False, err=True)
+    except click.Abort as error:
+        raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
+    if not agreed:
+        raise Refusal("nothing was changed", ExitCode.DECLINED)
+
+
+def in_words(chosen: NodeView, answer: dict) -> str:
+    """The node's answer as one line."""
+    lost = answer.get("may_be_lost")
+    loss = "" if lost is None else ", nothing is lost" if lost == 0 else f", up to {lost} commits may be lost"
+    return f"{chosen.node} is primary of epoch {answer.get('epoch', '?')}{loss}"

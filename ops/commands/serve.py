@@ -1,0 +1,104 @@
+"""`twinlog serve`: one node in the foreground, until SIGTERM or Ctrl-C.
+
+Knows which flag lays over which setting; the rules of the settings are node.config's, so a flag and the file are
+held to the same ones. Flags come from the environment too, for containers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import trio
+
+from ops.exit_codes import ExitCode
+from ops.refusal import Refusal
+
+MEMORY_FILESYSTEM = Path("/dev/shm")  # Linux's own place for files that never reach a disk
+
+
+@click.command()
+@click.option("--config", "config_file", envvar="TWINLOG_CONFIG", type=click.Path(), help="cluster.yaml (TWINLOG_CONFIG).")
+@click.option("--node", envvar="TWINLOG_NODE", help="Which of the file's nodes this is (TWINLOG_NODE).")
+@click.option("--data", envvar="TWINLOG_DATA", type=click.Path(), help="Directory of this node's files (TWINLOG_DATA).")
+@click.option("--memory", is_flag=True, help="Keep everything in memory: gone when the node stops.")
+@click.option("--sync-mode", help="async or sync: when a write is acknowledged.")
+@click.option("--shards", help="Shards of databases created from now on.")
+@click.option("--disable-crc", is_flag=True, default=None, help="No checksum over record bodies of new databases.")
+@click.option("--cache-mb", help="Hot cache of documents.")
+@click.option("--client", metavar="HOST:PORT", help="Where to listen for clients.")
+@click.option("--cluster", metavar="HOST:PORT", help="Where to listen for the other nodes.")
+@click.option("--admin", metavar="HOST:PORT", help="Where to listen for admin HTTP, or none.")
+@click.option("--client-keys", type=click.Path(), help="Key file for clients.")
+@click.option("--cluster-key", type=click.Path(), help="Key file between nodes.")
+@click.option("--users", type=click.Path(), help="Users file.")
+@click.option("--acks", help="Standbys that must confirm a write.")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Any setting, such as limits.cursors_max=50.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+def serve(config_file: str | None, memory: bool, settings: tuple[str, ...], log_level: str, **flags: object) -> None:  # noqa: FBT001
+    """Run one node. Without --config it stands alone on 127.0.0.1:6900.
+
+    Flags override the file; `twinlog config check` runs the same checks without starting anything.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    overrides = overrides_from(flags, settings)
+    with ExitStack() as stack:
+        if memory:
+            overrides["data"] = memory_directory(stack, overrides.get("data"))
+        run(config_file, overrides)
+
+
+def overrides_from(flags: dict[str, object], settings: tuple[str, ...]) -> dict[str, object]:
+    """Setting path to value, from the flags that were given and from --set."""
+    listening = {"client", "cluster", "admin"}
+    overrides = {
+        f"listen.{name}" if name in listening else name: value for name, value in flags.items() if value is not None
+    }
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path:
+            raise Refusal(f"--set {setting!r}: write PATH=VALUE, as in acks=1", ExitCode.USAGE)
+        overrides[path] = value
+    return overrides
+
+
+def memory_directory(stack: ExitStack, data: object) -> str:
+    """A directory of the kernel's memory file system that ends with the process."""
+    if data is not None:
+        raise Refusal("--memory and --data exclude each other", ExitCode.USAGE)
+    if not MEMORY_FILESYSTEM.is_dir():
+        raise Refusal(f"--memory needs {MEMORY_FILESYSTEM}, which this machine does not have", ExitCode.CONFIG)
+    return stack.enter_context(tempfile.TemporaryDirectory(prefix="twinlog-", dir=MEMORY_FILESYSTEM))
+
+
+def run(config_file: str | None, overrides: dict[str, object]) -> None:
+    """Reads the configuration and serves until told to stop; a refusal to start becomes an exit code."""
+    from node.server import serve as serve_node
+
+    from node.config import load  # late: --help must not pay for the node
+    from storage import ConfigError, TwinlogError
+
+    try:
+        config = load(config_file, overrides)
+    except ConfigError as error:
+        raise Refusal(f"configuration: {error.message}", ExitCode.CONFIG) from error
+    try:
+        trio.run(serve_node, config)
+    except* ConfigError as group:
+        raise Refusal(f"configuration: {first_of(group)}", ExitCode.CONFIG) from group
+    except* (TwinlogError, OSError) as group:
+        raise Refusal(str(first_of(group))) from group
+
+
+def first_of(group: BaseExceptionGroup) -> BaseException:
+    """The first plain error inside a group: for one cause, the group is only wrapping."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

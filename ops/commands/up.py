@@ -1,0 +1,63 @@
+"""`twinlog up [DIR]`: a primary and a standby on this machine. Done twice, it changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ops.pair import LocalPair, opened
+from ops.status import NodeView, ask_all
+from ops.target import PAIR_DIRECTORY, Target
+
+
+@click.command()
+@click.argument("directory", default=PAIR_DIRECTORY, type=click.Path(file_okay=False, path_type=Path))
+def up(directory: Path) -> None:
+    """Start a primary and a standby below DIRECTORY (default .local-pair) and wait until both are well."""
+    with opened(directory) as pair:
+        pair.prepare()
+        started = pair.start_missing()
+        for name in started:
+            click.echo(f"started node {name} (pid {pair.running[name].pid}, log {pair.log_file(name)})")
+        if not started:
+            click.echo("both nodes are running already")
+        pair.wait_ready(lambda: what_is_missing(pair))
+        click.echo(how_to_use(pair, directory))
+
+
+def what_is_missing(pair: LocalPair) -> str | None:
+    """None when one node takes writes and every other follows it."""
+    views = ask_all(Target(pair.url(), None, str(pair.state_file)), mark=False)
+    for view in views:
+        if not view.reachable:
+            return f"node at {view.host} does not answer yet ({view.problem})"
+    primaries = [view for view in views if view.role == "primary"]
+    if len(primaries) != 1:
+        return f"{len(primaries)} nodes say they are primary"
+    return standbys_missing(primaries[0], len(views) - 1)
+
+
+def standbys_missing(primary: NodeView, expected: int) -> str | None:
+    if not primary.writable:
+        return f"primary {primary.node} does not take writes yet"
+    connected = [standby for standby in primary.standbys if standby.connected]
+    if len(connected) < expected:
+        return f"{len(connected)} of {expected} standbys follow {primary.node}"
+    return None
+
+
+def how_to_use(pair: LocalPair, directory: Path) -> str:
+    default = directory == Path(PAIR_DIRECTORY)
+    ending = "make down   (or: twinlog down)" if default else f"twinlog down {directory}"
+    url = "" if default else f" --url '{pair.url()}'"
+    return "\n".join(
+        (
+            "",
+            f"  url      {pair.url()}",
+            f"  import   .venv/bin/twinlog import FILE.json{url}",
+            f"  status   .venv/bin/twinlog status{url}",
+            f"  python   twinlog.connect(\"{pair.url()}\")[\"test\"][\"things\"].insert_one({{\"hello\": \"world\"}})",
+            f"  stop     {ending}",
+        )
+    )

@@ -1,0 +1,71 @@
+"""The `twinlog` command: gathers the verbs. Knows their names and nothing of what they do."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import click
+
+from .commands import (
+    check,
+    config,
+    down,
+    find,
+    get,
+    import_,
+    insert,
+    keygen,
+    promote,
+    serve,
+    status,
+    up,
+    user,
+)
+
+VERBS = (
+    up.up,
+    down.down,
+    status.status,
+    insert.insert,
+    get.get,
+    find.find,
+    import_.import_,
+    promote.promote,
+    serve.serve,
+    config.config,
+    keygen.keygen,
+    user.user,
+    check.check,
+)
+
+
+class InOrder(click.Group):
+    """Lists verbs in the order above: what one needs first comes first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def version() -> str:
+    """The installed version; a checkout that was never installed says so."""
+    try:
+        return metadata.version("twinlog")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version(), message="twinlog %(version)s")
+def main() -> None:
+    """Twinlog: a replicated document database, run as a primary and warm standbys.
+
+    A cluster is named by --url, by TWINLOG_URL, or by being the local pair of this directory (`twinlog up`).
+    """
+
+
+for verb in VERBS:
+    main.add_command(verb)
+
+
+if __name__ == "__main__":
+    main(prog_name="twinlog")

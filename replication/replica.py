@@ -1,0 +1,293 @@
+"""What this node holds and knows: its databases, its role, its peers. Shared by all links of the node; starts no task.
+
+Everything here changes in place, without waiting, so whoever reads twice around an `await` must read again. `changes`
+counts every such change, for those who wait for one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import trio
+from storage import (
+    Advance,
+    Database,
+    Engine,
+    NotPrimary,
+    PeerError,
+    ReadOnly,
+    Seams,
+    TwinlogError,
+    history_from_lists,
+)
+
+from .alarms import AlarmKind, Alarms
+from .conversation import Conversation
+from .dropped import DroppedList
+from .lag import LagMeter
+from .messages import PROTOCOL, DatabaseState, Heartbeat, Hello
+from .peers import Peer
+from .role_keeper import RoleKeeper
+from .roles import Role, RoleState
+from .settings import MemberConfig
+from .tails import TailHunt
+
+log = logging.getLogger("twinlog.replication")
+
+
+class Replica:
+    """The shared state of one node.
+
+    `ready` holds the databases whose reign of this epoch has begun durably: only those take writes, answer standbys and
+    ship (INV-4). `stopped` holds the copies that must not be streamed until an operator says so (INV-6).
+    """
+
+    def __init__(self, engine: Engine, config: MemberConfig, seams: Seams) -> None:
+        self.engine = engine
+        self.config = config
+        self.seams = seams
+        self.alarms = Alarms()
+        self.changes = Advance()
+        self.peers = {name: Peer(name, address) for name, address in config.peers.items() if name != config.name}
+        self.conversations: set[Conversation] = set()
+        self.follower: Conversation | None = None
+        self.ready: set[bytes] = set()
+        self.hunts: dict[bytes, TailHunt] = {}
+        self.stopped: set[tuple[str, bytes]] = set()
+        self.dropped = DroppedList(seams)
+        self.keeper = RoleKeeper(seams, self._role_changed)
+        self.on_advance: Callable[[bytes], None] = lambda uuid: None
+        self.on_role: Callable[[RoleState, RoleState], None] = lambda old, new: None
+        self._tended: dict[bytes, tuple[Database, Callable[[], None]]] = {}
+        self._meters: dict[bytes, LagMeter] = {}
+
+    @property
+    def state(self) -> RoleState:
+        return self.keeper.state
+
+    @property
+    def leads(self) -> bool:
+        return self.state.role is Role.PRIMARY and not self.keeper.yielding
+
+    def bump(self) -> None:
+        """Something that somebody may wait for has changed."""
+        self.changes.set(self.changes.value + 1)
+
+    # Databases.
+
+    def database(self, uuid: bytes) -> Database | None:
+        """The copy of that database here; another object after a rewind or a seed."""
+        for database in self.engine.databases.values():
+            if database.uuid == uuid:
+                return database
+        return None
+
+    def describe(self, database: Database) -> DatabaseState:
+        return DatabaseState(
+            name=database.name,
+            uuid=database.uuid,
+            options=dict(database.options),
+            history=[reign.as_list() for reign in database.history],
+            epoch=database.position.epoch,
+            seq=database.position.seq,
+            chain=database.chain,
+            durable_seq=min(database.visible.seq, database.position.seq),
+        )
+
+    def hello(self) -> Hello:
+        state = self.state
+        return Hello(
+            protocol=PROTOCOL,
+            cluster=self.config.cluster,
+            node=self.config.name,
+            node_id=self.engine.node_id,
+            role=state.role.value,
+            epoch=state.epoch,
+            address=self.config.client_address,
+            databases=[self.describe(database) for database in self.engine.databases.values()],
+            dropped=self.dropped.all(),
+        )
+
+    def refresh(self) -> tuple[list[Database], list[bytes]]:
+        """Take note of databases that came, went or were reopened since: (new objects, UUIDs that are gone)."""
+        here = {database.uuid: database for database in self.engine.databases.values()}
+        gone = [uuid for uuid in self._tended if uuid not in here]
+        fresh = [database for uuid, database in here.items() if self._tended.get(uuid, (None,))[0] is not database]
+        for uuid in [*gone, *(database.uuid for database in fresh)]:
+            if uuid in self._tended:
+                self._tended.pop(uuid)[1]()
+        for uuid in gone:
+            self.ready.discard(uuid)
+            self.hunts.pop(uuid, None)
+            self._meters.pop(uuid, None)
+            for peer in self.peers.values():
+                peer.forget_database(uuid)
+        for database in fresh:
+            self._tended[database.uuid] = (database, self._tend(database))
+            self.open_or_close(database)
+        if gone or fresh:
+            self.bump()
+            self.wake_all()
+        return fresh, gone
+
+    def _tend(self, database: Database) -> Callable[[], None]:
+        uuid = database.uuid
+
+        def advanced(_seq: int) -> None:
+            self.on_advance(uuid)
+
+        return database.visible_advance.subscribe(advanced)
+
+    def tended(self) -> Iterable[Database]:
+        return [database for database, _ in self._tended.values()]
+
+    # Who may write.
+
+    def why_closed(self, database: Database | None = None) -> TwinlogError | None:
+        """The refusal that a write to this database meets now; None when it may be written."""
+        state = self.state
+        if state.role is Role.FROZEN:
+            return ReadOnly(f"node {self.config.name} takes no writes: {state.why}")
+        if not self.leads:
+            where = self.primary_address()
+            told = f"write to the primary at {where}" if where else "no primary is known: promote a node"
+            return NotPrimary(f"node {self.config.name} is a standby of epoch {state.epoch}; {told}", primary=where)
+        if database is not None and database.uuid not in self.ready:
+            hunt = self.hunts.get(database.uuid)
+            reason = hunt.explain() if hunt else f"its reign of epoch {state.epoch} has not begun"
+            return ReadOnly(f"database {database.name!r} takes no writes yet: {reason}")
+        return None
+
+    def open_or_close(self, database: Database) -> None:
+        database.refuse_writes(self.why_closed(database))
+
+    def open_or_close_all(self) -> None:
+        for database in self.engine.databases.values():
+            self.open_or_close(database)
+
+    def primary_address(self) -> str:
+        """Where clients should write; empty when not known."""
+        state = self.state
+        if state.role is Role.PRIMARY:
+            return self.config.client_address
+        for peer in self.peers.values():
+            if peer.hello is not None and peer.role is Role.PRIMARY and peer.epoch == state.epoch:
+                return peer.hello.address
+        return ""
+
+    def _role_changed(self, old: RoleState, new: RoleState) -> None:
+        log.warning("%s is now %s of epoch %d: %s", self.config.name, new.role.value, new.epoch, new.why)
+        self.ready.clear()
+        self.hunts.clear()
+        for peer in self.peers.values():
+            peer.copies.clear()  # what counts for one reign's acknowledgements says nothing about another's
+        if new.role is Role.FROZEN:
+            self.alarm(AlarmKind.TWO_PRIMARIES, new.why)
+        else:
+            self.alarms.clear(AlarmKind.TWO_PRIMARIES)
+        self.open_or_close_all()
+        self.on_role(old, new)
+        self.bump()
+
+    async def hear(self, peer: Peer, role: str, epoch: int) -> bool:
+        """Take note of a peer's role; True when this node's changed by it. Every link but the hearer's is then cut."""
+        try:
+            peer.role = Role(role)
+        except ValueError as error:
+            raise PeerError(f"{peer.name} has the role {role!r}, which this Twinlog does not know") from error
+        peer.epoch = max(peer.epoch, epoch)
+        return await self.keeper.hear(peer.name, peer.role, epoch)
+
+    def cut_links(self, *, keep: Conversation | None = None) -> list[Conversation]:
+        """End every conversation but one; they are dialled anew with the new role. Returns those that are ending."""
+        ending = [conversation for conversation in self.conversations if conversation is not keep]
+        for conversation in ending:
+            conversation.cancel()
+        return ending
+
+    def wake_all(self) -> None:
+        for conversation in self.conversations:
+            conversation.wake()
+
+    # Positions, floors, lag.
+
+    def heartbeat(self) -> Heartbeat:
+        positions = {}
+        for database in self.engine.databases.values():
+            visible = database.visible
+            positions[database.uuid] = (visible.epoch, visible.seq, database.log_bytes)
+        floors = {}
+        if self.leads:
+            floors = {database.uuid: self.floor(database) for database in self.engine.databases.values()}
+        state = self.state
+        return Heartbeat(state.role.value, state.epoch, positions, floors, self.seams.time_us())
+
+    def floor(self, database: Database) -> int:
+        """The seq that this node and every known standby have durably; 0 while one was never heard."""
+        return min([database.visible.seq, *(peer.durable(database.uuid) for peer in self.peers.values())])
+
+    def sample(self) -> None:
+        """Once a heartbeat: the primary's own ends for lag, and its floors."""
+        if not self.leads:
+            return
+        for database in self.engine.databases.values():
+            self.own_meter(database.uuid).observe(database.visible.seq, database.log_bytes, trio.current_time())
+            database.set_floor(self.floor(database))
+
+    def own_meter(self, uuid: bytes) -> LagMeter:
+        return self._meters.setdefault(uuid, LagMeter())
+
+    def hear_positions(self, peer: Peer, beat: Heartbeat) -> None:
+        now = trio.current_time()
+        peer.positions = dict(beat.positions)
+        for uuid in [uuid for uuid in peer.meters if uuid not in beat.positions]:
+            del peer.meters[uuid]
+        for uuid, (_, seq, log_bytes) in beat.positions.items():
+            peer.meters.setdefault(uuid, LagMeter()).observe(seq, log_bytes, now)
+
+    def missing_commits(self) -> int:
+        """How many commits other nodes are known to have that this one has not: what a promotion may lose."""
+        missing = 0
+        for uuid in {uuid for peer in self.peers.values() for uuid in peer.positions}:
+            if self.dropped.has(uuid):
+                continue
+            epoch, seq, _ = max(peer.positions[uuid] for peer in self.peers.values() if uuid in peer.positions)
+            database = self.database(uuid)
+            mine = (database.visible.epoch, database.visible.seq) if database else (0, 0)
+            if mine < (epoch, seq):
+                missing += max(1, seq - mine[1])
+        return missing
+
+    # Alarms.
+
+    def alarm(self, kind: AlarmKind, message: str, *, database: str = "", peer: str = "") -> None:
+        """INV-6: a difference is an alarm, not a log line (and a log line too, once)."""
+        if self.alarms.put(kind, message, now_us=self.seams.time_us(), database=database, peer=peer):
+            log.error("%s: %s%s", kind.value, f"database {database!r}: " if database else "", message)
+
+    def compare_marks(self, peer: Peer, database: Database) -> bool:
+        """INV-6 at MARKs: whether the peer's hashes and chains equal ours wherever both are known."""
+        known = peer.copy(database.uuid)
+        for seq in sorted(known.marks):
+            ours = database.marks.get(seq)
+            if ours is None or seq <= known.compared_mark:
+                continue
+            known.compared_mark = seq
+            known.mark_equal = known.marks[seq][1] == ours
+            if not known.mark_equal:
+                self.alarm(
+                    AlarmKind.HASH_DIFFERS,
+                    f"INV-6: at MARK {seq} the state hash is {ours} here and {known.marks[seq][1]} on {peer.name}; "
+                    "check both copies, then reseed the wrong one",
+                    database=database.name,
+                    peer=peer.name,
+                )
+                self.stopped.add((peer.name, database.uuid))
+                return False
+        return True
+
+
+def histories(state: DatabaseState) -> tuple:
+    """The history in a peer's state."""
+    return history_from_lists(state.history)

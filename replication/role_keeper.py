@@ -1,0 +1,71 @@
+"""The one place where a node's role and epoch change: on disk first, then here, then everywhere else (INV-4).
+
+Cost: one small file replaced and synced for each change. Knows the disk seam and the tables of roles.py; knows no link.
+A change is never given up half way: it is shielded from cancellation, and a crash inside it leaves the old or the new file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+from storage import Seams
+
+from .roles import ROLE_FILE, Role, RoleState, on_hear, on_open, promoted, read_role, write_role
+
+
+class RoleKeeper:
+    """Invariant: `state` equals role.json, except while a change is being written; then `yielding` already refuses writes.
+
+    changed(old, new) runs in place right after `state` was set; it must not raise or wait.
+    """
+
+    def __init__(self, seams: Seams, changed: Callable[[RoleState, RoleState], None]) -> None:
+        self._seams = seams
+        self._changed = changed
+        self._lock = trio.Lock()
+        self.state = RoleState(Role.STANDBY, 0, "not opened yet")
+        self.yielding = False
+
+    async def open(self, *, named_primary: bool, data_epoch: int) -> None:
+        """Read role.json, or write the first one. Raises DamagedRecord or NewerFormat."""
+        disk = self._seams.disk
+        persisted = None
+        if disk.exists(ROLE_FILE):
+            persisted = read_role(await disk.run(disk.read_file, ROLE_FILE))
+        state = on_open(persisted, named_primary=named_primary, data_epoch=data_epoch)
+        if state != persisted:
+            await self._persist(state)
+        self.state = state
+
+    async def hear(self, peer: str, role: Role, epoch: int) -> bool:
+        """A peer told its role and epoch. Returns whether that changed this node's, by now persisted."""
+        if on_hear(self.state, peer, role, epoch) == self.state:
+            return False
+        if self.state.role is Role.PRIMARY:
+            self.yielding = True  # at once, while the file is written
+        async with self._lock:
+            state = on_hear(self.state, peer, role, epoch)
+            if state == self.state:
+                return False
+            await self._become(state)
+        return True
+
+    async def promote(self, highest_heard: int, check: Callable[[], None]) -> RoleState:
+        """Become primary of a new epoch. check() runs again under the lock and may refuse by raising."""
+        async with self._lock:
+            check()
+            state = promoted(self.state, highest_heard)
+            await self._become(state)
+        return state
+
+    async def _become(self, state: RoleState) -> None:
+        with trio.CancelScope(shield=True):
+            await self._persist(state)
+            old, self.state = self.state, state
+            self.yielding = False
+            self._changed(old, state)
+
+    async def _persist(self, state: RoleState) -> None:
+        disk = self._seams.disk
+        await disk.run(disk.replace_file, ROLE_FILE, write_role(state))

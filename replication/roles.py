@@ -1,0 +1,118 @@
+"""Who may write: roles, epochs, and every transition between them. Pure: tables over plain values.
+
+INV-4: at most one node accepts writes in an epoch; a higher epoch demotes a lower one; two primaries of one epoch both
+freeze; what role.json says beats the configuration; and no row of these tables makes a primary out of a standby: only an
+operator's promotion does (`promoted`).
+
+role.json, one JSON object, replaced whole: {"format": 1, "role": "...", "epoch": n, "why": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+
+from storage import DamagedRecord, NewerFormat
+
+ROLE_FILE = "role.json"
+ROLE_FORMAT = 1
+
+
+class Role(Enum):
+    """What a node is for all of its databases."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+    FROZEN = "frozen"  # it met another primary of its own epoch: read-only until an operator promotes one of them
+
+
+class Link(Enum):
+    """What two nodes do for each other on one link."""
+
+    LEAD = "this node ships its log to the peer"
+    FOLLOW = "this node copies the peer's log"
+    FENCE = "the peer is primary of a lower epoch: tell it"
+    IDLE = "they only exchange heartbeats"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleState:
+    """epoch: the highest this node has heard of. why: for people."""
+
+    role: Role
+    epoch: int
+    why: str
+
+
+def on_open(persisted: RoleState | None, *, named_primary: bool, data_epoch: int) -> RoleState:
+    """The role to begin with. data_epoch: the highest epoch in the histories on disk, 0 when there are none."""
+    if persisted is not None:
+        if data_epoch > persisted.epoch:
+            return RoleState(
+                Role.STANDBY, data_epoch, f"the data is of epoch {data_epoch}, later than role.json's {persisted.epoch}"
+            )
+        return persisted
+    if not named_primary:
+        return RoleState(Role.STANDBY, data_epoch, "the configuration names another node as primary")
+    if data_epoch > 1:
+        return RoleState(
+            Role.STANDBY,
+            data_epoch,
+            f"role.json is missing while the data is of epoch {data_epoch}: promote this node if it shall be primary",
+        )
+    return RoleState(Role.PRIMARY, 1, "the configuration names this node as primary")
+
+
+def on_hear(mine: RoleState, peer: str, role: Role, epoch: int) -> RoleState:
+    """My state after a peer told me its role and epoch; the same value when nothing changes."""
+    if epoch > mine.epoch:
+        why = f"heard of epoch {epoch} from {peer}"
+        if mine.role is not Role.STANDBY:
+            why += f", above epoch {mine.epoch} of which this node was {mine.role.value}"
+        return RoleState(Role.STANDBY, epoch, why)
+    if epoch == mine.epoch and mine.role is Role.PRIMARY and role in (Role.PRIMARY, Role.FROZEN):
+        return RoleState(
+            Role.FROZEN, epoch, f"{peer} is also primary of epoch {epoch}: promote one of the two, the other will follow"
+        )
+    return mine
+
+
+def on_link(mine: RoleState, role: Role, epoch: int) -> Link:
+    """What to do on a link, after on_hear: so the peer's epoch is never above mine."""
+    assert epoch <= mine.epoch, "on_hear comes first"
+    if role is Role.PRIMARY and epoch < mine.epoch:
+        return Link.FENCE
+    if mine.role is Role.PRIMARY and role is Role.STANDBY:
+        return Link.LEAD
+    if mine.role is Role.STANDBY and role is Role.PRIMARY:
+        return Link.FOLLOW
+    return Link.IDLE
+
+
+def promoted(mine: RoleState, highest_heard: int) -> RoleState:
+    """The operator's order: a new epoch above all that were ever seen."""
+    epoch = max(mine.epoch, highest_heard) + 1
+    return RoleState(Role.PRIMARY, epoch, f"promoted by an operator after epoch {epoch - 1}")
+
+
+def write_role(state: RoleState) -> bytes:
+    value = {"format": ROLE_FORMAT, "role": state.role.value, "epoch": state.epoch, "why": state.why}
+    return json.dumps(value, indent=1).encode() + b"\n"
+
+
+def read_role(data: bytes) -> RoleState:
+    """Raises DamagedRecord or NewerFormat: a node that does not know its role must not start (INV-4)."""
+    try:
+        value = json.loads(data)
+        form = int(value["format"])
+        if form <= ROLE_FORMAT:
+            return RoleState(Role(value["role"]), int(value["epoch"]), str(value["why"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRecord(
+            f"{ROLE_FILE} cannot be read ({error}); without it this node cannot know whether it may write. "
+            "Remove it only if the node shall come back as a standby",
+            file=ROLE_FILE,
+            offset=0,
+        ) from error
+    raise NewerFormat(f"{ROLE_FILE} has format {form}, this Twinlog knows up to {ROLE_FORMAT}: start the newer one")

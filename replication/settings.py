@@ -1,0 +1,31 @@
+"""What a member is told once, at start. Pure values; where they come from (a file, flags, a test) is not known here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .acknowledge import OnAckTimeout
+from .links import WINDOW_BYTES
+from .seeding import SEED_CHUNK_BYTES
+
+ACK_QUEUE_MAX = 200_000  # writes of one database that wait for their acknowledgement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberConfig:
+    """peers: every other node of the cluster by name; named_primary counts only while there is no role.json."""
+
+    name: str
+    cluster: str
+    peers: dict[str, str] = field(default_factory=dict)
+    named_primary: str = ""
+    acks: int = 0
+    ack_timeout_s: float = 10.0
+    on_ack_timeout: OnAckTimeout = OnAckTimeout.BLOCK
+    heartbeat_s: float = 0.5
+    mark_interval_s: float = 10.0
+    mark_timeout_s: float = 30.0
+    window_bytes: int = WINDOW_BYTES
+    seed_chunk_bytes: int = SEED_CHUNK_BYTES
+    ack_queue_max: int = ACK_QUEUE_MAX
+    client_address: str = ""

@@ -1,0 +1,68 @@
+"""The shard engine: documents in append-only logs, checkpoints, recovery, views. Knows no peer, no role, no socket, no config.
+
+This is the package's face: everything other packages may use is named here, and nothing else is imported from outside.
+"""
+
+from __future__ import annotations
+
+from . import errors, operations
+from .advance import Advance
+from .commit.codec import DOCUMENT_BYTES_MAX
+from .database import Database
+from .disk import Disk, File, OsDisk
+from .disk_memory import MemoryDisk
+from .engine import Engine
+from .errors import *  # noqa: F403
+from .names import SYSTEM_DATABASE, check_collection_name, check_database_name
+from .operations import COLD, Cursor, WriteError, WriteResult
+from .options import EngineOptions, SyncMode
+from .position import History, Position, Reign, history_from_lists
+from .query.filters import compile_filter
+from .seams import Seams, WorkHere, Workers, real_seams, wall_clock_us
+from .seeding import PinnedCheckpoint, SeedTarget
+from .values.documents import decode as decode_document
+from .values.documents import decode_value, encode_value
+from .values.documents import encode as encode_document
+from .values.keys import canonical
+from .views import View
+
+__all__ = [
+    "COLD",
+    "DOCUMENT_BYTES_MAX",
+    "SYSTEM_DATABASE",
+    "Advance",
+    "Cursor",
+    "Database",
+    "Disk",
+    "Engine",
+    "EngineOptions",
+    "File",
+    "History",
+    "MemoryDisk",
+    "OsDisk",
+    "PinnedCheckpoint",
+    "Position",
+    "Reign",
+    "Seams",
+    "SeedTarget",
+    "SyncMode",
+    "View",
+    "WorkHere",
+    "Workers",
+    "WriteError",
+    "WriteResult",
+    "canonical",
+    "check_collection_name",
+    "check_database_name",
+    "compile_filter",
+    "decode_document",
+    "decode_value",
+    "encode_document",
+    "encode_value",
+    "errors",
+    "history_from_lists",
+    "operations",
+    "real_seams",
+    "wall_clock_us",
+    *errors.BY_NAME,
+]

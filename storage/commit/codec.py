@@ -1,0 +1,173 @@
+"""Commit codec: bytes to Commit and back. Pure; knows no file and no clock.
+
+One frame a commit, little-endian:
+
+    0          4          8          12             16      20      24    32           40        48      56       56+body_len
+    ├──────────┼──────────┼──────────┼──────────────┼───────┼───────┼─────┼────────────┼─────────┼───────┼────────┤
+    │ head_crc │ body_crc │ body_len │ record_count │ epoch │ flags │ seq │ synced_seq │ time_us │ chain │ body   │
+    └──────────┴──────────┴──────────┴──────────────┴───────┴───────┴─────┴────────────┴─────────┴───────┴────────┘
+     u32        u32        u32        u32            u32     u32     u64   u64          u64       u64
+
+    head_crc    crc32c of bytes 4 to 56, so that a damaged length is never taken for a torn tail
+    body_crc    crc32c of the body
+    chain       xxh3_64 of bytes 4 to 48 and the body, seeded by the chain of the commit before (INV-6)
+    synced_seq  the highest seq known synced when the frame was written: a bad frame at or below a later valid frame's
+                synced_seq is damage, otherwise it is a tear (see commit/scan.py)
+
+The body is a table of record_count entries followed by their bytes, so that a batch is decoded by columns:
+
+    ├── record_count × 12 bytes ──────────────────────────┼─ id_len ─┼─ doc_len ─┼─ ... ─┤
+    │ op u8 │ reserved u8 │ id_len u16 │ collection u32 │ doc_len u32 │ ...  │ id bytes │ doc bytes │  ...  │
+
+Ids are canonical keys (values/keys.py); documents are MessagePack with `_id` first, as the client sent them.
+Short input is an append that never finished: decode_head returns None. Any crc that differs raises DamagedRecord.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import google_crc32c
+import xxhash
+
+from ..errors import DamagedRecord
+
+HEAD = struct.Struct("<IIIIIIQQQQ")
+_HEAD_AFTER_CRC = struct.Struct("<IIIIIQQQQ")
+_CHAINED = struct.Struct("<IIIIIQQQ")
+ENTRY = struct.Struct("<BBHII")
+HEAD_BYTES = 56
+ENTRY_BYTES = 12
+assert HEAD.size == HEAD_BYTES, "the drawing says 56"
+assert ENTRY.size == ENTRY_BYTES, "the drawing says 12"
+
+COMMIT_RECORDS_MAX = 5_000
+COMMIT_BYTES_MAX = 16 * 2**20  # of documents; ids and headers come on top
+DOCUMENT_BYTES_MAX = 16 * 2**20
+ID_BYTES_MAX = 8_192
+BODY_BYTES_MAX = COMMIT_BYTES_MAX + COMMIT_RECORDS_MAX * (ENTRY_BYTES + ID_BYTES_MAX)
+
+
+class Op(IntEnum):
+    """What one record does."""
+
+    PUT = 1  # full post-image of a document
+    DELETE = 2
+    MARK = 3  # every node works out its state hash at this seq; id and document empty
+    REIGN = 4  # document: the reign's 8-byte id, little-endian; the epoch is the frame's
+    REQUEST = 5  # id: a client's request id (16 bytes), document: MessagePack of the answer it got
+
+
+CATALOG = 0  # collection id of the catalog: its documents are {"_id": name, "id": collection id, ...}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One write. `doc` is empty for a deletion."""
+
+    op: int
+    collection: int
+    id: bytes
+    doc: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A frame's header, its crc checked."""
+
+    body_crc: int
+    body_len: int
+    record_count: int
+    epoch: int
+    flags: int
+    seq: int
+    synced_seq: int
+    time_us: int
+    chain: int
+
+    @property
+    def frame_len(self) -> int:
+        return HEAD_BYTES + self.body_len
+
+
+def encode_body(records: Sequence[Record]) -> bytes:
+    table = b"".join([ENTRY.pack(r.op, 0, len(r.id), r.collection, len(r.doc)) for r in records])
+    parts = [table]
+    for record in records:
+        parts.append(record.id)
+        parts.append(record.doc)
+    return b"".join(parts)
+
+
+def encode(
+    body: bytes, *, record_count: int, epoch: int, seq: int, synced_seq: int, time_us: int, chain_before: int
+) -> tuple[bytes, int]:
+    """The frame of one commit and the chain after it."""
+    body_crc = google_crc32c.value(body)
+    chained = _CHAINED.pack(body_crc, len(body), record_count, epoch, 0, seq, synced_seq, time_us)
+    chain = next_chain(chain_before, chained, body)
+    after_crc = chained + chain.to_bytes(8, "little")
+    return b"".join((google_crc32c.value(after_crc).to_bytes(4, "little"), after_crc, body)), chain
+
+
+def next_chain(chain_before: int, chained: bytes, body: bytes) -> int:
+    """chained: bytes 4 to 48 of the frame."""
+    return xxhash.xxh3_64_intdigest(b"".join((chained, body)), seed=chain_before)
+
+
+def first_chain(database_uuid: bytes) -> int:
+    """The chain before the first commit of a database."""
+    return xxhash.xxh3_64_intdigest(database_uuid)
+
+
+def decode_head(buffer: bytes | memoryview, offset: int = 0) -> Head | None:
+    """The header at offset, or None when there are too few bytes for one. Raises DamagedRecord."""
+    if len(buffer) - offset < HEAD_BYTES:
+        return None
+    head_crc, *fields = HEAD.unpack_from(buffer, offset)
+    if google_crc32c.value(bytes(buffer[offset + 4 : offset + HEAD_BYTES])) != head_crc:
+        raise DamagedRecord(f"commit header at offset {offset}: crc differs", offset=offset)
+    head = Head(*fields)
+    if head.body_len > BODY_BYTES_MAX or head.body_len < head.record_count * ENTRY_BYTES:
+        raise DamagedRecord(f"commit header at offset {offset}: impossible lengths", offset=offset)
+    return head
+
+
+def check_body(head: Head, body: bytes | memoryview) -> None:
+    """Raises DamagedRecord when the body is not the one that was written."""
+    if len(body) != head.body_len or google_crc32c.value(bytes(body)) != head.body_crc:
+        raise DamagedRecord(f"body of commit {head.seq}: crc differs", seq=head.seq)
+
+
+def check_chain(head: Head, frame: bytes | memoryview, chain_before: int) -> bool:
+    """Whether the frame follows the commit whose chain is given. frame: the whole frame."""
+    return next_chain(chain_before, bytes(frame[4:48]), bytes(frame[HEAD_BYTES:])) == head.chain
+
+
+def decode_body(record_count: int, body: bytes) -> list[Record]:
+    """The records of a checked body. Raises DamagedRecord if the table and the bytes disagree (a forged crc)."""
+    records = []
+    at = record_count * ENTRY_BYTES
+    for op, _, id_len, collection, doc_len in ENTRY.iter_unpack(body[:at]):
+        middle = at + id_len
+        end = middle + doc_len
+        records.append(Record(op, collection, body[at:middle], body[middle:end]))
+        at = end
+    if at != len(body):
+        raise DamagedRecord(f"commit body: table names {at} bytes, there are {len(body)}")
+    return records
+
+
+def frames(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, Head, bytes]]:
+    """Whole, sound frames one after the other: (offset, head, body). Stops at the first short one."""
+    while (head := decode_head(buffer, offset)) is not None:
+        end = offset + head.frame_len
+        if end > len(buffer):
+            return
+        body = buffer[offset + HEAD_BYTES : end]
+        check_body(head, body)
+        yield offset, head, body
+        offset = end

@@ -1,0 +1,89 @@
+"""Commit log segments: their names and headers. Pure.
+
+A segment is `commit/<epoch 8 hex>-<reign id 16 hex>-<first seq 20 digits>.log`: a 96-byte header, then frames of one
+reign without a gap (commit/codec.py). Little-endian:
+
+    0       8         12      16     32         40          48             56      64           92    96
+    ├───────┼─────────┼───────┼──────┼──────────┼───────────┼──────────────┼───────┼────────────┼─────┤
+    │ magic │ version │ epoch │ uuid │ reign id │ first_seq │ chain_before │ inode │ zeros (28) │ crc │
+    └───────┴─────────┴───────┴──────┴──────────┴───────────┴──────────────┴───────┴────────────┴─────┘
+     8s      u32       u32     16s    u64        u64         u64            u64                  u32
+
+    inode  the file's own number when it was made: a copied directory is recognised by it
+    crc    crc32c of bytes 0 to 92
+A segment that was cut is never written on: the good prefix becomes a new file, and every opening of a database begins a
+new segment at its first commit.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import google_crc32c
+
+from ..errors import DamagedRecord, NewerFormat
+from ..position import Reign
+
+HEADER = struct.Struct("<8sII16sQQQQ28xI")
+HEADER_BYTES = 96
+MAGIC = b"TWLOG\r\n\0"
+VERSION = 1
+assert HEADER.size == HEADER_BYTES, "the drawing says 96"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """What a segment says of itself."""
+
+    epoch: int
+    uuid: bytes
+    reign_id: int
+    first_seq: int
+    chain_before: int
+    inode: int
+
+    def encode(self) -> bytes:
+        bare = HEADER.pack(
+            MAGIC, VERSION, self.epoch, self.uuid, self.reign_id, self.first_seq, self.chain_before, self.inode, 0
+        )
+        return bare[:92] + google_crc32c.value(bare[:92]).to_bytes(4, "little")
+
+
+def decode_header(data: bytes, path: str) -> SegmentHeader | None:
+    """The header, or None when the file is too short for one. Raises DamagedRecord, NewerFormat."""
+    if len(data) < HEADER_BYTES:
+        return None
+    magic, version, epoch, uuid, reign_id, first_seq, chain, inode, crc = HEADER.unpack_from(data)
+    if magic != MAGIC or google_crc32c.value(bytes(data[:92])) != crc:
+        raise DamagedRecord(f"{path}: the segment header is damaged", file=path, offset=0)
+    if version > VERSION:
+        raise NewerFormat(f"{path}: log format {version}, this Twinlog reads up to {VERSION}; open it with a newer one")
+    return SegmentHeader(epoch, uuid, reign_id, first_seq, chain, inode)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SegmentName:
+    """A segment's file name, ordered by first seq, then epoch."""
+
+    first_seq: int
+    epoch: int
+    reign_id: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch:08x}-{self.reign_id:016x}-{self.first_seq:020d}.log"
+
+    @classmethod
+    def of(cls, reign: Reign, first_seq: int) -> SegmentName:
+        return cls(first_seq, reign.epoch, reign.id)
+
+    @classmethod
+    def parse(cls, name: str) -> SegmentName | None:
+        stem, dot, ending = name.partition(".")
+        parts = stem.split("-")
+        if ending != "log" or not dot or [len(part) for part in parts] != [8, 16, 20]:
+            return None
+        try:
+            return cls(int(parts[2]), int(parts[0], 16), int(parts[1], 16))
+        except ValueError:
+            return None

@@ -1,0 +1,446 @@
+"""One database: the commit path, what readers may see, and the tasks behind it. Knows no peer and no role.
+
+    writes ──> commit() ──> log.append ──> memtable ──> flush() ──> durability ──> visible ──> readers, shipping, answers
+    a peer's frames ──> append_frames() ──┘                              │
+                                                         sealing (sealing.py): memtable ──> shard logs, checkpoint
+
+The event loop is the only writer (INV-2). Writers and their checks see the appended end; readers see up to `visible`, the
+last seq durable at this node's own level (INV-1). commit() and append_frames() never wait; flush() ends every wake-up.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+
+import trio
+
+from .advance import Advance
+from .catalog import Catalog
+from .commit.codec import (
+    CATALOG,
+    COMMIT_BYTES_MAX,
+    COMMIT_RECORDS_MAX,
+    HEAD_BYTES,
+    Head,
+    Op,
+    Record,
+    check_chain,
+    decode_body,
+    decode_head,
+    encode,
+    encode_body,
+)
+from .commit.log import CommitLog
+from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
+from .options import EngineOptions, SyncMode
+from .position import History, Position, Reign
+from .recovery import Recovered, note_closed, remember
+from .sealing import Sealing
+from .seams import Seams
+from .shard.shardset import COLD, MISSING, ShardSet
+from .views import View
+
+MARKS_MAX = 64
+FOLDS_MAX = 4  # MARKs whose hash is still being worked out; a MARK beyond that stays without one
+SPACE_CHECK_BYTES = 2**20  # appended between two looks at the free space
+FULL_RETRY_S = 0.5
+
+
+class Database:
+    """Made by Engine. Invariant: visible.seq <= position.seq; the chain is that of the newest appended commit."""
+
+    def __init__(
+        self, seams: Seams, name: str, directory: str, options: EngineOptions, found: Recovered, shards: ShardSet | None
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        self.seams = seams
+        self.engine_options = options
+        self.identity = found.identity
+        self.history: History = found.history
+        self.chain = found.chain
+        self.catalog = found.catalog
+        self.requests = found.requests
+        self.last_time_us = found.time_us
+        self.unclean = not found.clean
+        self.findings = found.findings
+        epoch = found.history[-1].epoch if found.history else 0
+        self.position = Position(epoch, found.last_seq)
+        self.visible = self.position
+        self.visible_chain = found.chain
+        self.visible_catalog = found.catalog
+        self.log = CommitLog(
+            seams.disk,
+            directory,
+            found.identity.uuid,
+            segment_bytes=options.log_segment_bytes,
+            last_seq=found.last_seq,
+            reign=None,
+        )
+        self.log.segments = found.segments
+        self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
+        self.visible_advance = Advance(found.last_seq)
+        self.mark_advance = Advance()
+        self.marks: OrderedDict[int, str | None] = OrderedDict()
+        self.full = False
+        self._space_checked_at = 0
+        self._appended: deque[tuple[Position, int, Catalog]] = deque()
+        self._work = trio.Event()
+        self._folds_send, self._folds = trio.open_memory_channel[View](FOLDS_MAX)
+        self._refusal: TwinlogError | None = None
+        self._damage = ReadOnly(f"{name} is read-only: {found.damaged}") if found.damaged else None
+        self._failure: DiskFailed | None = None
+
+    # What others read of it.
+
+    @property
+    def uuid(self) -> bytes:
+        return self.identity.uuid
+
+    @property
+    def shards(self) -> int:
+        return self.identity.shards
+
+    @property
+    def options(self) -> dict[str, object]:
+        return self.identity.as_dict()
+
+    @property
+    def durable_seq(self) -> int:
+        """The last seq durable at this node's own level."""
+        return self.visible.seq
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes appended to the log since it was opened."""
+        return self.log.bytes_appended
+
+    @property
+    def damaged(self) -> bool:
+        return self._damage is not None
+
+    @property
+    def refusal(self) -> TwinlogError | None:
+        """Why a write would be refused now, or None."""
+        return self._failure or self._damage or self._refusal
+
+    def view(self) -> View:
+        """The state at `visible`, pinned."""
+        return self._view_at(self.visible, self.visible_catalog)
+
+    def end_view(self) -> View:
+        """The state at the appended end: for writers' checks, within one wake-up."""
+        return self._view_at(self.position, self.catalog)
+
+    def end_now(self, collection: int, key: bytes) -> bytes | None | object:
+        """A document at the appended end, None, or COLD: what writers check against."""
+        memtables = (self.sealing.active,) if self.sealing.frozen is None else self.sealing.pinned()[1]
+        for memtable in memtables:
+            version = memtable.newest(collection, key)
+            if version is not None:
+                return version[3] if version[2] == Op.PUT else None
+        if self.sealing.shards is None:
+            return None
+        record = self.sealing.shards.find_now(collection, key)
+        return None if record is MISSING else COLD if record is COLD else record.doc
+
+    def _view_at(self, position: Position, catalog: Catalog) -> View:
+        shards, memtables = self.sealing.pinned()
+        return View(self.seams.disk, shards, memtables, catalog, position, self.engine_options.view_age_s)
+
+    async def read_log(self, after_seq: int, max_bytes: int) -> bytes | None:
+        """Whole frames after after_seq up to the visible end; b"" when there is nothing new; None when the log no longer
+        holds them and a copy must be seeded."""
+        return await self.log.read(after_seq, self.visible.seq, max_bytes)
+
+    async def chain_at(self, seq: int) -> int | None:
+        """The chain of the commit at seq; None when this copy no longer knows it."""
+        if seq == self.position.seq:
+            return self.chain
+        for reign in self.history:
+            if reign.first_seq == seq + 1:
+                return reign.chain
+        if self.sealing.checkpoint is not None and self.sealing.checkpoint.seq == seq:
+            return self.sealing.checkpoint.chain
+        if not 0 < seq <= self.position.seq:
+            return None
+        data = await self.log.read(seq - 1, min(seq, self.log.written_seq), HEAD_BYTES)
+        head = decode_head(data) if data else None
+        return head.chain if head is not None and head.seq == seq else None
+
+    def set_floor(self, seq: int | None) -> None:
+        """The lowest seq that every known standby has durably: what rewind and catch-up may still need stays on disk."""
+        self.sealing.floor = seq
+
+    # Writing.
+
+    def refuse_writes(self, error: TwinlogError | None) -> None:
+        """Until told otherwise commit() raises error (a role's or an operator's reason)."""
+        self._refusal = error
+
+    def check_writable(self, *, frees_space: bool = False) -> None:
+        """Raises why not. Deletions and drops may use the reserve of a full disk."""
+        refusal = self.refusal
+        if refusal is not None:
+            raise refusal
+        if not frees_space:
+            self._check_space()
+
+    async def wait_room(self) -> None:
+        """Until the memtable can take more (INV-8)."""
+        await self.sealing.wait_room()
+
+    def commit(self, records: Sequence[Record], *, frees_space: bool = False) -> int:
+        """One atomic group: logged, in the memtable, not yet flushed. Returns its seq.
+
+        The caller has checked keys and conflicts at the appended end in this same wake-up. Raises CommitTooLarge, DiskFull,
+        ReadOnly, DiskFailed; then nothing has happened.
+        """
+        self.check_writable(frees_space=frees_space)
+        body = encode_body(records)
+        if len(records) > COMMIT_RECORDS_MAX + 2 or len(body) > COMMIT_BYTES_MAX + 2**20:
+            raise CommitTooLarge(
+                f"a commit of {len(records)} records and {len(body)} bytes: at most {COMMIT_RECORDS_MAX} documents and "
+                f"{COMMIT_BYTES_MAX} bytes; cut it into several"
+            )
+        if not self.history:
+            raise ReadOnly(f"{self.name} has no reign yet; writes begin when this node becomes primary")
+        return self._append(records, body, self.history[-1])
+
+    def begin_reign(self, epoch: int) -> int:
+        """A new run of a primary: its REIGN commit. Flush and wait for it before shipping or answering."""
+        failure = self._failure or self._damage
+        if failure is not None:
+            raise failure
+        assert epoch >= self.position.epoch, f"epoch {epoch} after {self.position.epoch}"
+        reign_id = int.from_bytes(self.seams.random_bytes(8), "little")
+        reign = Reign(epoch, reign_id, self.position.seq + 1, self.chain)
+        record = Record(Op.REIGN, CATALOG, b"", reign_id.to_bytes(8, "little"))
+        seq = self._append([record], encode_body([record]), reign)
+        self.unclean = False
+        return seq
+
+    def mark(self) -> int:
+        """Put a MARK into the log; `marks[seq]` holds this node's state hash once mark_advance reaches it."""
+        record = Record(Op.MARK, CATALOG, b"", b"")
+        return self.commit([record], frees_space=True)
+
+    def _append(self, records: Sequence[Record], body: bytes, reign: Reign) -> int:
+        seq = self.position.seq + 1
+        time_us = max(self.seams.time_us(), self.last_time_us + 1)
+        frame, chain = encode(
+            body,
+            record_count=len(records),
+            epoch=reign.epoch,
+            seq=seq,
+            synced_seq=self.log.synced_seq,
+            time_us=time_us,
+            chain_before=self.chain,
+        )
+        try:
+            self.log.append(frame, seq, self.chain, reign)
+        except OSError as error:
+            raise self._note_write_error(error) from error
+        self._apply(records, Position(reign.epoch, seq), chain, time_us, reign)
+        return seq
+
+    def append_frames(self, data: bytes) -> int:
+        """A standby's commit path: frames as the primary wrote them. Returns the new appended seq.
+
+        Raises PeerError when they do not continue this copy (nothing of the bad frame on is taken), DiskFull, DiskFailed.
+        """
+        failure = self._failure or self._damage
+        if failure is not None:
+            raise failure
+        self._check_space()
+        offset = 0
+        while offset < len(data):
+            try:
+                head = decode_head(data, offset)
+                if head is None or offset + head.frame_len > len(data):
+                    raise PeerError(f"{self.name}: the peer's frames end {len(data) - offset} bytes into a frame")
+                self._append_frame(head, data[offset : offset + head.frame_len])
+            except DamagedRecord as error:
+                raise PeerError(f"{self.name}: the peer sent a damaged frame: {error}") from error
+            offset += head.frame_len
+        return self.position.seq
+
+    def _append_frame(self, head: Head, frame: bytes) -> None:
+        if head.seq != self.position.seq + 1 or head.epoch < self.position.epoch:
+            raise PeerError(
+                f"{self.name}: the peer sent ({head.epoch}, {head.seq}), this copy is at {tuple(self.position)}"
+            )
+        if not check_chain(head, frame, self.chain):
+            raise PeerError(f"{self.name}: commit {head.seq} does not continue this copy's chain (INV-6)")
+        records = decode_body(head.record_count, frame[HEAD_BYTES:])
+        reign = self.history[-1] if self.history else None
+        if records and records[0].op == Op.REIGN:
+            reign = Reign(head.epoch, int.from_bytes(records[0].doc, "little"), head.seq, self.chain)
+        if reign is None or reign.epoch != head.epoch:
+            raise PeerError(f"{self.name}: commit {head.seq} of epoch {head.epoch} belongs to no reign known here")
+        try:
+            self.log.append(frame, head.seq, self.chain, reign)
+        except OSError as error:
+            raise self._note_write_error(error) from error
+        self._apply(records, Position(head.epoch, head.seq), head.chain, head.time_us, reign)
+
+    def _apply(
+        self, records: Sequence[Record], position: Position, chain: int, time_us: int, reign: Reign
+    ) -> None:
+        """One commit into memory. It cannot fail: everything was checked."""
+        memtable = self.sealing.active
+        marked = False
+        for row, record in enumerate(records):
+            if record.op in (Op.PUT, Op.DELETE):
+                memtable.put(record.collection, record.id, position.seq, row, record.op, record.doc, time_us)
+                if record.collection == CATALOG:
+                    self.catalog = self.catalog.after(record)
+            elif record.op == Op.REIGN:
+                self.history = (*self.history, reign)
+            elif record.op == Op.REQUEST:
+                remember(self.requests, record)
+            elif record.op == Op.MARK:
+                marked = True
+        memtable.last_seq = position.seq
+        self.position, self.chain, self.last_time_us = position, chain, time_us
+        self._appended.append((position, chain, self.catalog))
+        if marked:
+            self._begin_fold(position)
+        self.sealing.freeze_if_full()
+
+    # Durability.
+
+    def flush(self) -> None:
+        """Hand what was appended to the kernel (async), or wake the group commit (sync). Cheap when nothing is pending."""
+        if self.engine_options.sync_mode is SyncMode.SYNC:
+            self._work.set()
+            return
+        self._write()
+        self._show(self.log.written_seq)
+
+    def _write(self) -> None:
+        if self._failure is not None or not self.log.pending_bytes:
+            return
+        try:
+            self.log.write()
+            self.full = False
+        except OSError as error:
+            self._note_write_error(error)
+            self._work.set()
+
+    def _show(self, seq: int) -> None:
+        """Readers may see up to seq from now on."""
+        while self._appended and self._appended[0][0].seq <= seq:
+            self.visible, self.visible_chain, self.visible_catalog = self._appended.popleft()
+        self.visible_advance.set(max(self.visible.seq, self.visible_advance.value))
+
+    def _note_write_error(self, error: OSError) -> TwinlogError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.full = True
+            return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
+        return self._fail(f"{self.name}: writing the commit log failed ({error})")
+
+    def _fail(self, what: str) -> DiskFailed:
+        """A failed write or sync is never tried again: what the device holds is unknown until the log is read anew."""
+        self._failure = DiskFailed(f"{what}; no more writes are taken: check the device, then restart the node")
+        self.visible_advance.fail(self._failure)
+        return self._failure
+
+    def _check_space(self) -> None:
+        if self.full or self.log.bytes_appended - self._space_checked_at >= SPACE_CHECK_BYTES or not self._space_checked_at:
+            free = self.seams.disk.free_bytes()
+            self._space_checked_at = self.log.bytes_appended or 1
+            self.full = free < self.engine_options.free_bytes_min or bool(self.full and self.log.pending_bytes)
+            if self.full:
+                raise DiskFull(
+                    f"{self.name}: {free} bytes free, {self.engine_options.free_bytes_min} are kept in reserve; free some "
+                    "space, writing resumes by itself",
+                    free_bytes=free,
+                )
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The tasks behind a database, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
+            nursery.start_soon(self.sealing.run)
+            nursery.start_soon(self._fold_marks)
+            task_status.started()
+
+    @property
+    def _syncs_first(self) -> bool:
+        return self.engine_options.sync_mode is SyncMode.SYNC
+
+    async def _sync_when_asked(self) -> None:
+        """Group commit: while one write and sync runs, the next round gathers."""
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            while self._failure is None and self.visible.seq < self.position.seq:
+                await self.make_durable()
+                if self.log.pending_bytes and self._failure is None:
+                    await trio.sleep(FULL_RETRY_S)
+
+    async def _sync_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(self.engine_options.flush_interval_s)
+            if self.log.pending_bytes or self.log.written_seq > self.log.synced_seq:
+                await self.make_durable()
+
+    async def make_durable(self) -> bool:
+        """Write and sync what was appended before the call. False when that failed for good; a full disk may leave some
+        of it pending."""
+        self._write()
+        if self._failure is not None:
+            return False
+        if not self._syncs_first:
+            self._show(self.log.written_seq)
+        try:
+            await self.log.sync()
+        except OSError as error:
+            self._fail(f"{self.name}: syncing the commit log failed ({error})")
+            return False
+        self._show(self.log.synced_seq)
+        return True
+
+    async def close(self) -> None:
+        """After run() has ended: write and sync everything and note that the end was orderly."""
+        if self._failure is None and self._damage is None:
+            try:
+                await self.log.close()
+            except OSError as error:
+                self._fail(f"{self.name}: closing the commit log failed ({error})")
+                return
+            if not self.unclean:
+                await self.seams.disk.run(
+                    note_closed, self.seams.disk, self.directory, self.position.seq, self.chain
+                )
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of every file without writing."""
+        self.log.abandon()
+
+    # MARKs.
+
+    def _begin_fold(self, position: Position) -> None:
+        self.marks[position.seq] = None
+        while len(self.marks) > MARKS_MAX:
+            self.marks.popitem(last=False)
+        try:
+            self._folds_send.send_nowait(self._view_at(position, self.catalog))
+        except trio.WouldBlock:
+            del self.marks[position.seq]
+
+    async def _fold_marks(self) -> None:
+        async for view in self._folds:
+            await self.visible_advance.wait_for(view.seq)
+            digest = await view.state_hash()
+            if view.seq in self.marks:
+                self.marks[view.seq] = digest
+            self.mark_advance.set(view.seq)
+
+    def watch_durable(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """callback(seq) in place whenever the durable seq grows or durability fails; returns unsubscribe."""
+        return self.visible_advance.subscribe(callback)

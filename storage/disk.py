@@ -1,0 +1,248 @@
+"""The Disk seam: files, directories, and the only threads of the engine.
+
+Calls on Disk and File are synchronous and may block; the event loop calls only those named cheap below, and everything
+else through `await disk.run(call, ...)`, which in production uses a thread and in the simulator virtual time. A worker
+process uses the same calls directly. Paths are str, relative to the disk's root, with "/" between parts.
+
+Cheap on the loop: File.append (page cache), File.read_now, File.size, Disk.exists, Disk.free_bytes.
+An OSError from below is passed on as it is: callers know what a failed write or sync means (INV-1, INV-7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class File(Protocol):
+    """An open file that only grows. Appending and reading at the same time is safe."""
+
+    path: str
+    size: int  # bytes written so far, this handle's own appends included
+
+    def append(self, data: bytes | Sequence[bytes]) -> None:
+        """Write all of data at the end. On OSError a part may have been written: `size` says how much."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to length bytes (short only at the end of the file)."""
+
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        """The same if it needs no waiting for the device, else None."""
+
+    def sync(self) -> None:
+        """fdatasync: what was appended survives a power cut. Never call it again after it failed."""
+
+    def inode(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """One directory tree."""
+
+    def create(self, path: str) -> File:
+        """A new empty file for appending; FileExistsError if it is there."""
+
+    def open_append(self, path: str) -> File: ...
+
+    def open_read(self, path: str) -> File: ...
+
+    def map(self, path: str) -> memoryview:
+        """The whole file as read-only memory (an empty view for an empty file)."""
+
+    def read_file(self, path: str) -> bytes: ...
+
+    def replace_file(self, path: str, data: bytes) -> None:
+        """Write beside, sync, rename over, sync the directory: after it returns, data is there for good."""
+
+    def rename(self, old: str, new: str) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+    def remove_tree(self, path: str) -> None: ...
+
+    def make_dir(self, path: str) -> None:
+        """With parents; no error if it is there."""
+
+    def list_dir(self, path: str) -> list[str]:
+        """Sorted names; an empty list when the directory is not there."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def size(self, path: str) -> int: ...
+
+    def inode(self, path: str) -> int: ...
+
+    def sync_dir(self, path: str) -> None:
+        """Creations, renames and removals in that directory survive a power cut."""
+
+    def free_bytes(self) -> int: ...
+
+    def lock(self, path: str, content: bytes) -> Callable[[], None]:
+        """Take an exclusive lock for the life of this process; BlockingIOError if another has it. Returns release."""
+
+    async def run(self, call: Callable[..., T], *args: Any) -> T:
+        """Run something that may block without holding the loop."""
+
+
+class OsFile:
+    """A real file behind one descriptor, positioned reads and appends."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def append(self, data: bytes | Sequence[bytes]) -> None:
+        joined = data if isinstance(data, (bytes, bytearray, memoryview)) else b"".join(data)
+        view = memoryview(joined)
+        while view:
+            written = os.pwrite(self._descriptor, view, self.size)
+            self.size += written
+            view = view[written:]
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        buffer = bytearray(length)
+        try:
+            got = os.preadv(self._descriptor, [buffer], offset, RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS):
+                return None
+            raise
+        return bytes(buffer) if got == length else None
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def inode(self) -> int:
+        return os.fstat(self._descriptor).st_ino
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class OsDisk:
+    """The real thing, below one root directory."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self._limiter: trio.CapacityLimiter | None = None
+
+    def _full(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def create(self, path: str) -> OsFile:
+        return OsFile(path, os.open(self._full(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+
+    def open_append(self, path: str) -> OsFile:
+        return OsFile(path, os.open(self._full(path), os.O_RDWR | os.O_CLOEXEC))
+
+    def open_read(self, path: str) -> OsFile:
+        return OsFile(path, os.open(self._full(path), os.O_RDONLY | os.O_CLOEXEC))
+
+    def map(self, path: str) -> memoryview:
+        descriptor = os.open(self._full(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+        finally:
+            os.close(descriptor)
+
+    def read_file(self, path: str) -> bytes:
+        return Path(self._full(path)).read_bytes()
+
+    def replace_file(self, path: str, data: bytes) -> None:
+        full = self._full(path)
+        beside = full + ".tmp"
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(beside, full)
+        self.sync_dir(os.path.dirname(path))
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(self._full(old), self._full(new))
+
+    def remove(self, path: str) -> None:
+        os.unlink(self._full(path))
+
+    def remove_tree(self, path: str) -> None:
+        shutil.rmtree(self._full(path))
+
+    def make_dir(self, path: str) -> None:
+        os.makedirs(self._full(path), mode=0o750, exist_ok=True)
+
+    def list_dir(self, path: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self._full(path)))
+        except FileNotFoundError:
+            return []
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self._full(path))
+
+    def size(self, path: str) -> int:
+        return os.stat(self._full(path)).st_size
+
+    def inode(self, path: str) -> int:
+        return os.stat(self._full(path)).st_ino
+
+    def sync_dir(self, path: str) -> None:
+        descriptor = os.open(self._full(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def free_bytes(self) -> int:
+        facts = os.statvfs(self.root)
+        return facts.f_bavail * facts.f_frsize
+
+    def lock(self, path: str, content: bytes) -> Callable[[], None]:
+        descriptor = os.open(self._full(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, content, 0)
+        return lambda: os.close(descriptor)
+
+    async def run(self, call: Callable[..., T], *args: Any) -> T:
+        if self._limiter is None:
+            self._limiter = trio.CapacityLimiter(16)
+        return await trio.to_thread.run_sync(call, *args, limiter=self._limiter)
+
+
+def write_back(file: OsFile) -> None:
+    """Ask the kernel to begin writing dirty pages, so that the sync that follows later is short. A hint only."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.sync_file_range(file._descriptor, ctypes.c_longlong(0), ctypes.c_longlong(0), 2)

@@ -1,0 +1,238 @@
+"""The engine: all databases of one data directory. Knows no peer, no role, no socket.
+
+Directories and the UUIDs in them are the truth about which databases exist. Create makes the directory first; drop
+moves it aside first. Each open database has its tasks in the engine's nursery, and ends with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from . import identity as identities
+from .database import Database
+from .disk import Disk
+from .errors import DamagedRecord, DatabaseExists, NewerFormat, NoSuchDatabase, Overloaded
+from .identity import Identity
+from .names import check_database_name
+from .options import EngineOptions
+from .recovery import Recovered, recover, rewind
+from .seams import Seams
+from .seeding import DROPPED, SALVAGE, SeedTarget, begin_replace, finish_intents
+from .shard import checkpoint as checkpoints
+from .shard.shardset import ShardSet
+
+log = logging.getLogger("twinlog.engine")
+
+
+class Engine:
+    """Use `async with Engine.open(seams, options=...) as engine`."""
+
+    def __init__(self, seams: Seams, options: EngineOptions, nursery: trio.Nursery) -> None:
+        self.seams = seams
+        self.options = options
+        self.databases: dict[str, Database] = {}
+        self.findings: list[str] = []
+        self.unopened: dict[str, str] = {}  # databases that could not be opened, and why
+        self._nursery = nursery
+        self._scopes: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
+        self._watchers: list[Callable[[str, str], None]] = []
+        self._changing = trio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, seams: Seams, *, options: EngineOptions | None = None) -> AsyncIterator[Engine]:
+        """Opens every database below the seams' disk; on leaving, closes each in order. NewerFormat is raised;
+        a database that is too damaged to open stays closed, named in `unopened`."""
+        async with trio.open_nursery() as nursery:
+            engine = cls(seams, options or EngineOptions(), nursery)
+            await engine._open_all()
+            try:
+                yield engine
+            finally:
+                with trio.CancelScope(shield=True):
+                    for name in list(engine.databases):
+                        await engine._close(name)
+                nursery.cancel_scope.cancel()
+
+    async def _open_all(self) -> None:
+        disk = self.seams.disk
+        self.findings += await disk.run(finish_intents, disk)
+        for name in await disk.run(_database_names, disk):
+            try:
+                await self._open(name)
+            except NewerFormat:
+                raise
+            except DamagedRecord as error:
+                log.error("%s stays closed: %s", name, error)
+                self.unopened[name] = str(error)
+
+    async def _open(self, name: str) -> Database:
+        disk = self.seams.disk
+        found: Recovered = await disk.run(_recover, disk, name, self.options)
+        shards = None
+        if found.checkpoint is not None:
+            shards = await disk.run(ShardSet.open, disk, name, found.checkpoint, None)
+            shards.use_cache(self.options.cache_bytes)
+        database = Database(self.seams, name, name, self.options, found, shards)
+        for finding in found.findings:
+            log.warning("%s: %s", name, finding)
+        scope, ended = trio.CancelScope(), trio.Event()
+        self._scopes[name] = (scope, ended)
+        self.databases[name] = database
+        await self._nursery.start(self._run, database, scope, ended)
+        return database
+
+    async def _run(
+        self, database: Database, scope: trio.CancelScope, ended: trio.Event, task_status: trio.TaskStatus[None]
+    ) -> None:
+        try:
+            with scope:
+                await database.run(task_status)
+        finally:
+            ended.set()
+
+    async def _close(self, name: str) -> None:
+        database = self.databases.pop(name)
+        scope, ended = self._scopes.pop(name)
+        scope.cancel()
+        await ended.wait()
+        await database.close()
+
+    def database(self, name: str) -> Database:
+        found = self.databases.get(name)
+        if found is None:
+            if name in self.unopened:
+                raise DamagedRecord(f"database {name!r} could not be opened: {self.unopened[name]}")
+            raise NoSuchDatabase(f"there is no database {name!r} here; the first write creates it", database=name)
+        return found
+
+    async def create_database(
+        self, name: str, *, uuid: bytes | None = None, shards: int | None = None, crc: bool | None = None
+    ) -> Database:
+        """A new, empty database without a reign. One that exists is returned if its fixed options are the same."""
+        check_database_name(name)
+        async with self._changing:
+            existing = self.databases.get(name)
+            if existing is not None:
+                self._check_same(existing, uuid=uuid, shards=shards, crc=crc)
+                return existing
+            if len(self.databases) >= self.options.databases_max:
+                raise Overloaded(
+                    f"{len(self.databases)} databases exist, the limit is {self.options.databases_max}; drop one first",
+                    bound="databases_max",
+                    limit=self.options.databases_max,
+                )
+            fixed = Identity(
+                uuid or self.seams.random_bytes(16),
+                self.options.shards if shards is None else shards,
+                self.options.crc if crc is None else crc,
+            )
+            disk = self.seams.disk
+            await disk.run(_make_directory, disk, name, fixed)
+            database = await self._open(name)
+            self._tell("created", name)
+            return database
+
+    def _check_same(self, existing: Database, *, uuid: bytes | None, shards: int | None, crc: bool | None) -> None:
+        held = existing.identity
+        if shards is not None and shards != held.shards:
+            raise DatabaseExists(
+                f"database {existing.name!r} was created with {held.shards} shards; the count is fixed: export it and "
+                f"import it into a new database with {shards}",
+                shards=held.shards,
+            )
+        if (uuid is not None and uuid != held.uuid) or (crc is not None and crc != held.crc):
+            raise DatabaseExists(f"database {existing.name!r} exists with other options; drop it or choose another name")
+
+    async def drop_database(self, name: str) -> None:
+        """Gone, files and all. Its checkpoints and log cannot be brought back."""
+        async with self._changing:
+            path = await self._move_away(name)
+            disk = self.seams.disk
+            await disk.run(disk.remove_tree, path)
+            self._tell("dropped", name)
+
+    async def set_aside(self, name: str) -> str:
+        """Take a database out of service without losing it: its directory moves to _dropped/. Returns the new path."""
+        async with self._changing:
+            path = await self._move_away(name)
+            self._tell("dropped", name)
+            return path
+
+    async def _move_away(self, name: str) -> str:
+        uuid = self.database(name).uuid
+        await self._close(name)
+        path = f"{DROPPED}/{name}-{uuid.hex()}-{self.seams.time_us()}"
+        disk = self.seams.disk
+        await disk.run(_move_directory, disk, name, path)
+        return path
+
+    async def rewind(self, name: str, to_seq: int) -> Database | None:
+        """Close, cut back to to_seq, open again. None when that is not possible without a copy: it is then open as before."""
+        async with self._changing:
+            await self._close(name)
+            disk = self.seams.disk
+            cut = await disk.run(rewind, disk, name, to_seq)
+            database = await self._open(name)
+            self._tell("reopened", name)
+            return database if cut else None
+
+    async def begin_seed(self, name: str, uuid: bytes, options: dict, manifest: bytes) -> SeedTarget:
+        """Stage a copy of a peer's checkpoint. Raises DamagedRecord, NewerFormat, BadName for what cannot be taken."""
+        fixed = Identity.from_dict({**options, "uuid": uuid.hex()}, f"the seed of {name}")
+        if checkpoints.decode(manifest).uuid != uuid.hex():
+            raise DamagedRecord(f"the seed of {name} carries a manifest of another database")
+        target = SeedTarget(self, name, fixed, manifest)
+        await target.prepare()
+        return target
+
+    async def replace(self, name: str, staged: str) -> Database:
+        """Put a staged directory in the place of database name; what was there goes to _salvage/ (INV-7)."""
+        async with self._changing:
+            if name in self.databases:
+                await self._close(name)
+            disk = self.seams.disk
+            salvage = f"{SALVAGE}/{name}-{self.seams.time_us()}"
+            await disk.run(begin_replace, disk, name, staged, salvage)
+            self.findings += await disk.run(finish_intents, disk)
+            self.unopened.pop(name, None)
+            database = await self._open(name)
+            self._tell("reopened", name)
+            return database
+
+    def watch_databases(self, callback: Callable[[str, str], None]) -> Callable[[], None]:
+        """callback(kind, name), kind one of created, dropped, reopened; in place. Returns unwatch."""
+        self._watchers.append(callback)
+        return lambda: self._watchers.remove(callback)
+
+    def _tell(self, kind: str, name: str) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(kind, name)
+
+
+def _database_names(disk: Disk) -> list[str]:
+    return [name for name in disk.list_dir("") if disk.exists(f"{name}/{identities.FILE}")]
+
+
+def _recover(disk: Disk, name: str, options: EngineOptions) -> Recovered:
+    return recover(disk, name, records_max=options.memtable_records_max)
+
+
+def _make_directory(disk: Disk, name: str, fixed: Identity) -> None:
+    if disk.exists(name):
+        disk.remove_tree(name)  # a creation that never finished: no database.json, so nothing was ever in it
+    for part in (name, f"{name}/commit", f"{name}/checkpoints"):
+        disk.make_dir(part)
+    disk.sync_dir("")
+    identities.write(disk, name, fixed)
+
+
+def _move_directory(disk: Disk, old: str, new: str) -> None:
+    disk.make_dir(DROPPED)
+    disk.rename(old, new)
+    disk.sync_dir(DROPPED)
+    disk.sync_dir("")

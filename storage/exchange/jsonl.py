@@ -1,0 +1,193 @@
+"""Documents in a stream of JSON: one a line (JSONL, mongoexport) or all in one array (mongoexport --jsonArray). Pure.
+
+The first byte that is no white space decides: "[" is an array, anything else is lines. A bad document never ends the
+reading: it comes out as a BadLine with its line number (of an array, the line it starts on) and the reason, and the
+next one follows. Memory: one chunk and one document, whatever the length of the stream.
+
+Knows a stream by its `read(n)` alone; the stream's own errors pass through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ..errors import BadDocument
+from .extjson import parse_line
+
+LINE_BYTES_MAX = 64 * 2**20
+CHUNK_BYTES = 64 * 2**10
+_BOM = b"\xef\xbb\xbf"
+_BLANK = b" \t\r\n"
+_STRUCTURE = re.compile(rb'["{}\[\],]')
+_IN_TEXT = re.compile(rb'["\\]')
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A document that could not be read. `line` counts from 1."""
+
+    line: int
+    reason: str
+
+
+Found = tuple[int, dict[str, Any] | BadLine]
+
+
+def read_documents(stream: BinaryIO, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[Found]:
+    """(line number, document or BadLine) for every document of the stream, in order."""
+    start = b""
+    lines_before = 0
+    while not start:
+        chunk = stream.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        if not lines_before and chunk.startswith(_BOM[:1]):
+            while len(chunk) < len(_BOM) and (more := stream.read(len(_BOM) - len(chunk))):
+                chunk += more
+            chunk = chunk.removeprefix(_BOM)
+        start = chunk.lstrip(_BLANK)
+        lines_before += chunk[: len(chunk) - len(start)].count(b"\n")
+    if start.startswith(b"["):
+        yield from _Elements(stream, start, 1 + lines_before, line_bytes_max).read()
+    else:
+        yield from _lines(stream, start, 1 + lines_before, line_bytes_max)
+
+
+def _lines(stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int) -> Iterator[Found]:
+    """chunk: what was read already."""
+    parts: list[bytes] = []  # of the line that is not whole yet
+    held = 0
+    while chunk:
+        *whole, rest = chunk.split(b"\n")
+        for end in whole:
+            held += len(end)
+            if held <= line_bytes_max:
+                parts.append(end)
+            yield from _document(line, b"".join(parts), held, line_bytes_max)
+            parts.clear()
+            held = 0
+            line += 1
+        held += len(rest)
+        if held <= line_bytes_max:
+            parts.append(rest)
+        else:
+            parts.clear()
+        chunk = stream.read(CHUNK_BYTES)
+    yield from _document(line, b"".join(parts), held, line_bytes_max)
+
+
+def _document(line: int, text: bytes, size: int, line_bytes_max: int) -> Iterator[Found]:
+    """One line's result; none for a blank line. size: the line's bytes, also those no longer held."""
+    if size > line_bytes_max:
+        yield line, BadLine(line, f"longer than {line_bytes_max} bytes, the limit of one document's text")
+        return
+    text = text.strip(_BLANK)
+    if not text:
+        return
+    try:
+        yield line, parse_line(text)
+    except BadDocument as cause:
+        yield line, BadLine(line, cause.message)
+
+
+class _Elements:
+    """Cuts one JSON array into its elements by counting brackets outside of text, without reading them.
+
+    Invariant: `_parts` holds the current element's bytes up to `_at`, or nothing once it is over the limit.
+    """
+
+    def __init__(self, stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int) -> None:
+        """chunk begins with the opening bracket, which is on the given line."""
+        self._stream = stream
+        self._chunk = chunk
+        self._at = 1
+        self._line = line
+        self._line_bytes_max = line_bytes_max
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._first_line = 0  # of the current element; 0 before its first byte
+        self._depth = 0
+        self._in_text = False
+        self._after_comma = False
+
+    def read(self) -> Iterator[Found]:
+        while True:
+            match = (_IN_TEXT if self._in_text else _STRUCTURE).search(self._chunk, self._at)
+            if match is None:
+                self._take(len(self._chunk))
+                if not self._next_chunk():
+                    yield self._line, BadLine(self._line, "the array has no closing bracket: the stream ends inside it")
+                    return
+                continue
+            mark = match.group()
+            if self._in_text:
+                self._step_in_text(mark, match.end())
+            elif self._depth == 0 and mark in (b",", b"]"):
+                self._take(match.start())
+                yield from self._element(is_last=mark == b"]")
+                self._at = match.end()
+                if mark == b"]":
+                    yield from self._after_array()
+                    return
+            else:
+                self._take(match.end())
+                if mark == b'"':
+                    self._in_text = True
+                elif mark in (b"{", b"["):
+                    self._depth += 1
+                elif mark in (b"}", b"]"):
+                    self._depth = max(0, self._depth - 1)
+
+    def _step_in_text(self, mark: bytes, end: int) -> None:
+        self._take(end)
+        if mark == b'"':
+            self._in_text = False
+        elif end < len(self._chunk) or self._next_chunk():
+            self._take(self._at + 1)  # the escaped byte, which may be a quote
+
+    def _next_chunk(self) -> bool:
+        self._chunk = self._stream.read(CHUNK_BYTES)
+        self._at = 0
+        return bool(self._chunk)
+
+    def _take(self, end: int) -> None:
+        piece = self._chunk[self._at : end]
+        self._at = end
+        if not self._first_line:
+            started = piece.lstrip(_BLANK)
+            self._line += piece[: len(piece) - len(started)].count(b"\n")
+            if not started:
+                return
+            piece = started
+            self._first_line = self._line
+        self._line += piece.count(b"\n")
+        self._held += len(piece)
+        if self._held <= self._line_bytes_max:
+            self._parts.append(piece)
+        else:
+            self._parts.clear()
+
+    def _element(self, *, is_last: bool) -> Iterator[Found]:
+        line = self._first_line or self._line
+        if self._first_line:
+            yield from _document(line, b"".join(self._parts), self._held, self._line_bytes_max)
+        elif self._after_comma or not is_last:
+            yield line, BadLine(line, "an element is missing at a comma")
+        self._after_comma = not is_last
+        self._parts.clear()
+        self._held = self._first_line = 0
+
+    def _after_array(self) -> Iterator[Found]:
+        """Nothing but white space may follow."""
+        while True:
+            rest = self._chunk[self._at :]
+            before = rest[: len(rest) - len(rest.lstrip(_BLANK))]
+            self._line += before.count(b"\n")
+            if len(before) < len(rest):
+                yield self._line, BadLine(self._line, "text follows the array's closing bracket: it was not read")
+                return
+            if not self._next_chunk():
+                return

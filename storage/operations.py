@@ -1,0 +1,26 @@
+"""The verbs on documents, in one place for those who call the engine: writing (writing.py) and reading (reading.py)."""
+
+from __future__ import annotations
+
+from .reading import Cursor, count, find, get, get_now, list_collections
+from .results import WriteError, WriteResult
+from .shard.shardset import COLD
+from .writing import bulk, delete, drop_collection, insert, insert_now, replace_one
+
+__all__ = [
+    "COLD",
+    "Cursor",
+    "WriteError",
+    "WriteResult",
+    "bulk",
+    "count",
+    "delete",
+    "drop_collection",
+    "find",
+    "get",
+    "get_now",
+    "insert",
+    "insert_now",
+    "list_collections",
+    "replace_one",
+]

@@ -1,0 +1,32 @@
+"""What an engine is told when it is opened. Plain frozen values; node/config.py and twinlog.open fill them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class SyncMode(Enum):
+    """When a commit counts as durable on this node; chosen at start, never mixed (INV-1)."""
+
+    ASYNC = "async"  # its bytes were handed to the kernel
+    SYNC = "sync"  # fdatasync returned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Sizes in bytes, times in seconds."""
+
+    sync_mode: SyncMode = SyncMode.ASYNC
+    flush_interval_s: float = 0.2  # async: a power cut loses at most this much
+    shards: int = 8  # of databases created from now on
+    crc: bool = True  # shard records of databases created from now on carry a body checksum
+    cache_bytes: int = 64 * 2**20  # hot cache of one database
+    memtable_records_max: int = 20_000
+    memtable_bytes_max: int = 32 * 2**20
+    seal_age_s: float = 300.0
+    log_segment_bytes: int = 64 * 2**20
+    log_keep_bytes: int = 2**30  # log kept for standbys that lag; beyond it they are seeded anew
+    free_bytes_min: int = 64 * 2**20  # below it writes are refused by name
+    view_age_s: float = 600.0
+    databases_max: int = 256

@@ -1,0 +1,94 @@
+"""Dotted paths: which values of a document a path reaches. Pure; MongoDB's rules, quirks included.
+
+    path   document                 reaches
+    a      {a: [1, [2]]}            1, [2], then the whole array [1, [2]]
+    a.b    {a: [{b: 1}, 5, {}]}     1, MISSING (from {}); 5 gives nothing
+    a.b    {a: 5}                   MISSING
+    a.b    {a: []}                  nothing at all, so {"a.b": None} does not match, {"a.b": {"$exists": False}} does
+    a.1    {a: [5, [2, 4]]}         [2, 4], not 2 and 4: an index does not open what it points to
+    a.1    {a: [5, {"1": 4}]}       4, then {"1": 4}: a number is a key and an index
+
+Arrays inside arrays are opened only by an index. Cost: one step a path part, times the elements of arrays on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..errors import BadQuery
+
+PATH_PARTS_MAX = 200
+NO_INDEX = -1
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+Test = Callable[[Any], bool]
+
+
+class Path:
+    """A parsed path. `indexes` holds, for every part, the array position it names or NO_INDEX."""
+
+    __slots__ = ("indexes", "parts")
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise BadQuery(f"a field name must be text, not {type(text).__name__}")
+        if "\0" in text:
+            raise BadQuery(f"field {text!r} must not hold NUL")
+        self.parts = tuple(text.split("."))
+        if len(self.parts) > PATH_PARTS_MAX:
+            raise BadQuery(f"field {text[:40]!r}... has {len(self.parts)} parts, the limit is {PATH_PARTS_MAX}")
+        self.indexes = tuple(map(_index, self.parts))
+
+    def any_value(self, document: dict, test: Test) -> bool:
+        """Whether the test holds for any value the path reaches."""
+        return _in_map(document, self, 0, test)
+
+
+def _index(part: str) -> int:
+    """Only the usual spelling is an index: "0" and "17", not "00" or "+1"."""
+    if part.isascii() and part.isdigit() and len(part) <= 9 and (part == "0" or part[0] != "0"):
+        return int(part)
+    return NO_INDEX
+
+
+def _in_map(value: Any, path: Path, at: int, test: Test) -> bool:
+    parts = path.parts
+    while True:
+        value = value.get(parts[at], MISSING)
+        at += 1
+        if type(value) is list:
+            return _in_array(value, path, at, test)
+        if at == len(parts):
+            return test(value)
+        if type(value) is not dict:
+            return test(MISSING)
+
+
+def _in_array(array: list, path: Path, at: int, test: Test) -> bool:
+    parts = path.parts
+    if at == len(parts):
+        return any(map(test, array)) or test(array)
+    index = path.indexes[at]
+    is_last = at + 1 == len(parts)
+    for position, element in enumerate(array):
+        kind = type(element)
+        if kind is dict and _in_map(element, path, at, test):
+            return True
+        if position != index:
+            continue
+        if is_last:
+            if test(element):
+                return True
+        elif kind is dict:
+            if _in_map(element, path, at + 1, test):
+                return True
+        elif kind is list and _in_array(element, path, at + 1, test):
+            return True
+    return False

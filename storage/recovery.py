@@ -1,0 +1,275 @@
+"""Opening a database directory: newest checkpoint that validates, then the log's whole commits after it (INV-2, INV-5).
+
+    checkpoint ── scan the log ── WHOLE ────────────────────────────── replay
+                                  TORN ──── salvage the tail, cut ──── replay
+                                  DAMAGED ─ leave everything as it is, replay up to it, open read-only
+
+Everything here blocks and runs behind the disk seam. An unfinished rewind is finished first (INV-7: what a cut removes is kept in
+salvage/). A log that ends below the checkpoint goes on in a new segment after it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from . import identity as identities
+from .catalog import Catalog
+from .commit.codec import CATALOG, Op, Record, decode_body, decode_head, first_chain
+from .commit.memtable import Memtable
+from .commit.scan import LogEnd, LogScanner, LogVerdict, list_segments
+from .commit.segment import HEADER_BYTES
+from .disk import Disk
+from .errors import DamagedRecord
+from .identity import Identity
+from .position import History, Reign
+from .shard import checkpoint as checkpoints
+from .shard.checkpoint import Checkpoint
+from .shard.seal import SealPlan, seal
+
+REWIND_FILE = "rewind.json"
+CLOSED_FILE = "closed.json"
+REQUESTS_MAX = 10_000
+
+Requests = dict[bytes, bytes]  # request id -> remembered answer, oldest first
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A database as it was found. `findings`: what an operator should read."""
+
+    identity: Identity
+    checkpoint: Checkpoint | None
+    memtable: Memtable
+    catalog: Catalog
+    history: History
+    last_seq: int
+    chain: int
+    time_us: int
+    requests: Requests
+    segments: list[tuple[str, int]]
+    damaged: str = ""
+    clean: bool = False
+    findings: list[str] = field(default_factory=list)
+
+
+def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
+    """Raises DamagedRecord when nothing can be opened, NewerFormat when it must not be."""
+    identity = identities.read(disk, directory)
+    finish_rewind(disk, directory, identity)
+    found, findings = checkpoints.newest_valid(disk, directory)
+    state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
+    scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain)
+    for head, body in scanner:
+        for row, record in enumerate(decode_body(head.record_count, body)):
+            _replay(state, head.seq, row, record, head.epoch, head.time_us)
+        state.last_seq, state.chain, state.time_us = head.seq, head.chain, head.time_us
+        state.memtable.last_seq = head.seq
+        if state.memtable.records >= records_max:
+            _seal_while_replaying(disk, directory, state)
+    verdict = scanner.verdict
+    if verdict.end is LogEnd.TORN:
+        _cut(disk, directory, verdict, scanner.after_bad, state)
+    elif verdict.end is LogEnd.DAMAGED:
+        state.damaged = (
+            f"{verdict.bad_path} at offset {verdict.bad_offset}: {verdict.reason}; commits from "
+            f"{state.last_seq + 1} on had been synced and are not readable: reseed from a peer or restore a backup"
+        )
+        state.findings.append(state.damaged)
+    state.segments = [(path, name.first_seq) for path, name in list_segments(disk, directory)]
+    for path, _ in state.segments:
+        disk.open_append(path).sync()
+    state.clean = _was_closed(disk, directory, state)
+    return state
+
+
+def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: list[str]) -> Recovered:
+    if found is None:
+        chain = first_chain(identity.uuid)
+        return Recovered(identity, None, Memtable(0), Catalog(), (), 0, chain, 0, {}, [], findings=findings)
+    if found.uuid != identity.uuid.hex():
+        raise DamagedRecord(f"checkpoint {found.seq} belongs to database {found.uuid}, not {identity.uuid.hex()}")
+    ids = {name: entry.id for name, entry in found.collections.items()}
+    return Recovered(
+        identity,
+        found,
+        Memtable(found.seq),
+        Catalog(ids, found.next_collection_id),
+        found.history,
+        found.seq,
+        found.chain,
+        found.time_us,
+        {kept.id: kept.answer for kept in found.requests},
+        [],
+        findings=findings,
+    )
+
+
+def _replay(state: Recovered, seq: int, row: int, record: Record, epoch: int, time_us: int) -> None:
+    if record.op in (Op.PUT, Op.DELETE):
+        state.memtable.put(record.collection, record.id, seq, row, record.op, record.doc, time_us)
+        if record.collection == CATALOG:
+            state.catalog = state.catalog.after(record)
+    elif record.op == Op.REIGN:
+        reign = Reign(epoch, int.from_bytes(record.doc, "little"), seq, state.chain)
+        state.history = (*state.history, reign)
+    elif record.op == Op.REQUEST:
+        remember(state.requests, record)
+
+
+def remember(requests: Requests, record: Record) -> None:
+    """Keep the answer of one request; the oldest goes when there are too many (INV-8)."""
+    requests[record.id] = record.doc
+    while len(requests) > REQUESTS_MAX:
+        del requests[next(iter(requests))]
+
+
+def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
+    """A log far longer than the memtable's bound: seal as we go, so that memory stays bounded."""
+    paths = [path for path, _ in list_segments(disk, directory)]
+    for path in paths:
+        disk.open_append(path).sync()
+    base = state.checkpoint.seq if state.checkpoint else None
+    plan = SealPlan(
+        base_seq=base,
+        to_seq=state.last_seq,
+        shards=state.identity.shards,
+        crc=state.identity.crc,
+        uuid=state.identity.uuid.hex(),
+        segments=paths,
+    )
+    seal(disk, directory, plan)
+    state.checkpoint = checkpoints.load(disk, directory, state.last_seq)
+    state.memtable = Memtable(state.last_seq)
+
+
+def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], state: Recovered) -> None:
+    """The torn tail and all later segments go to salvage/; the good prefix becomes a new file. Safe to repeat."""
+    data = disk.read_file(verdict.bad_path)
+    offset = verdict.bad_offset
+    held = {segment.path: segment.end for segment in verdict.segments}
+    tail = data[held.get(verdict.bad_path, 0) :]
+    label = f"torn-{verdict.last_seq + 1:020d}"
+    if tail.strip(b"\0"):
+        keep(disk, directory, f"{label}.bin", tail)
+        state.findings.append(
+            f"{verdict.bad_path}: {verdict.reason}; {len(tail)} bytes from offset {offset} kept in salvage/{label}.bin"
+        )
+    for number, path in enumerate(after_bad):
+        keep(disk, directory, f"{label}.{number}.log", disk.read_file(path))
+    for path in reversed(after_bad):
+        disk.remove(path)
+    if verdict.bad_path in held:
+        disk.replace_file(verdict.bad_path, data[: held[verdict.bad_path]])
+    else:
+        disk.remove(verdict.bad_path)
+    disk.sync_dir(f"{directory}/commit")
+
+
+def keep(disk: Disk, directory: str, name: str, data: bytes) -> str:
+    """Put bytes into salvage/ under a name that is not taken; returns the path. Equal content is kept once."""
+    disk.make_dir(f"{directory}/salvage")
+    taken = set(disk.list_dir(f"{directory}/salvage"))
+    stem, dot, ending = name.rpartition(".")
+    number, candidate = 1, name
+    while candidate in taken:
+        if disk.read_file(f"{directory}/salvage/{candidate}") == data:
+            return f"{directory}/salvage/{candidate}"
+        number += 1
+        candidate = f"{stem}~{number}{dot}{ending}"
+    path = f"{directory}/salvage/{candidate}"
+    disk.replace_file(path, data)
+    disk.sync_dir(directory)
+    return path
+
+
+def _was_closed(disk: Disk, directory: str, state: Recovered) -> bool:
+    """Whether the last owner closed the database at exactly this state. The note is removed: it speaks once."""
+    path = f"{directory}/{CLOSED_FILE}"
+    if not disk.exists(path):
+        return state.last_seq == 0
+    try:
+        note = json.loads(disk.read_file(path))
+        clean = (note["seq"], note["chain"]) == (state.last_seq, state.chain)
+    except (ValueError, KeyError, TypeError):
+        clean = False
+    disk.remove(path)
+    disk.sync_dir(directory)
+    return clean
+
+
+def note_closed(disk: Disk, directory: str, seq: int, chain: int) -> None:
+    """Written last by an orderly close."""
+    disk.replace_file(f"{directory}/{CLOSED_FILE}", json.dumps({"seq": seq, "chain": chain}).encode())
+
+
+# Rewind: going back to an earlier commit of the same history.
+
+
+def rewind(disk: Disk, directory: str, to_seq: int) -> bool:
+    """Cut a closed database back to to_seq. False, and nothing touched, when neither the checkpoints nor the log
+    reach it: then it must be seeded. What is cut goes to salvage/ first (INV-7)."""
+    identity = identities.read(disk, directory)
+    usable = [seq for seq in checkpoints.list_seqs(disk, directory) if seq <= to_seq and _loads(disk, directory, seq)]
+    base = max(usable, default=0)
+    chain = checkpoints.load(disk, directory, base).chain if usable else first_chain(identity.uuid)
+    reached = base
+    for head, _ in LogScanner(disk, directory, identity.uuid, base, chain):
+        reached = max(reached, min(head.seq, to_seq))
+        if head.seq >= to_seq:
+            break
+    if reached < to_seq:
+        return False
+    disk.replace_file(f"{directory}/{REWIND_FILE}", json.dumps({"to_seq": to_seq}).encode())
+    finish_rewind(disk, directory, identity)
+    return True
+
+
+def _loads(disk: Disk, directory: str, seq: int) -> bool:
+    try:
+        loaded = checkpoints.load(disk, directory, seq)
+    except DamagedRecord:
+        return False
+    return checkpoints.missing_log(disk, directory, loaded) is None
+
+
+def finish_rewind(disk: Disk, directory: str, identity: Identity) -> None:
+    """Carry out the intent in rewind.json, from whatever step a crash left it at."""
+    path = f"{directory}/{REWIND_FILE}"
+    if not disk.exists(path):
+        return
+    to_seq = json.loads(disk.read_file(path))["to_seq"]
+    for seq in reversed(checkpoints.list_seqs(disk, directory)):
+        if seq > to_seq:
+            disk.remove(f"{directory}/checkpoints/{seq:020d}.json")
+    if disk.exists(f"{directory}/checkpoints"):
+        disk.sync_dir(f"{directory}/checkpoints")
+    for segment_path, name in reversed(list_segments(disk, directory)):
+        data = disk.read_file(segment_path)
+        end = _end_of(data, to_seq)
+        if end == len(data):
+            continue
+        keep(disk, directory, f"rewound-{to_seq:020d}-{name}", data)
+        if name.first_seq > to_seq:
+            disk.remove(segment_path)
+        else:
+            disk.replace_file(segment_path, data[:end])
+    if disk.exists(f"{directory}/commit"):
+        disk.sync_dir(f"{directory}/commit")
+    if disk.exists(f"{directory}/{CLOSED_FILE}"):
+        disk.remove(f"{directory}/{CLOSED_FILE}")
+    disk.remove(path)
+    disk.sync_dir(directory)
+
+
+def _end_of(data: bytes, to_seq: int) -> int:
+    """Where the commits up to to_seq end in a segment's bytes."""
+    offset = HEADER_BYTES
+    try:
+        while (head := decode_head(data, offset)) is not None:
+            if head.seq > to_seq or offset + head.frame_len > len(data):
+                return offset
+            offset += head.frame_len
+    except DamagedRecord:
+        return offset
+    return offset

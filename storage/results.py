@@ -1,0 +1,80 @@
+"""What the verbs of storage/writing.py answer, and how an answer is remembered for a client that retries. Pure.
+
+A remembered answer is MessagePack in the commit itself (op REQUEST), small: ids are not in it, since the client that
+retries has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgpack
+
+from .errors import TwinlogError, from_wire
+
+REMEMBERED_BYTES_MAX = 4_000
+REMEMBERED_ERRORS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WriteError:
+    """One write of a batch that was refused; index counts from 0 within the batch."""
+
+    index: int
+    error: TwinlogError
+
+    def as_list(self) -> list:
+        return [self.index, self.error.name, self.error.message, self.error.fields]
+
+    @classmethod
+    def from_list(cls, row: list) -> WriteError:
+        return cls(row[0], from_wire(row[1], row[2], row[3]))
+
+
+@dataclass(slots=True)
+class WriteResult:
+    """What a write did. seq: the last commit it made (0: none); the caller waits until that is acknowledged."""
+
+    seq: int = 0
+    inserted: int = 0
+    matched: int = 0
+    modified: int = 0
+    deleted: int = 0
+    ids: list[bytes] = field(default_factory=list)  # encoded `_id` values of inserts, in order
+    upserted: dict[int, bytes] = field(default_factory=dict)  # write index -> encoded `_id`
+    errors: list[WriteError] = field(default_factory=list)
+    replayed: bool = False
+
+    @property
+    def n(self) -> int:
+        return self.inserted or self.deleted
+
+    @property
+    def upserted_id(self) -> bytes | None:
+        return self.upserted.get(0)
+
+    def remembered(self) -> bytes:
+        """At most REMEMBERED_BYTES_MAX: of many errors, only the first ones are kept."""
+        counts = [self.seq, self.inserted, self.matched, self.modified, self.deleted]
+        rows = [error.as_list() for error in self.errors[:REMEMBERED_ERRORS_MAX]]
+        while len(data := msgpack.packb([counts, self.upserted, rows])) > REMEMBERED_BYTES_MAX and rows:
+            del rows[len(rows) // 2 :]
+        return data
+
+    @classmethod
+    def recall(cls, kept: bytes) -> WriteResult:
+        """kept: what remembered() gave."""
+        counts, upserted, errors = msgpack.unpackb(kept, strict_map_key=False)
+        rows = [WriteError.from_list(row) for row in errors]
+        return cls(*counts, upserted=upserted, errors=rows, replayed=True)
+
+    def add(self, other: WriteResult, index: int) -> None:
+        """Fold in the result of a part whose first write has that index in the whole."""
+        self.seq = max(self.seq, other.seq)
+        self.inserted += other.inserted
+        self.matched += other.matched
+        self.modified += other.modified
+        self.deleted += other.deleted
+        self.ids += other.ids
+        self.upserted.update({index + i: value for i, value in other.upserted.items()})
+        self.errors += [WriteError(index + row.index, row.error) for row in other.errors]

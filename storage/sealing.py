@@ -1,0 +1,203 @@
+"""Sealing seen from the loop: when a memtable is frozen, who runs the job, what is published and what may go.
+
+    active ── full or old ──> frozen ── worker: shard/seal.py ──> checkpoint on disk ──> published ──> frozen is let go
+
+One active and at most one frozen memtable; with both full, writers wait (INV-8). A seal that fails (a full disk, a dead
+worker) is tried again with growing pauses; nothing is lost, since the log has it. Files go only below what rewind, standbys,
+seeds and the second-newest checkpoint need.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from .commit.memtable import Memtable
+from .disk import Disk
+from .errors import TwinlogError
+from .shard import checkpoint as checkpoints
+from .shard.checkpoint import Checkpoint
+from .shard.seal import SealPlan, seal
+from .shard.shardset import ShardSet
+
+if TYPE_CHECKING:
+    from .database import Database
+
+log = logging.getLogger("twinlog.sealing")
+
+RETRY_S_MIN, RETRY_S_MAX = 0.5, 30.0
+AGE_CHECK_S = 1.0
+
+
+class Sealing:
+    """The memtables and the newest checkpoint of one database. Invariant: shards.seq == frozen.base_seq or active.base_seq."""
+
+    def __init__(
+        self, database: Database, memtable: Memtable, checkpoint: Checkpoint | None, shards: ShardSet | None
+    ) -> None:
+        self._database = database
+        self.active = memtable
+        self.frozen: Memtable | None = None
+        self.checkpoint = checkpoint
+        self.shards = shards
+        self.floor: int | None = None  # None: no standby to keep anything for
+        self.pins: dict[int, int] = {}  # checkpoint seq -> how many hold it
+        self.failures = 0
+        self.last_error = ""
+        self._wanted = trio.Event()
+        self._done = trio.Event()
+        self._active_since = trio.current_time()
+
+    def pinned(self) -> tuple[ShardSet | None, tuple[Memtable, ...]]:
+        """What a view needs, newest memtable first."""
+        memtables = (self.active,) if self.frozen is None else (self.active, self.frozen)
+        return self.shards, memtables
+
+    @property
+    def _is_full(self) -> bool:
+        options = self._database.engine_options
+        return self.active.records >= options.memtable_records_max or self.active.bytes >= options.memtable_bytes_max
+
+    @property
+    def has_room(self) -> bool:
+        return self.frozen is None or not self._is_full
+
+    async def wait_room(self) -> None:
+        while not self.has_room:
+            await self._done.wait()
+
+    def freeze_if_full(self) -> None:
+        if self._is_full:
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Begin a new memtable if the one before has been sealed; otherwise the next publication does it."""
+        if self.frozen is not None or self.active.last_seq == self.active.base_seq:
+            return
+        self.frozen, self.active = self.active, Memtable(self.active.last_seq)
+        self._active_since = trio.current_time()
+        self._wanted.set()
+
+    async def seal_now(self) -> int:
+        """Seal everything appended so far; returns the checkpoint's seq."""
+        target = self._database.position.seq
+        while self.checkpoint is None or self.checkpoint.seq < target:
+            if target == 0:
+                return 0
+            self.freeze()
+            await self._done.wait()
+        return self.checkpoint.seq
+
+    async def run(self) -> None:
+        """Seal what is frozen, until cancelled."""
+        pause = RETRY_S_MIN
+        while True:
+            if self.frozen is None:
+                with trio.move_on_after(AGE_CHECK_S):
+                    await self._wanted.wait()
+                self._wanted = trio.Event()
+                age = trio.current_time() - self._active_since
+                if age > self._database.engine_options.seal_age_s:
+                    self.freeze()
+                if self.frozen is None:
+                    continue
+            try:
+                await self._seal_frozen()
+                pause = RETRY_S_MIN
+            except (OSError, TwinlogError) as error:
+                self.failures += 1
+                self.last_error = str(error)
+                log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
+                await trio.sleep(pause)
+                pause = min(RETRY_S_MAX, pause * 2)
+
+    async def _seal_frozen(self) -> None:
+        database, frozen = self._database, self.frozen
+        assert frozen is not None
+        disk = database.seams.disk
+        while database.log.synced_seq < frozen.last_seq:
+            if not await database.make_durable():
+                raise TwinlogError("the commit log cannot be synced")
+            if database.log.synced_seq < frozen.last_seq:
+                await trio.sleep(RETRY_S_MIN)
+        plan = SealPlan(
+            base_seq=self.checkpoint.seq if self.checkpoint is not None else None,
+            to_seq=frozen.last_seq,
+            shards=database.shards,
+            crc=database.identity.crc,
+            uuid=database.uuid.hex(),
+            segments=self._segments_from(frozen.base_seq + 1),
+        )
+        await database.seams.workers.run(seal, database.directory, plan)
+        checkpoint = await disk.run(checkpoints.load, disk, database.directory, frozen.last_seq)
+        shards = await disk.run(ShardSet.open, disk, database.directory, checkpoint, self.shards)
+        self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
+        self.freeze_if_full()
+        done, self._done = self._done, trio.Event()
+        done.set()
+        await self.remove_unneeded()
+
+    def _segments_from(self, seq: int) -> list[str]:
+        segments = self._database.log.segments
+        first = max((i for i, (_, start) in enumerate(segments) if start <= seq), default=0)
+        return [path for path, _ in segments[first:]]
+
+    async def remove_unneeded(self) -> None:
+        """Checkpoints, log segments and files that nothing needs any more."""
+        database = self._database
+        disk = database.seams.disk
+        kept = await disk.run(_drop_checkpoints, disk, database.directory, self.floor, frozenset(self.pins))
+        if not kept:
+            return
+        second_newest = kept[-2] if len(kept) > 1 else 0
+        lowest = min([second_newest, *self.pins, *([self.floor] if self.floor is not None else [])])
+        gone = database.log.drop_below(lowest + 1)
+        bound = database.engine_options.log_keep_bytes
+        await disk.run(_remove, disk, gone)
+        await self._bound_log(second_newest, bound)
+        await disk.run(_drop_files, disk, database.directory, kept)
+
+    async def _bound_log(self, second_newest: int, bound: int) -> None:
+        """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8)."""
+        database, disk = self._database, self._database.seams.disk
+        sizes = await disk.run(_sizes, disk, [path for path, _ in database.log.segments])
+        while sum(sizes) > bound and len(database.log.segments) > 1:
+            next_first = database.log.segments[1][1]
+            if next_first > second_newest + 1 or any(pin < next_first - 1 for pin in self.pins):
+                return
+            log.warning("%s: the log kept for standbys is over %d bytes, its oldest segment goes", database.name, bound)
+            await disk.run(_remove, disk, database.log.drop_below(next_first))
+            sizes.pop(0)
+
+
+def _drop_checkpoints(disk: Disk, directory: str, floor: int | None, pins: frozenset[int]) -> list[int]:
+    """Keep the newest two, what is pinned, and the newest at or below the floor; returns what is left, oldest first."""
+    seqs = checkpoints.list_seqs(disk, directory)
+    keep = set(seqs[-2:]) | {seq for seq in seqs if seq in pins}
+    if floor is not None:
+        keep |= set([seq for seq in seqs if seq <= floor][-1:])
+    for seq in seqs:
+        if seq not in keep:
+            disk.remove(f"{directory}/checkpoints/{seq:020d}.json")
+    return sorted(keep)
+
+
+def _drop_files(disk: Disk, directory: str, kept: list[int]) -> None:
+    """Remove shard and index files that no kept checkpoint names. Only files: an open handle goes on reading."""
+    named: set[str] = set()
+    for seq in kept:
+        named |= {name for name, _ in checkpoints.files_of(checkpoints.load(disk, directory, seq))}
+    for name in disk.list_dir(directory):
+        if name.startswith("shard_") and name not in named:
+            disk.remove(f"{directory}/{name}")
+
+
+def _remove(disk: Disk, paths: list[str]) -> None:
+    for path in paths:
+        disk.remove(path)
+
+
+def _sizes(disk: Disk, paths: list[str]) -> list[int]:
+    return [disk.size(path) for path in paths]

@@ -1,0 +1,148 @@
+"""Shard record codec: bytes to ShardRecord and back, and the header of a shard log file. Pure; knows no file.
+
+A shard log is its header followed by records without gaps, all little-endian. The header:
+
+    0       8         10           12      16           20       24     40         60    64
+    ├───────┼─────────┼────────────┼───────┼────────────┼────────┼──────┼──────────┼─────┤
+    │ magic │ version │ header_len │ shard │ generation │ shards │ uuid │ reserved │ crc │
+    └───────┴─────────┴────────────┴───────┴────────────┴────────┴──────┴──────────┴─────┘
+     8       u16       u16          u32     u32          u32      16     zeros      u32
+
+    uuid   of the database; crc   crc32c of bytes 0 to 60
+
+A record:
+
+    0          4          8         12       14   15      16           20    24    32        40
+    ├──────────┼──────────┼─────────┼────────┼────┼───────┼────────────┼─────┼─────┼─────────┼─ id_len ─┼─ doc_len ─┤
+    │ head_crc │ body_crc │ doc_len │ id_len │ op │ flags │ collection │ row │ seq │ time_us │ id       │ doc       │
+    └──────────┴──────────┴─────────┴────────┴────┴───────┴────────────┴─────┴─────┴─────────┴──────────┴───────────┘
+     u32        u32        u32       u16      u8   u8      u32          u32   u64   u64
+
+    head_crc   crc32c of bytes 4 to 40, so that lengths can be trusted before the body is read
+    body_crc   crc32c of id and doc; 0 and not looked at when flags has BODY_UNCHECKED (`--disable-crc`)
+    op         PUT or DELETE of commit/codec.Op; a deletion has no doc
+    row        index of the record within its commit; (seq, row) is the order of writing and unique in a database
+    id, doc    the canonical key and the document, as in the commit log
+
+Short input is data that never came: decode returns None. Any crc that differs raises DamagedRecord.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import google_crc32c
+
+from ..commit.codec import DOCUMENT_BYTES_MAX, ID_BYTES_MAX, Op
+from ..errors import DamagedRecord, NewerFormat
+
+FILE_HEADER = struct.Struct("<8sHHIII16s20s")
+FILE_HEADER_BYTES = 64
+FILE_MAGIC = b"TWSHARD\n"
+FILE_VERSION = 1
+HEADER = struct.Struct("<IIIHBBIIQQ")
+_AFTER_HEAD_CRC = struct.Struct("<IIHBBIIQQ")
+HEADER_BYTES = 40
+BODY_UNCHECKED = 1  # flags
+RECORD_BYTES_MAX = HEADER_BYTES + ID_BYTES_MAX + DOCUMENT_BYTES_MAX
+assert FILE_HEADER.size + 4 == FILE_HEADER_BYTES, "the drawing says 64"
+assert HEADER.size == HEADER_BYTES, "the drawing says 40"
+
+_crc = google_crc32c.value
+
+
+class ShardRecord(NamedTuple):
+    """The newest state of one key at some point. `doc` is empty for a deletion."""
+
+    op: int
+    collection: int
+    seq: int
+    row: int
+    time_us: int
+    id: bytes
+    doc: bytes
+
+
+class FileHeader(NamedTuple):
+    """Which file this is, whatever it is called."""
+
+    shard: int
+    generation: int
+    shards: int
+    uuid: bytes
+
+
+def encode_file_header(header: FileHeader) -> bytes:
+    fields = FILE_HEADER.pack(
+        FILE_MAGIC, FILE_VERSION, FILE_HEADER_BYTES, header.shard, header.generation, header.shards, header.uuid, bytes(20)
+    )
+    return fields + _crc(fields).to_bytes(4, "little")
+
+
+def decode_file_header(data: bytes) -> FileHeader:
+    """Raises DamagedRecord, or NewerFormat for a version this code does not know."""
+    if len(data) < FILE_HEADER_BYTES or data[:8] != FILE_MAGIC:
+        raise DamagedRecord("not a shard log: its header is missing", offset=0)
+    if int.from_bytes(data[60:64], "little") != _crc(bytes(data[:60])):
+        raise DamagedRecord("shard log header: crc differs", offset=0)
+    _, version, _, shard, generation, shards, uuid, _ = FILE_HEADER.unpack_from(data)
+    if version > FILE_VERSION:
+        raise NewerFormat(f"shard log of format {version}, this program knows {FILE_VERSION}: use a newer one")
+    return FileHeader(shard, generation, shards, uuid)
+
+
+def encode(
+    op: int, collection: int, key: bytes, doc: bytes, *, seq: int, row: int, time_us: int, crc: bool = True
+) -> bytes:
+    """The bytes of one record."""
+    body = key + doc
+    fields = _AFTER_HEAD_CRC.pack(
+        _crc(body) if crc else 0, len(doc), len(key), op, 0 if crc else BODY_UNCHECKED, collection, row, seq, time_us
+    )
+    return _crc(fields).to_bytes(4, "little") + fields + body
+
+
+def decode(buffer: bytes | memoryview, offset: int = 0, *, verify: bool = True) -> ShardRecord | None:
+    """The record at offset, or None when the buffer ends before it does. Raises DamagedRecord.
+
+    verify=False leaves the body's crc alone; the header's is always checked.
+    """
+    start = offset + HEADER_BYTES
+    if len(buffer) < start:
+        return None
+    head_crc, body_crc, doc_len, id_len, op, flags, collection, row, seq, time_us = HEADER.unpack_from(buffer, offset)
+    if _crc(bytes(buffer[offset + 4 : start])) != head_crc:
+        raise DamagedRecord("shard record header: crc differs", offset=offset)
+    middle = start + id_len
+    end = middle + doc_len
+    if op != Op.PUT and (op != Op.DELETE or doc_len) or id_len > ID_BYTES_MAX or doc_len > DOCUMENT_BYTES_MAX:
+        raise DamagedRecord(f"shard record header: impossible op {op} or lengths", offset=offset)
+    if len(buffer) < end:
+        return None
+    if verify and not flags & BODY_UNCHECKED and _crc(bytes(buffer[start:end])) != body_crc:
+        raise DamagedRecord("shard record body: crc differs", offset=offset)
+    return ShardRecord(op, collection, seq, row, time_us, bytes(buffer[start:middle]), bytes(buffer[middle:end]))
+
+
+def record_bytes(record: ShardRecord) -> int:
+    """How long the record is in its file."""
+    return HEADER_BYTES + len(record.id) + len(record.doc)
+
+
+def iterate(buffer: bytes | memoryview, offset: int = 0, *, verify: bool = True) -> Iterator[tuple[int, ShardRecord]]:
+    """(offset, record) one after the other up to the end of the buffer or the first short one."""
+    while (record := decode(buffer, offset, verify=verify)) is not None:
+        yield offset, record
+        offset += record_bytes(record)
+
+
+def length_at(buffer: bytes | memoryview, offset: int = 0) -> int | None:
+    """How long the record at offset is, once its header is there. Raises DamagedRecord."""
+    if len(buffer) - offset < HEADER_BYTES:
+        return None
+    head_crc, _, doc_len, id_len, *_ = HEADER.unpack_from(buffer, offset)
+    if _crc(bytes(buffer[offset + 4 : offset + HEADER_BYTES])) != head_crc:
+        raise DamagedRecord("shard record header: crc differs", offset=offset)
+    return HEADER_BYTES + id_len + doc_len

@@ -1,0 +1,156 @@
+"""Read views: one state of a database, unmoved by later writes, seals and removals (INV-2, INV-3).
+
+A view pins a checkpoint's open files, the memtables above it, the catalog and a seq. Reads of warm data happen in place;
+cold data goes through the disk seam. A view ends by age with SnapshotTooOld.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import trio
+
+from .catalog import Catalog
+from .commit.codec import Op
+from .commit.memtable import Memtable, Version
+from .disk import Disk
+from .errors import SnapshotTooOld
+from .position import Position
+from .shard.shardset import COLD, MISSING, ShardSet
+from .versions.statehash import CollectionState, hash_document, state_hash
+
+SLICE_KEYS = 256  # between two looks at the clock; a key costs up to 15 µs
+SLICE_S = 0.003  # how long one slice may hold the loop (INV-9)
+SCAN_ROWS = 256
+
+Row = tuple[int, int, bytes, bytes]  # seq, row, id, document
+
+
+class View:
+    """One state. `seq` is its newest commit; everything here answers as of that commit."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        shards: ShardSet | None,
+        memtables: tuple[Memtable, ...],
+        catalog: Catalog,
+        position: Position,
+        age_max_s: float,
+    ) -> None:
+        assert shards is None or shards.seq <= position.seq, "a view never looks below its checkpoint"
+        self._disk = disk
+        self._shards = shards
+        self._memtables = memtables  # newest first
+        self.catalog = catalog
+        self.position = position
+        self.seq = position.seq
+        self._ends_at = trio.current_time() + age_max_s
+
+    def collections(self) -> list[str]:
+        return sorted(self.catalog.ids)
+
+    def check_age(self) -> None:
+        if trio.current_time() > self._ends_at:
+            raise SnapshotTooOld(f"the read view at seq {self.seq} reached its maximum age; run the query again")
+
+    def overlay(self, collection: int, key: bytes) -> Version | None:
+        """The memtables' version of a key, deletions included; None when they have none."""
+        for memtable in self._memtables:
+            version = memtable.at(collection, key, self.seq)
+            if version is not None:
+                return version
+        return None
+
+    def get_now(self, collection: int, key: bytes) -> bytes | None | object:
+        """The document, None, or COLD when the device would have to be waited for."""
+        version = self.overlay(collection, key)
+        if version is not None:
+            return version[3] if version[2] == Op.PUT else None
+        return self._base_now(collection, key)
+
+    async def get(self, collection: int, key: bytes) -> bytes | None:
+        found = self.get_now(collection, key)
+        if found is COLD:
+            found = await self._disk.run(self._base_blocking, collection, key)
+        return found
+
+    def get_blocking(self, collection: int, key: bytes) -> bytes | None:
+        """For offline use and for the disk's own threads."""
+        version = self.overlay(collection, key)
+        if version is not None:
+            return version[3] if version[2] == Op.PUT else None
+        return self._base_blocking(collection, key)
+
+    async def scan(self, collection: int) -> AsyncIterator[list[Row]]:
+        """Every live row, in commit order, in batches of at most SCAN_ROWS; the caller's work between batches is its own slice."""
+        changed = self._changed(collection)
+        if self._shards is not None:
+            batches = self._shards.scan(collection)
+            while (batch := await self._disk.run(_next_batch, batches)) is not None:
+                self.check_age()
+                kept = [row for row in batch if row[2] not in changed]
+                if kept:
+                    yield kept
+        rows = sorted((v[0], v[1], key, v[3]) for key, v in changed.items() if v[2] == Op.PUT)
+        for start in range(0, len(rows), SCAN_ROWS):
+            await trio.lowlevel.checkpoint()
+            self.check_age()
+            yield rows[start : start + SCAN_ROWS]
+
+    async def count(self, collection: int) -> int:
+        """Live documents of one collection."""
+        total = self._shards.count(collection) if self._shards is not None else 0
+        async for _, version, old in self._changes(collection):
+            total += (version[2] == Op.PUT) - (old is not None)
+        return total
+
+    async def state_hash(self) -> str:
+        """The hash of everything visible here (INV-6): the checkpoint's sums, changed by what the memtables hold."""
+        states = []
+        for name, collection in self.catalog.ids.items():
+            base = self._shards.state_of(collection) if self._shards is not None else CollectionState(0, 0)
+            count, total = base.count, base.total
+            async for _, version, old in self._changes(collection):
+                if old is not None:
+                    count, total = count - 1, total - hash_document(old)
+                if version[2] == Op.PUT:
+                    count, total = count + 1, total + hash_document(version[3])
+            states.append((name, CollectionState(count, total % 2**256)))
+        return state_hash(states)
+
+    def _changed(self, collection: int) -> dict[bytes, Version]:
+        found: dict[bytes, Version] = {}
+        for memtable in self._memtables:
+            for key in memtable.keys(collection):
+                if key not in found and (version := memtable.at(collection, key, self.seq)) is not None:
+                    found[key] = version
+        return found
+
+    async def _changes(self, collection: int) -> AsyncIterator[tuple[bytes, Version, bytes | None]]:
+        """(key, newest version, document in the checkpoint or None), sliced."""
+        slice_ends = trio.current_time() + SLICE_S
+        for number, (key, version) in enumerate(self._changed(collection).items()):
+            old = self._base_now(collection, key)
+            if old is COLD:
+                old = await self._disk.run(self._base_blocking, collection, key)
+            yield key, version, old
+            if number % SLICE_KEYS == SLICE_KEYS - 1 or trio.current_time() > slice_ends:
+                await trio.lowlevel.checkpoint()
+                slice_ends = trio.current_time() + SLICE_S
+
+    def _base_now(self, collection: int, key: bytes) -> bytes | None | object:
+        if self._shards is None:
+            return None
+        record = self._shards.find_now(collection, key)
+        return None if record is MISSING else COLD if record is COLD else record.doc
+
+    def _base_blocking(self, collection: int, key: bytes) -> bytes | None:
+        if self._shards is None:
+            return None
+        record = self._shards.find(collection, key)
+        return None if record is MISSING else record.doc
+
+
+def _next_batch(batches: Iterator[list[Row]]) -> list[Row] | None:
+    return next(batches, None)

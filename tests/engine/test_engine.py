@@ -1,0 +1,135 @@
+"""The engine end to end on a memory disk: write, read, seal, reopen."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage import MemoryDisk, SyncMode, decode_document, encode_document, encode_value, operations
+from storage.errors import DatabaseExists, DuplicateKey, ImmutableField, NoSuchDatabase
+
+from .model import everything, insert, new_database, opened, settled
+
+
+@pytest.mark.parametrize("sync_mode", list(SyncMode))
+async def test_what_was_written_is_there_after_closing_and_opening(sync_mode: SyncMode) -> None:
+    disk = MemoryDisk()
+    documents = [{"_id": number, "name": f"thing {number}"} for number in range(300)]
+    async with opened(disk, sync_mode=sync_mode, memtable_records_max=50) as engine:
+        database = await new_database(engine)
+        for document in documents:
+            await insert(database, document)
+        assert await everything(database) == documents
+        end, chain = database.position, database.chain
+    async with opened(disk, start=2, sync_mode=sync_mode, memtable_records_max=50) as engine:
+        database = engine.database("db")
+        assert (database.position, database.chain, database.unclean) == (end, chain, False)
+        assert await everything(database) == documents
+        assert database.sealing.checkpoint is not None
+
+
+async def test_a_document_is_inserted_once() -> None:
+    async with opened(MemoryDisk(), memtable_records_max=3) as engine:
+        database = await new_database(engine)
+        await insert(database, {"_id": 1}, {"_id": 2}, {"_id": "x"})
+        await database.sealing.seal_now()
+        result = await operations.insert(
+            database, "things", [encode_document({"_id": i}) for i in (3, 1.0, 4)], ordered=True
+        )
+        assert [(row.index, type(row.error)) for row in result.errors] == [(1, DuplicateKey)]
+        assert [doc["_id"] for doc in await everything(database)] == [1, 2, "x"]
+        await settled(database, result.seq)
+        assert [doc["_id"] for doc in await everything(database)] == [1, 2, "x", 3]
+        unordered = await operations.insert(
+            database, "things", [encode_document({"_id": i}) for i in (5, 5, 6)], ordered=False
+        )
+        assert (unordered.inserted, [row.index for row in unordered.errors]) == (2, [1])
+
+
+async def test_a_request_that_is_sent_again_applies_once_also_after_a_restart() -> None:
+    disk, docs, request = MemoryDisk(), [encode_document({"_id": 1})], b"r" * 16
+    async with opened(disk) as engine:
+        database = await new_database(engine)
+        first = await operations.insert(database, "things", docs, request=request)
+        again = operations.insert_now(database, "things", docs, request=request)
+        assert again is not None and again.replayed and not again.errors
+        assert (again.seq, again.inserted) == (first.seq, 1)
+        await settled(database, first.seq)
+        await database.sealing.seal_now()
+    async with opened(disk, start=2) as engine:
+        again = await operations.insert(engine.database("db"), "things", docs, request=request)
+        assert (again.replayed, again.inserted, again.errors) == (True, 1, [])
+
+
+async def test_replace_delete_and_drop() -> None:
+    async with opened(MemoryDisk(), memtable_records_max=4) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": n, "kind": n % 2} for n in range(6)))
+        await database.sealing.seal_now()
+        replaced = await operations.replace_one(database, "things", {"kind": 1}, encode_document({"_id": 1, "new": True}))
+        same = await operations.replace_one(database, "things", {"_id": 1}, encode_document({"_id": 1, "new": True}))
+        assert (replaced.matched, replaced.modified, same.matched, same.modified) == (1, 1, 1, 0)
+        with pytest.raises(ImmutableField):
+            await operations.replace_one(database, "things", {"_id": 1}, encode_document({"_id": 9}))
+        upserted = await operations.replace_one(
+            database, "things", {"_id": 77}, encode_document({"_id": 77}), upsert=True
+        )
+        assert upserted.upserted_id == encode_value(77)
+        gone = await operations.delete(database, "things", {"kind": 0}, many=True)
+        await settled(database, database.position.seq)
+        assert gone.deleted == 3
+        assert await everything(database) == [
+            {"_id": 3, "kind": 1},
+            {"_id": 5, "kind": 1},
+            {"_id": 1, "new": True},
+            {"_id": 77},
+        ]
+        assert await operations.count(database, "things", {}) == 4
+        dropped = await operations.drop_collection(database, "things")
+        await settled(database, dropped.seq)
+        assert await everything(database) == [] and operations.list_collections(database) == []
+        await insert(database, {"_id": 1, "again": 1})
+        assert await everything(database) == [{"_id": 1, "again": 1}]
+
+
+async def test_find_sorts_skips_limits_and_projects_within_one_view() -> None:
+    async with opened(MemoryDisk(), memtable_records_max=10) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": n, "n": -n, "pad": "x" * 20} for n in range(40)))
+        cursor = await operations.find(
+            database, "things", {"n": {"$lte": -5}}, sort=[["n", 1]], projection={"n": 1, "_id": 0}, skip=2, limit=3
+        )
+        await insert(database, {"_id": 99, "n": -99})
+        batch = await cursor.next_batch(10)
+        assert cursor.done and [decode_document(data)["n"] for data in batch] == [-37, -36, -35]
+
+
+async def test_state_hash_of_a_mark_does_not_depend_on_sealing() -> None:
+    hashes = []
+    for bound in (3, 1000):
+        async with opened(MemoryDisk(), memtable_records_max=bound) as engine:
+            database = await new_database(engine)
+            for n in range(20):
+                await insert(database, {"_id": n % 7, "n": n}, collection=f"c{n % 3}")
+                await operations.replace_one(database, "c0", {"_id": 0}, encode_document({"_id": 0, "n": n * 2}))
+            await operations.delete(database, "c1", {}, many=True)
+            seq = database.mark()
+            database.flush()
+            await database.mark_advance.wait_for(seq)
+            await database.sealing.seal_now()
+            assert database.sealing.checkpoint.state_hash == database.marks[seq]
+            hashes.append(database.marks[seq])
+    assert hashes[0] == hashes[1]
+
+
+async def test_databases_stand_alone_and_their_options_are_fixed() -> None:
+    disk = MemoryDisk()
+    async with opened(disk) as engine:
+        await new_database(engine, "one")
+        await insert(await new_database(engine, "two"), {"_id": 1})
+        with pytest.raises(DatabaseExists, match="export"):
+            await engine.create_database("one", shards=5)
+        await engine.drop_database("two")
+        with pytest.raises(NoSuchDatabase):
+            engine.database("two")
+    async with opened(disk, start=2) as engine:
+        assert list(engine.databases) == ["one"]

@@ -1,0 +1,68 @@
+"""What `twinlog status` concludes from the nodes' answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ops.exit_codes import ExitCode
+from ops.status import NodeView, as_json, print_databases, print_nodes, read_status, verdict
+
+
+def answer(node="a", role="primary", *, connected=True, hashes=("h1", "h1"), alarms=()):
+    """A node's status answer, as the wire brings it."""
+    database = {"position": [2, 10], "chain": "c", "mark": None}
+    standbys = []
+    if role == "primary":
+        nodes = dict(zip(("a", "b"), ([9, "c9", digest] for digest in hashes)))
+        equal = len(set(hashes)) == 1 if len(hashes) > 1 else None
+        database["mark"] = {"seq": 9, "hash": hashes[0], "equal": equal, "nodes": nodes}
+        standbys = [{"name": "b", "connected": connected, "lag_commits": 3, "lag_bytes": 2048, "lag_seconds": 0.5}]
+    return {"node": node, "role": role, "epoch": 2, "databases": {"shop": database}, "standbys": standbys,
+            "alarms": list(alarms)}  # fmt: skip
+
+
+def views(*, standby: dict | None = None, **primary) -> list[NodeView]:
+    second = read_status("y:2", standby or answer("b", "standby"))
+    return [read_status("x:1", answer(**primary)), second]
+
+
+def test_all_well():
+    assert verdict(views()) == (ExitCode.OK, [])
+
+
+@pytest.mark.parametrize(
+    ("primary", "code", "word"),
+    [
+        ({"hashes": ("h1", "h2")}, ExitCode.UNEQUAL, "shop differs between the nodes at commit 9"),
+        ({"hashes": ("h1", "h2"), "connected": False}, ExitCode.UNEQUAL, "shop differs"),
+        ({"connected": False}, ExitCode.UNREACHABLE, "standby b is not connected"),
+        ({"hashes": ("h1",)}, ExitCode.UNREACHABLE, "only a answered the comparison"),
+        ({"alarms": ["disk is slow"]}, ExitCode.FAILED, "a: disk is slow"),
+    ],
+)
+def test_what_is_not_well_is_said_and_has_its_code(primary, code, word):
+    found, problems = verdict(views(**primary))
+    assert found is code
+    assert any(word in problem for problem in problems)
+
+
+def test_a_silent_node_and_no_primary_and_two_primaries():
+    silent = NodeView("z:3", problem="connection refused")
+    assert verdict([*views(), silent])[0] is ExitCode.UNREACHABLE
+    assert verdict([read_status("y:2", answer("b", "standby"))])[0] is ExitCode.UNREACHABLE
+    code, problems = verdict(views(standby=answer("b", "primary")))
+    assert code is ExitCode.UNREACHABLE and "2 nodes say they are primary: a, b" in problems
+
+
+def test_json_carries_what_the_tables_show(capsys):
+    shown = as_json([*views(), NodeView("z:3", problem="connection refused")])
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown["databases"]["shop"]["nodes"]["b"] == {"seq": 9, "chain": "c9", "state_hash": "h1"}
+    assert shown["nodes"][1]["lag"] == {"commits": 3, "bytes": 2048, "seconds": 0.5}
+    assert shown["nodes"][2] == {"address": "z:3", "reachable": False, "problem": "connection refused"}
+    print_nodes(views())
+    print_databases(views())
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("shop", "2.0 KiB", "0.5 s", "(2, 10)", "h1", "c9", "yes"))

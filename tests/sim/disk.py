@@ -1,0 +1,510 @@
+"""SimDisk: the Disk seam in memory, losing what a real device may lose.
+
+Two objects, because a disk outlives the process that uses it:
+
+    Platter   what stays: inodes, directories, what of them is durable, the faults in force
+    SimDisk   one process life's use of a Platter; after the life ends every call on it raises SimCrash
+
+What is durable. Bytes: up to the length at the last `sync` of that inode. Names: a creation, rename or removal is durable
+once a `sync_dir` of a directory it touches came after it (and with it everything earlier in those directories; a rename is
+one operation). Syncing a file does not make its name durable, and a directory whose own name is not durable takes its
+whole content along.
+
+    kill       (kill -9) keeps every byte and name written
+    power_cut  keeps what is durable; of the unsynced tail of each file a random prefix, in which random 512-byte sectors may be
+               zeros or garbage; of the unsynced name operations of each directory a random prefix
+
+Knows no engine. All chance comes from the one random.Random it is given, so one seed gives one run.
+"""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+SECTOR_BYTES = 512
+CAPACITY_BYTES = 2**40
+ROOT = ""
+
+
+class SimCrash(BaseException):
+    """The process died inside this call. Not an Exception: no code of the engine may catch it and go on."""
+
+
+class Inode:
+    """A file's bytes. `synced` bytes of them survive a power cut."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.data = bytearray()
+        self.synced = 0
+        self.poisoned = False  # a sync failed: later syncs say yes and keep nothing more, as kernels do
+
+
+class Directory:
+    """Names now, and the names a power cut would leave."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Inode | Directory] = {}
+        self.durable: dict[str, Inode | Directory] = {}
+
+
+class _NameChange:
+    """One directory operation not yet durable: assignments (directory, name, node or None) that happen as one."""
+
+    def __init__(self, assignments: list[tuple[Directory, str, Inode | Directory | None]]) -> None:
+        self.assignments = assignments
+
+    def touches(self, directories: set[int]) -> bool:
+        return any(id(directory) in directories for directory, _, _ in self.assignments)
+
+    def directories(self) -> set[int]:
+        return {id(directory) for directory, _, _ in self.assignments}
+
+    def make_durable(self) -> None:
+        for directory, name, node in self.assignments:
+            if node is None:
+                directory.durable.pop(name, None)
+            else:
+                directory.durable[name] = node
+
+
+class Platter:
+    """One machine's disk. Change the public attributes to put faults in force.
+
+    capacity_bytes        appends beyond it write what fits and raise ENOSPC
+    sync_failures         so many of the next syncs raise EIO (and poison the file)
+    sync_delay_s          mean of a sync's virtual duration in run()
+    call_delay_s          mean of any other call's virtual duration in run()
+    cold_reads            chance that read_now answers None
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.root = Directory()
+        self.capacity_bytes = CAPACITY_BYTES
+        self.sync_failures = 0
+        self.sync_delay_s = 0.001
+        self.call_delay_s = 0.0002
+        self.cold_reads = 0.0
+        self.used_bytes = 0
+        self.locks: dict[str, SimDisk] = {}
+        self.lost_bytes = 0  # by all power cuts, for reports
+        self._changes: list[_NameChange] = []
+        self._next_number = 1
+
+    def mount(self, on_crash: Callable[[], None] | None = None) -> SimDisk:
+        """The disk for one process life. on_crash is called when a planned crash strikes."""
+        return SimDisk(self, on_crash)
+
+    def power_cut(self) -> None:
+        """What is not durable is lost, in part or whole. Every mount must have ended before."""
+        lost: set[int] = set()
+        for change in self._changes:
+            if change.touches(lost) or self.rng.random() < 0.5:
+                lost |= change.directories()
+            else:
+                change.make_durable()
+        self._changes.clear()
+        self.used_bytes = 0
+        self._come_back(self.root)
+
+    def _come_back(self, directory: Directory) -> None:
+        directory.entries = dict(directory.durable)
+        for name in sorted(directory.entries):
+            node = directory.entries[name]
+            if isinstance(node, Directory):
+                self._come_back(node)
+            else:
+                self._lose_tail(node)
+                self.used_bytes += len(node.data)
+
+    def _lose_tail(self, inode: Inode) -> None:
+        whole = len(inode.data)
+        if whole > inode.synced:
+            fate = self.rng.random()
+            if fate < 0.3:
+                keep = inode.synced
+            elif fate < 0.5:
+                keep = whole
+            else:
+                keep = self.rng.randint(inode.synced, whole)
+            del inode.data[keep:]
+            self.lost_bytes += whole - keep
+            if self.rng.random() < 0.5:
+                self._spoil_sectors(inode)
+        inode.synced = len(inode.data)
+        inode.poisoned = False
+
+    def _spoil_sectors(self, inode: Inode) -> None:
+        """Of the sectors that were never synced, some never reached the device though the file's length did."""
+        end = len(inode.data)
+        for start in range(inode.synced - inode.synced % SECTOR_BYTES, end, SECTOR_BYTES):
+            low, high = max(start, inode.synced), min(start + SECTOR_BYTES, end)
+            fate = self.rng.random()
+            if fate < 0.2:
+                inode.data[low:high] = bytes(high - low)
+            elif fate < 0.3:
+                inode.data[low:high] = self.rng.randbytes(high - low)
+
+    def files(self) -> Iterator[tuple[str, Inode]]:
+        """Every file with its path, sorted."""
+        yield from self._files_below(self.root, ROOT)
+
+    def _files_below(self, directory: Directory, path: str) -> Iterator[tuple[str, Inode]]:
+        for name in sorted(directory.entries):
+            node = directory.entries[name]
+            full = posixpath.join(path, name)
+            if isinstance(node, Directory):
+                yield from self._files_below(node, full)
+            else:
+                yield full, node
+
+    def flip_bit(self, path: str, offset: int, bit: int) -> None:
+        """Damage on demand: the medium forgets one bit, synced or not."""
+        node = self.find(path)
+        assert isinstance(node, Inode), f"{path} is no file"
+        node.data[offset] ^= 1 << bit
+
+    def find(self, path: str) -> Inode | Directory | None:
+        node: Inode | Directory | None = self.root
+        for part in _parts(path):
+            if not isinstance(node, Directory):
+                return None
+            node = node.entries.get(part)
+        return node
+
+    def new_inode(self) -> Inode:
+        self._next_number += 1
+        return Inode(self._next_number)
+
+    def change_names(self, *assignments: tuple[Directory, str, Inode | Directory | None]) -> None:
+        change = _NameChange(list(assignments))
+        for directory, name, node in assignments:
+            gone = directory.entries.pop(name, None)
+            if isinstance(gone, Inode) and node is not gone and not self._moves_to(gone, assignments):
+                self.used_bytes -= len(gone.data)
+            if node is not None:
+                directory.entries[name] = node
+        self._changes.append(change)
+
+    @staticmethod
+    def _moves_to(gone: Inode, assignments: Sequence[tuple[Directory, str, Any]]) -> bool:
+        return any(node is gone for _, _, node in assignments)
+
+    def sync_names(self, directory: Directory) -> None:
+        """Every change that touches the directory becomes durable, with all that came before in what they touch."""
+        wanted = {id(directory)}
+        durable: list[_NameChange] = []
+        for change in reversed(self._changes):
+            if change.touches(wanted):
+                wanted |= change.directories()
+                durable.append(change)
+        for change in reversed(durable):
+            change.make_durable()
+        self._changes = [change for change in self._changes if change not in durable]
+
+
+class SimFile:
+    """A handle of one process life on an inode."""
+
+    def __init__(self, disk: SimDisk, path: str, inode: Inode, *, writable: bool) -> None:
+        self.path = path
+        self.size = len(inode.data)
+        self._disk = disk
+        self._inode = inode
+        self._writable = writable
+        self._closed = False
+
+    def _check_open(self) -> None:
+        self._disk.check_alive()
+        if self._closed:
+            raise OSError(errno.EBADF, "closed file", self.path)
+
+    def append(self, data: bytes | Sequence[bytes]) -> None:
+        joined = bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else b"".join(data)
+        self._check_open()
+        if not self._writable:
+            raise OSError(errno.EBADF, "opened for reading", self.path)
+        assert self.size == len(self._inode.data), f"{self.path}: two writers on one file"
+        platter = self._disk.platter
+        if self._disk.strikes():
+            self._grow(joined[: platter.rng.randint(0, len(joined))])
+            self._disk.crash()
+        room = platter.capacity_bytes - platter.used_bytes
+        if len(joined) > room:
+            self._grow(joined[: max(room, 0)])
+            raise OSError(errno.ENOSPC, "no space left on the simulated disk", self.path)
+        self._grow(joined)
+
+    def _grow(self, data: bytes) -> None:
+        self._inode.data += data
+        self._disk.platter.used_bytes += len(data)
+        self.size += len(data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self._check_open()
+        return bytes(self._inode.data[offset : offset + length])
+
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        self._check_open()
+        platter = self._disk.platter
+        if platter.cold_reads and platter.rng.random() < platter.cold_reads:
+            return None
+        got = bytes(self._inode.data[offset : offset + length])
+        return got if len(got) == length else None
+
+    def sync(self) -> None:
+        self.sync_to(len(self._inode.data))
+
+    def sync_to(self, length: int) -> None:
+        """What a sync that began when the file had this length promises."""
+        self._check_open()
+        self._disk.step()
+        platter = self._disk.platter
+        if platter.sync_failures > 0:
+            platter.sync_failures -= 1
+            self._inode.poisoned = True
+            raise OSError(errno.EIO, "the simulated device failed a sync", self.path)
+        if not self._inode.poisoned:
+            self._inode.synced = max(self._inode.synced, length)
+
+    def inode(self) -> int:
+        return self._inode.number
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class SimDisk:
+    """Disk over a Platter for one process life."""
+
+    def __init__(self, platter: Platter, on_crash: Callable[[], None] | None = None) -> None:
+        self.platter = platter
+        self.steps = 0  # operations that change the disk, counted for crash_in
+        self._on_crash = on_crash
+        self._crash_at: int | None = None
+        self._dead = False
+
+    # The life of the process.
+
+    def kill(self) -> None:
+        """The process is gone: every later call, clean-up included, raises SimCrash and changes nothing."""
+        self._dead = True
+        for path in [path for path, holder in self.platter.locks.items() if holder is self]:
+            del self.platter.locks[path]
+
+    def crash_in(self, steps: int) -> None:
+        """Die inside the steps-th changing operation from now (an append may then be torn)."""
+        self._crash_at = self.steps + steps
+
+    @property
+    def dead(self) -> bool:
+        return self._dead
+
+    def check_alive(self) -> None:
+        if self._dead:
+            raise SimCrash
+
+    def strikes(self) -> bool:
+        """Count one changing operation; whether the planned crash falls on it."""
+        self.steps += 1
+        return self._crash_at is not None and self.steps >= self._crash_at
+
+    def crash(self) -> None:
+        self.kill()
+        if self._on_crash is not None:
+            self._on_crash()
+        raise SimCrash
+
+    def step(self) -> None:
+        """Before an operation that happens whole or not at all."""
+        self.check_alive()
+        if self.strikes():
+            self.crash()
+
+    # Names.
+
+    def _directory(self, path: str) -> Directory:
+        node = self.platter.find(path)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, "no such directory", path)
+        if not isinstance(node, Directory):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
+        return node
+
+    def _inode_at(self, path: str) -> Inode:
+        self.check_alive()
+        node = self.platter.find(path)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        if isinstance(node, Directory):
+            raise IsADirectoryError(errno.EISDIR, "is a directory", path)
+        return node
+
+    def create(self, path: str) -> SimFile:
+        self.step()
+        parent, name = self._directory(posixpath.dirname(path)), posixpath.basename(path)
+        if name in parent.entries:
+            raise FileExistsError(errno.EEXIST, "file exists", path)
+        if self.platter.used_bytes >= self.platter.capacity_bytes:
+            raise OSError(errno.ENOSPC, "no space left on the simulated disk", path)
+        inode = self.platter.new_inode()
+        self.platter.change_names((parent, name, inode))
+        return SimFile(self, path, inode, writable=True)
+
+    def open_append(self, path: str) -> SimFile:
+        return SimFile(self, path, self._inode_at(path), writable=True)
+
+    def open_read(self, path: str) -> SimFile:
+        return SimFile(self, path, self._inode_at(path), writable=False)
+
+    def map(self, path: str) -> memoryview:
+        return memoryview(bytes(self._inode_at(path).data))
+
+    def read_file(self, path: str) -> bytes:
+        return bytes(self._inode_at(path).data)
+
+    def replace_file(self, path: str, data: bytes) -> None:
+        beside = path + ".tmp"
+        self.check_alive()
+        if self.exists(beside):  # opened with O_TRUNC: the old bytes go, the inode stays
+            self.remove(beside)
+        file = self.create(beside)
+        file.append(data)
+        file.sync()
+        file.close()
+        self.rename(beside, path)
+        self.sync_dir(posixpath.dirname(path))
+
+    def rename(self, old: str, new: str) -> None:
+        self.step()
+        source, destination = self._directory(posixpath.dirname(old)), self._directory(posixpath.dirname(new))
+        node = source.entries.get(posixpath.basename(old))
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", old)
+        there = destination.entries.get(posixpath.basename(new))
+        if there is node:
+            return
+        if isinstance(there, Directory):
+            if not isinstance(node, Directory):
+                raise IsADirectoryError(errno.EISDIR, "is a directory", new)
+            if there.entries:
+                raise OSError(errno.ENOTEMPTY, "directory not empty", new)
+        elif there is not None and isinstance(node, Directory):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", new)
+        self.platter.change_names(
+            (source, posixpath.basename(old), None), (destination, posixpath.basename(new), node)
+        )
+
+    def remove(self, path: str) -> None:
+        self.step()
+        self._inode_at(path)
+        self.platter.change_names((self._directory(posixpath.dirname(path)), posixpath.basename(path), None))
+
+    def remove_tree(self, path: str) -> None:
+        directory = self._directory(path)
+        for name in sorted(directory.entries):
+            if isinstance(directory.entries[name], Directory):
+                self.remove_tree(posixpath.join(path, name))
+            else:
+                self.remove(posixpath.join(path, name))
+        self.step()
+        self.platter.change_names((self._directory(posixpath.dirname(path)), posixpath.basename(path), None))
+
+    def make_dir(self, path: str) -> None:
+        self.check_alive()
+        directory = self.platter.root
+        for part in _parts(path):
+            node = directory.entries.get(part)
+            if node is None:
+                self.step()
+                node = Directory()
+                self.platter.change_names((directory, part, node))
+            if not isinstance(node, Directory):
+                raise FileExistsError(errno.EEXIST, "a file is in the way", path)
+            directory = node
+
+    def list_dir(self, path: str) -> list[str]:
+        self.check_alive()
+        node = self.platter.find(path)
+        if node is None:
+            return []
+        if not isinstance(node, Directory):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
+        return sorted(node.entries)
+
+    def exists(self, path: str) -> bool:
+        self.check_alive()
+        return self.platter.find(path) is not None
+
+    def size(self, path: str) -> int:
+        return len(self._inode_at(path).data)
+
+    def inode(self, path: str) -> int:
+        return self._inode_at(path).number
+
+    def sync_dir(self, path: str) -> None:
+        directory = self._directory(path)
+        self.step()
+        self.platter.sync_names(directory)
+
+    def free_bytes(self) -> int:
+        self.check_alive()
+        return max(self.platter.capacity_bytes - self.platter.used_bytes, 0)
+
+    def lock(self, path: str, content: bytes) -> Callable[[], None]:
+        self.check_alive()
+        holder = self.platter.locks.get(path)
+        if holder is not None:
+            raise BlockingIOError(errno.EWOULDBLOCK, "held by another process", path)
+        parent, name = self._directory(posixpath.dirname(path)), posixpath.basename(path)
+        if name not in parent.entries:
+            self.platter.change_names((parent, name, self.platter.new_inode()))
+        inode = self._inode_at(path)
+        self.platter.used_bytes += len(content) - len(inode.data)
+        inode.data[:] = content
+        inode.synced = min(inode.synced, len(content))
+        self.platter.locks[path] = self
+
+        def release() -> None:
+            if self.platter.locks.get(path) is self:
+                del self.platter.locks[path]
+
+        return release
+
+    # Time.
+
+    async def run(self, call: Callable[..., T], *args: Any) -> T:
+        """The call happens at one moment of a random virtual duration. Like a thread it cannot be cancelled midway.
+
+        A sync promises only what was there when it began, so its length is taken first.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.check_alive()
+        rng = self.platter.rng
+        file = getattr(call, "__self__", None)
+        syncs = isinstance(file, SimFile) and getattr(call, "__name__", "") == "sync"
+        length = file.size if syncs else 0
+        mean_s = self.platter.sync_delay_s if syncs else self.platter.call_delay_s
+        duration_s = rng.expovariate(1 / mean_s) if mean_s > 0 else 0.0
+        with trio.CancelScope(shield=True):
+            if syncs or rng.random() < 0.5:
+                await trio.sleep(duration_s)
+                duration_s = 0.0
+            result = file.sync_to(length) if syncs else call(*args)
+            if duration_s or rng.random() < 0.3:
+                await trio.sleep(duration_s)
+                self.check_alive()
+        return result
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]

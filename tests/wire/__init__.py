@@ -1,0 +1,1 @@
+"""Promises of the wire: handshake, packets, sessions, messages, key files."""

@@ -1,0 +1,77 @@
+"""Operations on databases, collections and the node as plans. Pure.
+
+Creating, dropping and promoting are not sent again when their outcome is unknown (Kind.ONCE, Kind.HERE): the error says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from node.wire import (
+    CreateDatabase,
+    DropCollection,
+    DropDatabase,
+    ListCollections,
+    ListDatabases,
+    Ping,
+    Promote,
+    Reply,
+    Request,
+    Status,
+)
+
+from .exchange import Kind
+from .scope import Scope
+from .url import parse_node
+from .values import read_value
+from .verbs import Plan, ask
+
+
+def list_database_names(scope: Scope) -> Plan[list[str]]:
+    result = yield from _result(scope, Kind.READ, ListDatabases(0))
+    return result["databases"]
+
+
+def create_database(scope: Scope, name: str, *, shards: int | None, crc: bool | None) -> Plan[None]:
+    yield from _result(scope, Kind.ONCE, CreateDatabase(0, name, shards, crc), db=name)
+
+
+def drop_database(scope: Scope, name: str) -> Plan[None]:
+    yield from _result(scope, Kind.ONCE, DropDatabase(0, name))
+
+
+def list_collection_names(scope: Scope, db: str) -> Plan[list[str]]:
+    result = yield from _result(scope, Kind.READ, ListCollections(0, db), db=db)
+    return result["collections"]
+
+
+def drop_collection(scope: Scope, db: str, collection: str) -> Plan[None]:
+    yield from _result(scope, Kind.ONCE, DropCollection(0, db, collection), db=db)
+
+
+def ping(scope: Scope, node: str | None) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Ping(0), node))
+
+
+def status(scope: Scope, node: str | None, *, mark: bool) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Status(0, mark), node))
+
+
+def promote(scope: Scope, node: str, *, force: bool) -> Plan[dict[str, Any]]:
+    return (yield from _result(scope, Kind.HERE, Promote(0, force), node=parse_node(node)))
+
+
+def _at(scope: Scope, request: Request, node: str | None) -> Plan[dict[str, Any]]:
+    """One named node, or any that answers, the primary first."""
+    if node is None:
+        return (yield from _result(scope, Kind.READ, request))
+    return (yield from _result(scope, Kind.HERE, request, node=parse_node(node)))
+
+
+def _result(
+    scope: Scope, kind: Kind, request: Request, *, db: str = "", node: str | None = None
+) -> Plan[dict[str, Any]]:
+    exchange = yield from ask(scope, kind, request, db=db, node=node)
+    reply = exchange.answers[0]
+    assert isinstance(reply, Reply), "ask() raises for a Failure"
+    return read_value(reply.result)

@@ -1,0 +1,146 @@
+"""What a call of the client library can raise, in PyMongo's shape and names. Pure.
+
+    TwinlogError
+      ConnectionFailure                no node could be reached, or the connection was lost
+        AutoReconnect                  the next call connects again by itself
+          NetworkTimeout               no answer in time: whether a write was applied is unknown
+          NotPrimaryError              no node took the write
+          ServerSelectionTimeoutError  no node of the asked kind was found in time
+        WaitQueueTimeoutError          every connection of the pool stayed busy
+      ConfigurationError, InvalidURI   a wrong option, key file or URL
+      InvalidOperation, InvalidName    a wrong call
+      InvalidDocument                  a document breaks the format's rules
+        DocumentTooLarge
+      OperationFailure                 the node refused; `code` and `details` say what
+        WriteError, DuplicateKeyError, WTimeoutError, BulkWriteError, CursorNotFound, ExecutionTimeout
+
+A node's refusal is (name, code, message, fields). `details` keeps all four: details["name"] is the engine's own name
+of the error, details["fields"] its values. `from_failure` is the one place that chooses the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BULK_WRITE_CODE = 65
+
+
+class TwinlogError(Exception):
+    """The root. `code` is None for what the client found out by itself."""
+
+    def __init__(self, message: str, code: int | None = None, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.details: dict[str, Any] = dict(details or {})
+
+
+class ConnectionFailure(TwinlogError):
+    """A node could not be reached, or the connection to it ended."""
+
+
+class AutoReconnect(ConnectionFailure):
+    """The connection was lost and retrying did not help; the next call connects again."""
+
+
+class NetworkTimeout(AutoReconnect):
+    """No answer came within timeout_s. A write may or may not have been applied."""
+
+
+class NotPrimaryError(AutoReconnect):
+    """No reachable node takes writes now."""
+
+
+class ServerSelectionTimeoutError(AutoReconnect):
+    """No node of the asked kind (primary, standby) was found within retry_s."""
+
+
+class WaitQueueTimeoutError(ConnectionFailure):
+    """All connections of the pool stayed in use for timeout_s: raise `pool`, or call from fewer threads."""
+
+
+class ConfigurationError(TwinlogError):
+    """An option, environment variable or key file is wrong."""
+
+
+class InvalidURI(ConfigurationError):
+    """The URL does not follow twinlog://[user[:password]@]host[:port][,host[:port]...]/[database][?options]."""
+
+
+class InvalidOperation(TwinlogError):
+    """The call makes no sense here: a closed client, a cursor that has begun, an empty list."""
+
+
+class InvalidName(TwinlogError):
+    """A database or collection name outside the rules."""
+
+
+class InvalidDocument(TwinlogError):
+    """A document, filter or value that the format cannot hold."""
+
+
+class DocumentTooLarge(InvalidDocument):
+    """A document is over 16 MiB."""
+
+
+class OperationFailure(TwinlogError):
+    """The node refused the operation."""
+
+
+class CursorNotFound(OperationFailure):
+    """The node no longer has the cursor: run the query again."""
+
+
+class ExecutionTimeout(OperationFailure):
+    """The node gave up within its own time limit, for instance waiting for min_position."""
+
+
+class WriteError(OperationFailure):
+    """One write was refused."""
+
+
+class DuplicateKeyError(WriteError):
+    """A document with this `_id` exists already."""
+
+
+class WTimeoutError(OperationFailure):
+    """The write is kept on the primary, but too few standbys confirmed it in time."""
+
+
+class BulkWriteError(OperationFailure):
+    """Some writes of insert_many or bulk_write failed.
+
+    details: writeErrors (list of {index, code, errmsg, name, op}), nInserted, nMatched, nModified, nRemoved,
+    nUpserted, upserted (list of {index, _id}).
+    """
+
+    def __init__(self, results: Mapping[str, Any]) -> None:
+        errors = results["writeErrors"]
+        first = f"; the first is at index {errors[0]['index']}: {errors[0]['errmsg']}" if errors else ""
+        super().__init__(f"{len(errors)} of the writes failed{first}", BULK_WRITE_CODE, results)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.details,)
+
+
+_CLASS_OF: dict[str, type[TwinlogError]] = {
+    "AckTimeout": WTimeoutError,
+    "BadDocument": InvalidDocument,
+    "BadName": InvalidName,
+    "ConfigError": ConfigurationError,
+    "CursorNotFound": CursorNotFound,
+    "DocumentTooLarge": DocumentTooLarge,
+    "DuplicateKey": DuplicateKeyError,
+    "NotPrimary": NotPrimaryError,
+    "PeerError": ConnectionFailure,
+    "PositionTimeout": ExecutionTimeout,
+    "ReadOnly": NotPrimaryError,
+    "ShuttingDown": AutoReconnect,
+}
+
+
+def from_failure(name: str, code: int, message: str, fields: Mapping[str, Any]) -> TwinlogError:
+    """The error to raise for a refusal. A name of a newer node becomes OperationFailure, the name kept in details."""
+    details = {"name": name, "code": code, "errmsg": message, "fields": dict(fields)}
+    return _CLASS_OF.get(name, OperationFailure)(message, code, details)

@@ -1,0 +1,165 @@
+"""The client's seam to the world: dialling, entropy, clocks, threads, key files, environment, log lines. It decides nothing.
+
+The only file of the package that touches the network, the disk, the environment, a clock or a thread. Log lines go to the standard
+logger "twinlog.client", one event word first:
+
+    CONNECT_FAILED err=<cause> node=<host:port>      a dial, handshake or login failed
+    READ_LEN_FAILED err=<cause> node=<host:port>     reading the next answer's length failed: EOF, i/o timeout, ...
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import trio
+
+from node.wire import Key, WireError, parse_keys
+
+from .conversation import ReadCause, ReadFailed
+from .errors import AutoReconnect, ConfigurationError, ConnectionFailure, NetworkTimeout
+from .url import host_and_port
+
+RECEIVE_BYTES = 256 * 1024
+KEY_FILE_BYTES_MAX = 64 * 1024
+CONNECT_FAILED = "CONNECT_FAILED"
+READ_LEN_FAILED = "READ_LEN_FAILED"
+LOGGER = logging.getLogger("twinlog.client")
+
+monotonic = time.monotonic
+random_bytes = os.urandom
+new_lock = threading.Lock
+new_event = threading.Event
+
+
+def random_byte() -> int:
+    return os.urandom(1)[0]
+
+
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """A running daemon thread: a program that forgets to close still ends."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ
+
+
+def read_key_file(path: str) -> Key:
+    """The first key of the file, with which a client dials. Raises ConfigurationError naming file and line."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(KEY_FILE_BYTES_MAX).decode("utf-8")
+        return parse_keys(text).dial
+    except (OSError, UnicodeDecodeError, WireError) as error:
+        raise ConfigurationError(f"key file {path}: {error}") from error
+
+
+def set_client_logging(enabled: bool) -> None:  # noqa: FBT001 - one switch, as users of such clients know it
+    """Write the client's log lines to standard error, or stop doing so. Programs with their own logging need not
+    call it: the lines go to the logger "twinlog.client" in any case."""
+    for handler in [handler for handler in LOGGER.handlers if isinstance(handler, _ClientLogHandler)]:
+        LOGGER.removeHandler(handler)
+    if enabled:
+        LOGGER.addHandler(_ClientLogHandler())
+
+
+class _ClientLogHandler(logging.StreamHandler):
+    """The handler that set_client_logging adds, so that it finds its own again."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+
+
+def log_connect_failed(node: str, cause: object) -> None:
+    LOGGER.warning("%s err=%s node=%s", CONNECT_FAILED, cause, node)
+
+
+def log_read_failed(node: str, error: ReadFailed | NetworkTimeout) -> None:
+    if isinstance(error, NetworkTimeout):
+        LOGGER.warning("%s err=%s node=%s: %s", READ_LEN_FAILED, ReadCause.TIMEOUT.value, node, error.message)
+    else:
+        LOGGER.warning("%s err=%s node=%s: %s", READ_LEN_FAILED, error.cause.value, node, error.message)
+
+
+def dial(node: str, timeout_s: float) -> socket.socket:
+    """A connected blocking socket. Raises ConnectionFailure."""
+    host, port = host_and_port(node)
+    try:
+        connected = socket.create_connection((host, port), timeout=timeout_s)
+    except OSError as error:
+        raise ConnectionFailure(f"{node}: {_cause(error)}") from error
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+async def dial_trio(node: str) -> trio.SocketStream:
+    """The same on trio; the caller's cancel scope is the timeout."""
+    host, port = host_and_port(node)
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        raise ConnectionFailure(f"{node}: {_cause(error)}") from error
+
+
+def send_all(connected: socket.socket, data: bytes, until: float) -> None:
+    """Raises NetworkTimeout, ReadFailed."""
+    try:
+        connected.settimeout(_left(until))
+        connected.sendall(data)
+    except TimeoutError as error:
+        raise NetworkTimeout("the node took no more of the request in time") from error
+    except OSError as error:
+        raise read_failed(error) from error
+
+
+def receive(connected: socket.socket, until: float) -> bytes:
+    """What has come, b"" at the end of the stream. Raises NetworkTimeout, ReadFailed."""
+    try:
+        connected.settimeout(_left(until))
+        return connected.recv(RECEIVE_BYTES)
+    except TimeoutError as error:
+        raise NetworkTimeout("no answer in time") from error
+    except OSError as error:
+        raise read_failed(error) from error
+
+
+def read_failed(error: OSError) -> AutoReconnect:
+    return ReadFailed(_cause(error), ReadCause.RESET)
+
+
+def is_stale(fileno: int) -> bool:
+    """Whether an idle connection has something to read: its end, or bytes that nobody asked for."""
+    poller = select.poll()
+    poller.register(fileno, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _left(until: float) -> float:
+    """Seconds until then; a socket's timeout of 0 would mean non-blocking."""
+    left = until - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _cause(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "i/o timeout"
+    if isinstance(error.__cause__, BaseExceptionGroup):  # trio tried several addresses
+        causes = [_cause(one) for one in error.__cause__.exceptions if isinstance(one, OSError)]
+        if causes:
+            return "; ".join(dict.fromkeys(causes))
+    if error.errno == errno.ECONNREFUSED:
+        return "connection refused"
+    return error.strerror or str(error)

@@ -1,0 +1,60 @@
+"""Documents and values to bytes and back, as the engine writes them, with the client's errors. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from bson import ObjectId
+from msgspec import Raw
+
+from storage import TwinlogError as EngineError
+from storage import decode_document, decode_value, encode_document, encode_value
+
+from .errors import TwinlogError, from_failure
+
+
+def with_id(document: MutableMapping[str, Any]) -> Any:
+    """The document's `_id`; a new ObjectId is put into the caller's document when it has none."""
+    if not isinstance(document, MutableMapping):
+        raise TypeError(f"a document must be a dict or another mutable mapping, not {type(document).__name__}")
+    if "_id" not in document:
+        document["_id"] = ObjectId()
+    return document["_id"]
+
+
+def document_bytes(document: Mapping[str, Any]) -> Raw:
+    """A document with its `_id`, written first. Raises InvalidDocument, DocumentTooLarge."""
+    try:
+        return Raw(encode_document(document))
+    except EngineError as error:
+        raise from_engine(error) from error
+
+
+def value_bytes(value: Any) -> Raw:
+    """One value: an `_id`, a filter, a sort. Raises InvalidDocument."""
+    try:
+        return Raw(encode_value(value))
+    except EngineError as error:
+        raise from_engine(error) from error
+
+
+def read_value(data: Raw | bytes) -> Any:
+    """Raises InvalidDocument for bytes that are no value: a node would have to be broken to send them."""
+    try:
+        return decode_value(bytes(data))
+    except EngineError as error:
+        raise from_engine(error) from error
+
+
+def read_document(data: Raw) -> dict[str, Any]:
+    """A whole document or what a projection left of it. Raises InvalidDocument."""
+    try:
+        return decode_document(bytes(data))
+    except EngineError as error:
+        raise from_engine(error) from error
+
+
+def from_engine(error: EngineError) -> TwinlogError:
+    """The client's error for one that the engine raised in this process."""
+    return from_failure(error.name, error.code, error.message, error.fields)

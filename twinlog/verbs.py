@@ -1,0 +1,302 @@
+"""Every operation on documents as a plan: which requests to send, and what their answers mean. Pure.
+
+A plan is a generator that yields Exchanges. The backend carries each one (over a blocking or trio connection, or to the
+engine in this process) and resumes the plan, which reads exchange.answers. So the collections of all transports share
+this code. Requests that write carry a write id of 16 random bytes: a resend after a lost connection applies once.
+
+Bounds (INV-8): an Insert or Bulk request takes CHUNK_WRITES_MAX writes or CHUNK_BYTES_MAX bytes, whichever comes first
+(one larger document goes alone); unordered chunks go out CHUNK_WINDOW at a time, ordered ones one by one, because a chunk
+must not be applied after one that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from bson import Regex
+from msgspec import Raw
+
+from node.wire import Answer, Count, Delete, Failure, Find, Get, Insert, Replace, Reply, Request, is_absent
+
+from .errors import BulkWriteError, InvalidOperation, TwinlogError, from_failure
+from .exchange import Exchange, Kind
+from .results import DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
+from .scope import Scope
+from .values import document_bytes, read_document, read_value, value_bytes, with_id
+
+T = TypeVar("T")
+Plan = Generator[Exchange, None, T]
+
+CHUNK_WRITES_MAX = 5_000
+CHUNK_BYTES_MAX = 8 * 2**20
+CHUNK_WINDOW = 4
+
+
+class _InsertAnswer(msgspec.Struct):
+    """What the client needs of the answer to an Insert: it knows the ids already."""
+
+    n: int
+    errors: list[Raw]
+
+
+class _GetAnswer(msgspec.Struct):
+    doc: Raw
+
+
+class FindAnswer(msgspec.Struct):
+    """Of Find and More. cursor 0: these were the last."""
+
+    docs: list[Raw]
+    cursor: int
+
+
+_INSERT_ANSWER = msgspec.msgpack.Decoder(_InsertAnswer)
+_GET_ANSWER = msgspec.msgpack.Decoder(_GetAnswer)
+FIND_ANSWER = msgspec.msgpack.Decoder(FindAnswer)
+
+
+def ask(scope: Scope, kind: Kind, request: Request, *, db: str = "", node: str | None = None) -> Plan[Exchange]:
+    """One request to its answer, which is a Reply: a Failure is raised as its error."""
+    exchange = Exchange(
+        kind, iter((request,)), db=db, read_from=scope.read_from, node=node, timeout_s=scope.timeout_s
+    )
+    yield exchange
+    reply_of(exchange, scope)
+    return exchange
+
+
+def reply_of(exchange: Exchange, scope: Scope) -> Reply:
+    """The newest answer; its position is noted. Raises the error of a Failure."""
+    answer = exchange.answers[-1]
+    if isinstance(answer, Failure):
+        raise failure_of(answer)
+    assert isinstance(answer, Reply), "an answer is a Reply or a Failure"
+    if exchange.db:
+        scope.positions.observe(exchange.db, answer.epoch, answer.seq)
+    return answer
+
+
+def failure_of(answer: Failure) -> TwinlogError:
+    return from_failure(answer.name, answer.code, answer.message, answer.fields)
+
+
+def _ask_reply(scope: Scope, kind: Kind, request: Request, db: str) -> Plan[Reply]:
+    exchange = yield from ask(scope, kind, request, db=db)
+    reply = exchange.answers[0]
+    assert isinstance(reply, Reply), "ask() raises for a Failure"
+    return reply
+
+
+# Inserting.
+
+
+def insert_one(scope: Scope, db: str, collection: str, document: MutableMapping[str, Any]) -> Plan[InsertOneResult]:
+    inserted_id = with_id(document)
+    request = Insert(0, db, collection, [document_bytes(document)], True, scope.write_id())
+    reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
+    errors = _insert_answer(reply).errors
+    if errors:
+        _, code, name, message, fields = read_value(errors[0])
+        error = from_failure(name, code, message, fields)
+        error.details.update(_key_value(name, fields))
+        raise error
+    return InsertOneResult(inserted_id, (reply.epoch, reply.seq))
+
+
+def insert_many(
+    scope: Scope, db: str, collection: str, documents: Iterable[MutableMapping[str, Any]], *, ordered: bool
+) -> Plan[InsertManyResult]:
+    if isinstance(documents, (Mapping, str, bytes)) or not isinstance(documents, Iterable):
+        raise TypeError(f"insert_many takes a list of documents, not {type(documents).__name__}")
+    ids: list[Any] = []
+    chunk_starts: list[int] = []
+
+    def requests() -> Iterator[Request]:
+        for chunk in chunks(_encoded(documents, ids)):
+            chunk_starts.append(chunk_starts[-1] + lengths[-1] if chunk_starts else 0)
+            lengths.append(len(chunk))
+            yield Insert(0, db, collection, chunk, ordered, scope.write_id())
+
+    lengths: list[int] = []
+    exchange = Exchange(
+        Kind.WRITE,
+        requests(),
+        db=db,
+        window=1 if ordered else CHUNK_WINDOW,
+        stop_after=_stops_ordered if ordered else _stops_unordered,
+        timeout_s=scope.timeout_s,
+    )
+    yield exchange
+    if not exchange.answers:
+        raise InvalidOperation("insert_many needs at least one document")
+    inserted = 0
+    errors: list[dict[str, Any]] = []
+    for start, answer in zip(chunk_starts, exchange.answers):
+        if isinstance(answer, Failure):
+            error = failure_of(answer)
+            error.details["nInserted"] = inserted
+            raise error
+        scope.positions.observe(db, answer.epoch, answer.seq)
+        result = _insert_answer(answer)
+        inserted += result.n
+        errors.extend(write_error(read_value(row), start, documents) for row in result.errors)
+    if errors:
+        raise BulkWriteError(bulk_details(errors, nInserted=inserted))
+    newest = exchange.answers[-1]
+    return InsertManyResult(ids, (newest.epoch, newest.seq))
+
+
+def chunks(encoded: Iterable[Raw]) -> Iterator[list[Raw]]:
+    """Cut by the bounds of one request."""
+    chunk: list[Raw] = []
+    size = 0
+    for raw in encoded:
+        length = memoryview(raw).nbytes
+        if chunk and (len(chunk) >= CHUNK_WRITES_MAX or size + length > CHUNK_BYTES_MAX):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(raw)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def write_error(row: Sequence[Any], start: int, given: Any) -> dict[str, Any]:
+    """One row [index, code, name, message, fields] of an answer, in PyMongo's shape. start: the chunk's first index."""
+    index, code, name, message, fields = row
+    error = {"index": start + index, "code": code, "errmsg": message, "name": name, "fields": fields}
+    error.update(_key_value(name, fields))
+    if isinstance(given, Sequence):
+        error["op"] = given[start + index]
+    return error
+
+
+def _key_value(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """PyMongo's keyValue: which `_id` was there already."""
+    key = fields.get("key")
+    return {"keyValue": {"_id": read_value(key)}} if name == "DuplicateKey" and isinstance(key, bytes) else {}
+
+
+def bulk_details(errors: list[dict[str, Any]], **counts: Any) -> dict[str, Any]:
+    """The details of BulkWriteError and BulkWriteResult: all the counts, those not given are 0."""
+    zeros = {"nInserted": 0, "nMatched": 0, "nModified": 0, "nRemoved": 0, "nUpserted": 0, "upserted": []}
+    errors = sorted(errors, key=lambda error: error["index"])
+    return {"writeErrors": errors, "writeConcernErrors": [], **zeros, **counts}
+
+
+def _encoded(documents: Iterable[MutableMapping[str, Any]], ids: list[Any]) -> Iterator[Raw]:
+    for document in documents:
+        ids.append(with_id(document))
+        yield document_bytes(document)
+
+
+def _insert_answer(answer: Answer) -> _InsertAnswer:
+    assert isinstance(answer, Reply), "a Failure was raised before"
+    return _INSERT_ANSWER.decode(answer.result)
+
+
+def _stops_ordered(answer: Answer) -> bool:
+    return isinstance(answer, Failure) or bool(_insert_answer(answer).errors)
+
+
+def _stops_unordered(answer: Answer) -> bool:
+    return isinstance(answer, Failure)
+
+
+# Reading.
+
+
+def find_one(scope: Scope, db: str, collection: str, filter: Any, **options: Any) -> Plan[dict[str, Any] | None]:
+    """filter: a mapping, None for any document, or the `_id` itself. options: sort, projection, skip."""
+    if filter is not None and not isinstance(filter, Mapping):
+        filter = {"_id": filter}
+    least = scope.least_position(db)
+    if filter is not None and not any(options.values()) and _is_one_id(filter):
+        request: Request = Get(0, db, collection, value_bytes(filter["_id"]), least)
+        reply = yield from _ask_reply(scope, Kind.READ, request, db)
+        doc = _GET_ANSWER.decode(reply.result).doc
+        return None if is_absent(doc) else read_document(doc)
+    request = find_request(db, collection, filter, limit=1, batch_size=1, least_position=least, **options)
+    reply = yield from _ask_reply(scope, Kind.READ, request, db)
+    docs = FIND_ANSWER.decode(reply.result).docs
+    return read_document(docs[0]) if docs else None
+
+
+def find_request(
+    db: str,
+    collection: str,
+    filter: Mapping[str, Any] | None,
+    *,
+    sort: Sequence[tuple[str, int]] | None = None,
+    projection: Any = None,
+    skip: int = 0,
+    limit: int = 0,
+    batch_size: int = 0,
+    least_position: list[int] | None = None,
+) -> Find:
+    request = Find(0, db, collection, filter_bytes(filter), min_position=least_position)
+    if sort:
+        request.sort = value_bytes([[field, direction] for field, direction in sort])
+    if projection is not None:
+        request.projection = value_bytes(projection if isinstance(projection, Mapping) else list(projection))
+    request.skip = skip
+    request.limit = limit
+    if batch_size:
+        request.batch = batch_size
+    return request
+
+
+def filter_bytes(filter: Mapping[str, Any] | None) -> Raw:
+    if filter is not None and not isinstance(filter, Mapping):
+        raise TypeError(f"filter must be a mapping, not {type(filter).__name__}")
+    return value_bytes(filter or {})
+
+
+def count_documents(scope: Scope, db: str, collection: str, filter: Mapping[str, Any]) -> Plan[int]:
+    request = Count(0, db, collection, filter_bytes(filter), scope.least_position(db))
+    reply = yield from _ask_reply(scope, Kind.READ, request, db)
+    return read_value(reply.result)["n"]
+
+
+def _is_one_id(filter: Mapping[str, Any]) -> bool:
+    """Whether the filter names one `_id` by a plain value: what a Get can do."""
+    return len(filter) == 1 and "_id" in filter and not _is_operator(filter["_id"])
+
+
+def _is_operator(value: Any) -> bool:
+    """Values that mean more than equality in a filter, or that no `_id` can be."""
+    return isinstance(value, (Mapping, list, tuple, Regex)) or hasattr(value, "fullmatch")
+
+
+# Replacing and deleting.
+
+
+def replace_one(
+    scope: Scope, db: str, collection: str, filter: Mapping[str, Any], replacement: Mapping[str, Any], *, upsert: bool
+) -> Plan[UpdateResult]:
+    request = Replace(
+        0, db, collection, filter_bytes(filter), replacement_bytes(replacement), upsert, scope.write_id()
+    )
+    reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
+    result = read_value(reply.result)
+    return UpdateResult(result["matched"], result["modified"], result["upserted"], (reply.epoch, reply.seq))
+
+
+def replacement_bytes(replacement: Mapping[str, Any]) -> Raw:
+    """A replacement may leave out its `_id`: it then takes that of the document it replaces."""
+    if not isinstance(replacement, Mapping):
+        raise TypeError(f"replacement must be a mapping, not {type(replacement).__name__}")
+    for key in replacement:
+        if isinstance(key, str) and key.startswith("$"):
+            raise ValueError(f"replacement has the key {key!r}: replace_one takes a whole document, no operators")
+    return document_bytes(replacement) if "_id" in replacement else value_bytes(replacement)
+
+
+def delete(
+    scope: Scope, db: str, collection: str, filter: Mapping[str, Any], *, many: bool
+) -> Plan[DeleteResult]:
+    request = Delete(0, db, collection, filter_bytes(filter), many, scope.write_id())
+    reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
+    return DeleteResult(read_value(reply.result)["n"], (reply.epoch, reply.seq))
