@@ -49,12 +49,12 @@ lint: $(STAMP)
 sim: $(STAMP)
 	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) $(ARGS)
 
-# Readable files in a private directory: a container's own user must read what compose mounts.
+# The containers' user joins the group of these files, whose number compose takes from .env.
 keys: $(STAMP)
-	@mkdir -p -m 700 .docker-pair
 	@for name in client cluster; do \
-		[ -e .docker-pair/$$name.key ] || $(BIN)/python -m ops.main keygen --readable .docker-pair/$$name.key; \
+		[ -e .docker-pair/$$name.key ] || $(BIN)/python -m ops.main keygen --group .docker-pair/$$name.key; \
 	done
+	@grep -qs '^TWINLOG_KEY_GROUP=' .env || echo "TWINLOG_KEY_GROUP=$$(stat -c %g .docker-pair/client.key)" >> .env
 
 bench: $(STAMP)
 	@found=0; for file in benchmarks/*.py; do \

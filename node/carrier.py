@@ -5,8 +5,6 @@ Same sessions, same service, same bounds; only the sockets are missing. Every ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
 from . import wire
@@ -53,9 +51,8 @@ class _Work:
     def __init__(self) -> None:
         self._event = trio.Event()
         self.taken = trio.Event()  # set whenever bytes left, for the receiving task to look again
-        self.set: Callable[[], None] = self._set
 
-    def _set(self) -> None:
+    def set(self) -> None:
         self._event.set()
 
     async def wait(self) -> None:

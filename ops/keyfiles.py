@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 MODE_OWNER_ONLY = 0o600
-MODE_READABLE = 0o644  # for a file that a container mounts and its own user must read
+MODE_GROUP_READS = 0o640  # for a file that a container mounts, whose user joins the file's group
 
 
 def write_key_file(path: Path, *, mode: int = MODE_OWNER_ONLY) -> str:

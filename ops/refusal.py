@@ -28,14 +28,14 @@ class Refusal(click.ClickException):
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turns the errors of the client and of the engine into a Refusal; a bug keeps its traceback."""
-    import twinlog  # late: --help must not pay for it
-    from storage import ConfigError, TwinlogError
+    from storage import ConfigError, TwinlogError  # late: --help must not pay for it
+    from twinlog import errors as client_errors
 
     try:
         yield
-    except twinlog.ConnectionFailure as error:
+    except client_errors.ConnectionFailure as error:
         raise Refusal(str(error), ExitCode.UNREACHABLE) from error
-    except twinlog.TwinlogError as error:
+    except client_errors.TwinlogError as error:
         raise Refusal(str(error)) from error
     except ConfigError as error:
         raise Refusal(str(error), ExitCode.CONFIG) from error

@@ -71,12 +71,12 @@ def ask_all(target: Target, *, mark: bool) -> list[NodeView]:
 
 def ask(target: Target, host: str, *, mark: bool) -> NodeView:
     """One host's view of itself; an unreachable one is an answer too."""
-    import twinlog  # late: --help must not pay for it
+    from twinlog import TwinlogError  # late: --help must not pay for it
 
     try:
         with target.connect(**ASK_OPTIONS) as client:
             return read_status(host, client.status(host, mark=mark))
-    except twinlog.TwinlogError as error:
+    except TwinlogError as error:
         return NodeView(host, problem=str(error))
 
 

@@ -47,6 +47,7 @@ class Conversation:
         heard: Callable[[Message], None],
     ) -> None:
         self.dialled = dialled
+        self.running = False  # past the Hellos
         self.gone = trio.Event()
         self.scope = trio.CancelScope()
         self.peer = ""
@@ -99,6 +100,7 @@ class Conversation:
     async def run(self, part: Part) -> None:
         """Until the peer closes, or an error ends it. Raises PeerError, BrokenResourceError or what the part raises."""
         self._heard_at = trio.current_time()
+        self.running = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(part.run)
             nursery.start_soon(self._send, part)

@@ -7,7 +7,7 @@ counts every such change, for those who wait for one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import trio
 from storage import (
@@ -31,7 +31,7 @@ from .peers import Peer
 from .role_keeper import RoleKeeper
 from .roles import Role, RoleState
 from .settings import MemberConfig
-from .tails import TailHunt
+from .tails import TailHunt, TailSource
 
 log = logging.getLogger("twinlog.replication")
 
@@ -54,6 +54,7 @@ class Replica:
         self.follower: Conversation | None = None
         self.ready: set[bytes] = set()
         self.hunts: dict[bytes, TailHunt] = {}
+        self.tail_sources: dict[str, TailSource] = {}
         self.stopped: set[tuple[str, bytes]] = set()
         self.dropped = DroppedList(seams)
         self.keeper = RoleKeeper(seams, self._role_changed)
@@ -137,10 +138,18 @@ class Replica:
         def advanced(_seq: int) -> None:
             self.on_advance(uuid)
 
-        return database.visible_advance.subscribe(advanced)
+        def marked(_seq: int) -> None:
+            for peer in self.peers.values():
+                if uuid in peer.copies and not self.compare_marks(peer, database):
+                    self.wake_all()
 
-    def tended(self) -> Iterable[Database]:
-        return [database for database, _ in self._tended.values()]
+        unsubscribes = (database.visible_advance.subscribe(advanced), database.mark_advance.subscribe(marked))
+
+        def untend() -> None:
+            for unsubscribe in unsubscribes:
+                unsubscribe()
+
+        return untend
 
     # Who may write.
 
@@ -188,10 +197,14 @@ class Replica:
             self.alarms.clear(AlarmKind.TWO_PRIMARIES)
         self.open_or_close_all()
         self.on_role(old, new)
+        still_standby = old.role is Role.STANDBY and new.role is Role.STANDBY
+        for conversation in self.conversations:
+            if conversation.running or not still_standby:  # a standby's Hello is not made wrong by a new epoch
+                conversation.cancel()
         self.bump()
 
     async def hear(self, peer: Peer, role: str, epoch: int) -> bool:
-        """Take note of a peer's role; True when this node's changed by it. Every link but the hearer's is then cut."""
+        """Take note of a peer's role; True when this node's changed by it, and links with the old one are ending."""
         try:
             peer.role = Role(role)
         except ValueError as error:
@@ -199,12 +212,11 @@ class Replica:
         peer.epoch = max(peer.epoch, epoch)
         return await self.keeper.hear(peer.name, peer.role, epoch)
 
-    def cut_links(self, *, keep: Conversation | None = None) -> list[Conversation]:
-        """End every conversation but one; they are dialled anew with the new role. Returns those that are ending."""
-        ending = [conversation for conversation in self.conversations if conversation is not keep]
-        for conversation in ending:
+    def cut_links(self) -> list[Conversation]:
+        """End every conversation; returns those that are ending."""
+        for conversation in self.conversations:
             conversation.cancel()
-        return ending
+        return list(self.conversations)
 
     def wake_all(self) -> None:
         for conversation in self.conversations:

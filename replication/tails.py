@@ -7,10 +7,22 @@ was ever acknowledged by fewer standbys than k, so with k above n, or k = 0, the
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from storage import History, history_from_lists
 
 from .matching import is_longer
 from .messages import DatabaseState
+
+
+class TailSource(Protocol):
+    """A link to a standby that can be asked for more log."""
+
+    async def fetch_tail(self, uuid: bytes, after_seq: int) -> bytes | None:
+        """Whole commits after that seq, b"" when there are no more, None when its log no longer holds them.
+
+        Raises PeerError when the link ends meanwhile.
+        """
 
 
 def answers_needed(*, acks: int, standbys: int) -> int:
@@ -30,7 +42,6 @@ class TailHunt:
 
     def answer(self, peer: str, state: DatabaseState) -> None:
         self._answers[peer] = state
-
 
     def forget(self, peer: str) -> None:
         self._answers.pop(peer, None)

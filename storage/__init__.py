@@ -13,6 +13,9 @@ from .disk import Disk, File, OsDisk
 from .disk_memory import MemoryDisk
 from .engine import Engine
 from .errors import *  # noqa: F403
+from .exchange.extjson import parse_line as parse_json_line
+from .exchange.extjson import to_json
+from .exchange.jsonl import BadLine, read_documents
 from .names import SYSTEM_DATABASE, check_collection_name, check_database_name
 from .operations import COLD, Cursor, WriteError, WriteResult
 from .options import EngineOptions, SyncMode
@@ -31,6 +34,7 @@ __all__ = [
     "DOCUMENT_BYTES_MAX",
     "SYSTEM_DATABASE",
     "Advance",
+    "BadLine",
     "Cursor",
     "Database",
     "Disk",
@@ -62,7 +66,10 @@ __all__ = [
     "errors",
     "history_from_lists",
     "operations",
+    "parse_json_line",
+    "read_documents",
     "real_seams",
+    "to_json",
     "wall_clock_us",
     *errors.BY_NAME,
 ]

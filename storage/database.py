@@ -38,6 +38,7 @@ from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
 from .recovery import Recovered, note_closed, remember
 from .sealing import Sealing
+from .seeding import PinnedCheckpoint, pin_checkpoint
 from .seams import Seams
 from .shard.shardset import COLD, MISSING, ShardSet
 from .views import View
@@ -85,6 +86,7 @@ class Database:
         self.mark_advance = Advance()
         self.marks: OrderedDict[int, str | None] = OrderedDict()
         self.full = False
+        self._stuck = False  # a write met ENOSPC and its bytes are still pending
         self._space_checked_at = 0
         self._appended: deque[tuple[Position, int, Catalog]] = deque()
         self._work = trio.Event()
@@ -169,6 +171,10 @@ class Database:
         data = await self.log.read(seq - 1, min(seq, self.log.written_seq), HEAD_BYTES)
         head = decode_head(data) if data else None
         return head.chain if head is not None and head.seq == seq else None
+
+    async def pin_checkpoint(self) -> PinnedCheckpoint | None:
+        """The newest checkpoint, kept for a peer that copies it; None for a database without commits."""
+        return await pin_checkpoint(self)
 
     def set_floor(self, seq: int | None) -> None:
         """The lowest seq that every known standby has durably: what rewind and catch-up may still need stays on disk."""
@@ -325,7 +331,7 @@ class Database:
             return
         try:
             self.log.write()
-            self.full = False
+            self._stuck = False
         except OSError as error:
             self._note_write_error(error)
             self._work.set()
@@ -338,7 +344,7 @@ class Database:
 
     def _note_write_error(self, error: OSError) -> TwinlogError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self.full = True
+            self.full = self._stuck = True
             return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
         return self._fail(f"{self.name}: writing the commit log failed ({error})")
 
@@ -352,7 +358,7 @@ class Database:
         if self.full or self.log.bytes_appended - self._space_checked_at >= SPACE_CHECK_BYTES or not self._space_checked_at:
             free = self.seams.disk.free_bytes()
             self._space_checked_at = self.log.bytes_appended or 1
-            self.full = free < self.engine_options.free_bytes_min or bool(self.full and self.log.pending_bytes)
+            self.full = self._stuck or free < self.engine_options.free_bytes_min
             if self.full:
                 raise DiskFull(
                     f"{self.name}: {free} bytes free, {self.engine_options.free_bytes_min} are kept in reserve; free some "

@@ -89,7 +89,7 @@ class MemoryDisk:
         self._directories: set[str] = {""}
         self._locked: set[str] = set()
         self._inodes = 0
-        self._capacity_bytes = capacity_bytes
+        self.capacity_bytes = capacity_bytes
 
     def _new_inode(self) -> Inode:
         self._inodes += 1
@@ -214,9 +214,9 @@ class MemoryDisk:
             raise _error(errno.ENOTDIR if name in self._files else errno.ENOENT, path)
 
     def free_bytes(self) -> int:
-        if self._capacity_bytes is None:
+        if self.capacity_bytes is None:
             return UNBOUNDED_FREE_BYTES
-        return max(0, self._capacity_bytes - sum(len(inode.data) for inode in self._files.values()))
+        return max(0, self.capacity_bytes - sum(len(inode.data) for inode in self._files.values()))
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         name = _normal(path)

@@ -35,6 +35,7 @@ class Engine:
         self.seams = seams
         self.options = options
         self.databases: dict[str, Database] = {}
+        self.node_id = ""  # hex; whoever owns the data directory sets it
         self.findings: list[str] = []
         self.unopened: dict[str, str] = {}  # databases that could not be opened, and why
         self._nursery = nursery
@@ -47,16 +48,21 @@ class Engine:
     async def open(cls, seams: Seams, *, options: EngineOptions | None = None) -> AsyncIterator[Engine]:
         """Opens every database below the seams' disk; on leaving, closes each in order. NewerFormat is raised;
         a database that is too damaged to open stays closed, named in `unopened`."""
+        raised: Exception | None = None
         async with trio.open_nursery() as nursery:
             engine = cls(seams, options or EngineOptions(), nursery)
-            await engine._open_all()
             try:
+                await engine._open_all()
                 yield engine
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery: not as a group
+                raised = error
             finally:
                 with trio.CancelScope(shield=True):
                     for name in list(engine.databases):
                         await engine._close(name)
                 nursery.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
 
     async def _open_all(self) -> None:
         disk = self.seams.disk
@@ -184,7 +190,7 @@ class Engine:
     async def begin_seed(self, name: str, uuid: bytes, options: dict, manifest: bytes) -> SeedTarget:
         """Stage a copy of a peer's checkpoint. Raises DamagedRecord, NewerFormat, BadName for what cannot be taken."""
         fixed = Identity.from_dict({**options, "uuid": uuid.hex()}, f"the seed of {name}")
-        if checkpoints.decode(manifest).uuid != uuid.hex():
+        if checkpoints.parse(manifest).uuid != uuid.hex():
             raise DamagedRecord(f"the seed of {name} carries a manifest of another database")
         target = SeedTarget(self, name, fixed, manifest)
         await target.prepare()

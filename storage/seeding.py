@@ -18,7 +18,7 @@ from .errors import BadName, DamagedRecord, PeerError
 from .identity import Identity
 from .names import check_database_name
 from .shard import checkpoint as checkpoints
-from .shard.checkpoint import Checkpoint, verify_files
+from .shard.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from .database import Database
@@ -78,7 +78,7 @@ class SeedTarget:
         self._identity = identity
         self._manifest = manifest
         self.directory = f"{SEEDS}/{name}"
-        self.checkpoint = checkpoints.decode(manifest)
+        self.checkpoint = checkpoints.parse(manifest)
         self._lengths = dict(checkpoints.files_of(self.checkpoint))
         self._open: dict[str, File] = {}
         for file in self._lengths:
@@ -142,7 +142,7 @@ class SeedTarget:
             handle.sync()
             handle.close()
         self._open.clear()
-        verify_files(disk, self.directory, self.checkpoint)
+        checkpoints.verify_files(disk, self.directory, self.checkpoint)
         disk.make_dir(f"{self.directory}/commit")
         disk.make_dir(f"{self.directory}/checkpoints")
         disk.replace_file(f"{self.directory}/checkpoints/{self.checkpoint.seq:020d}.json", self._manifest)

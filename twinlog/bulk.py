@@ -34,7 +34,6 @@ from .verbs import (
 from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne, Write
 
 
-
 class _BulkAnswer(msgspec.Struct):
     """upserted: the `_id`s that upserts made, by the index of the write within its request."""
 

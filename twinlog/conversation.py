@@ -33,7 +33,14 @@ from node.wire import (
 )
 
 from .carrying import Refused
-from .errors import AutoReconnect, ConfigurationError, DocumentTooLarge, OperationFailure, TwinlogError, from_failure
+from .errors import (
+    AutoReconnect,
+    ConfigurationError,
+    DocumentTooLarge,
+    OperationFailure,
+    TwinlogError,
+    from_failure,
+)
 from .exchange import GO_ELSEWHERE, Exchange
 
 CLIENT_NAME = "twinlog-python"

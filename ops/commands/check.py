@@ -1,15 +1,23 @@
-"""`twinlog check DIR`: storage's checker over a data directory, offline, as a table or JSON."""
+"""`twinlog check DIR`: storage's checker over a data directory, offline, as a table or JSON.
+
+Knows how to show findings; what one is, is storage.check's, which runs by itself too (`python -m storage.check DIR`).
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import finish, refusals
+from ops.refusal import Refusal, finish, refusals
 from ops.tables import print_table
+
+if TYPE_CHECKING:
+    from storage import Disk
+    from storage.check import Finding
 
 
 @click.command()
@@ -18,18 +26,49 @@ from ops.tables import print_table
 def check(directory: Path, as_json: bool) -> None:  # noqa: FBT001
     """Verify every byte below DIRECTORY: a node's data directory, a database in it, or a copy of either.
 
-    Reads only, needs no node, and is best run on a stopped node or a copy. Exit code 0: clean, 7: findings.
+    Reads only and needs no node; run it on a stopped node or a copy. Exit code 0: clean (notes at most), 7: findings.
     """
-    from storage import check_directory  # late: --help must not pay for the engine
+    from storage.check import Severity, check_database  # late: --help must not pay for the engine
 
+    findings: list[Finding] = []
     with refusals():
-        findings = list(check_directory(directory))
+        disk, names = databases_below(directory)
+        for name in names:
+            findings += check_database(disk, name)
     if as_json:
         for finding in findings:
-            click.echo(json.dumps(finding.as_dict()))
-    elif findings:
-        print_table(f"{len(findings)} findings", ("severity", "file", "offset>", "what", "next step"),
-                    [[str(cell) for cell in finding.as_row()] for finding in findings])
+            click.echo(json.dumps(as_plain(finding)))
     else:
-        click.echo(f"{directory}: clean")
-    finish(ExitCode.FINDINGS if findings else ExitCode.OK)
+        show(findings)
+        click.echo(f"{directory}: {len(names)} databases checked, {len(findings)} findings")
+    damaged = any(finding.severity is not Severity.NOTE for finding in findings)
+    finish(ExitCode.FINDINGS if damaged else ExitCode.OK)
+
+
+def databases_below(directory: Path) -> tuple[Disk, list[str]]:
+    """The database that the directory is, or all those in it."""
+    from storage import OsDisk
+    from storage.check import database_names
+
+    directory = directory.absolute()
+    around = OsDisk(str(directory.parent))
+    if directory.name in database_names(around):
+        return around, [directory.name]
+    disk = OsDisk(str(directory))
+    names = database_names(disk)
+    if not names:
+        raise Refusal(f"{directory} holds no database; name a node's data directory, or one database in it")
+    return disk, names
+
+
+def as_plain(finding: Finding) -> dict[str, object]:
+    return {
+        "severity": finding.severity.value, "file": finding.file, "offset": finding.offset if finding.offset >= 0 else None,
+        "what": finding.what, "next_step": finding.next_step,
+    }
+
+
+def show(findings: list[Finding]) -> None:
+    if findings:
+        rows = [["" if cell is None else str(cell) for cell in as_plain(finding).values()] for finding in findings]
+        print_table("findings", ("severity", "file", "offset>", "what", "next step"), rows)

@@ -39,13 +39,13 @@ def nodes_of(file: Path) -> list[str | None]:
 
 
 def check_as(file: Path, node: str | None) -> None:
-    from node.config import check_files, load  # late: --help must not pay for the node
+    from node.config import load  # late: --help must not pay for the node
+    from node.keyring import Secrets
     from storage import ConfigError
 
     overrides = {"node": node, "data": None}
     try:
-        settled = load(str(file), with_data(file, overrides))
-        check_files(settled)
+        Secrets.read(load(str(file), with_data(file, overrides)))
     except ConfigError as error:
         as_node = f" (as node {node})" if node else ""
         raise Refusal(f"{file}{as_node}: {error.message}", ExitCode.CONFIG) from error

@@ -62,21 +62,7 @@ class Counted:
         self._stream, self._progress, self._task = stream, progress, task
 
     def read(self, size: int = -1) -> bytes:
-        return self._note(self._stream.read(size))
-
-    def readline(self, size: int = -1) -> bytes:
-        return self._note(self._stream.readline(size))
-
-    def __iter__(self) -> Counted:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self.readline()
-        if not line:
-            raise StopIteration
-        return line
-
-    def _note(self, data: bytes) -> bytes:
+        data = self._stream.read(size)
         self._progress.advance(self._task, len(data))
         return data
 
@@ -163,18 +149,18 @@ def import_file(file: str, collection: Any, batch: int, tally: Tally, progress: 
 
 def insert_batch(collection: Any, pending: Iterable[tuple[int, dict]], tally: Tally) -> None:
     """One request. What the client or the node refuses is tallied by line; the rest of the batch goes in."""
-    import twinlog
+    from twinlog.errors import BulkWriteError, InvalidDocument
 
     pending = list(pending)
     if not pending:
         return
     try:
         result = collection.insert_many([document for _, document in pending], ordered=False)
-    except twinlog.BulkWriteError as error:
+    except BulkWriteError as error:
         tally.inserted += error.details["nInserted"]
         for refused in error.details["writeErrors"]:
             tally.refuse(pending[refused["index"]][0], refused["errmsg"])
-    except twinlog.InvalidDocument as error:
+    except InvalidDocument as error:
         if len(pending) == 1:
             tally.refuse(pending[0][0], str(error))
             return

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from ops.exit_codes import ExitCode
-from ops.keyfiles import MODE_OWNER_ONLY, MODE_READABLE, write_key_file
+from ops.keyfiles import MODE_OWNER_ONLY, MODE_GROUP_READS, write_key_file
 from ops.refusal import Refusal
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--readable", is_flag=True, help="Mode 0644, for a container's user; keep the directory private then.")
-def keygen(files: tuple[Path, ...], readable: bool) -> None:  # noqa: FBT001
+@click.option("--group", is_flag=True, help="Mode 0640 in place of 0600: for a container whose user joins the file's group.")
+def keygen(files: tuple[Path, ...], group: bool) -> None:  # noqa: FBT001
     """Write a new random key to each FILE; never over a file that exists.
 
     A cluster needs two: one for clients (client_keys) and one between its nodes (cluster_key). To rotate a key, put
@@ -23,7 +23,7 @@ def keygen(files: tuple[Path, ...], readable: bool) -> None:  # noqa: FBT001
     for file in files:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            key_id = write_key_file(file, mode=MODE_READABLE if readable else MODE_OWNER_ONLY)
+            key_id = write_key_file(file, mode=MODE_GROUP_READS if group else MODE_OWNER_ONLY)
         except FileExistsError as error:
             raise Refusal(f"{file} exists already and is not overwritten; move it away first", ExitCode.FAILED) from error
         except OSError as error:

@@ -7,18 +7,22 @@ held to the same ones. Flags come from the environment too, for containers.
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import tempfile
-from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 import trio
+from click.core import ParameterSource
 
 from ops.exit_codes import ExitCode
 from ops.refusal import Refusal
 
-MEMORY_FILESYSTEM = Path("/dev/shm")  # Linux's own place for files that never reach a disk
+if TYPE_CHECKING:
+    from storage import Seams
+
+IN_MEMORY = "memory"  # stands for the directory that a node without a disk does not have
 
 
 @click.command()
@@ -48,10 +52,11 @@ def serve(config_file: str | None, memory: bool, settings: tuple[str, ...], log_
         stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     overrides = overrides_from(flags, settings)
-    with ExitStack() as stack:
-        if memory:
-            overrides["data"] = memory_directory(stack, overrides.get("data"))
-        run(config_file, overrides)
+    if memory:
+        if click.get_current_context().get_parameter_source("data") is ParameterSource.COMMANDLINE:
+            raise Refusal("--memory and --data exclude each other", ExitCode.USAGE)
+        overrides["data"] = IN_MEMORY
+    run(config_file, overrides, memory=memory)
 
 
 def overrides_from(flags: dict[str, object], settings: tuple[str, ...]) -> dict[str, object]:
@@ -68,16 +73,7 @@ def overrides_from(flags: dict[str, object], settings: tuple[str, ...]) -> dict[
     return overrides
 
 
-def memory_directory(stack: ExitStack, data: object) -> str:
-    """A directory of the kernel's memory file system that ends with the process."""
-    if data is not None:
-        raise Refusal("--memory and --data exclude each other", ExitCode.USAGE)
-    if not MEMORY_FILESYSTEM.is_dir():
-        raise Refusal(f"--memory needs {MEMORY_FILESYSTEM}, which this machine does not have", ExitCode.CONFIG)
-    return stack.enter_context(tempfile.TemporaryDirectory(prefix="twinlog-", dir=MEMORY_FILESYSTEM))
-
-
-def run(config_file: str | None, overrides: dict[str, object]) -> None:
+def run(config_file: str | None, overrides: dict[str, object], *, memory: bool) -> None:
     """Reads the configuration and serves until told to stop; a refusal to start becomes an exit code."""
     from node.server import serve as serve_node
 
@@ -89,11 +85,19 @@ def run(config_file: str | None, overrides: dict[str, object]) -> None:
     except ConfigError as error:
         raise Refusal(f"configuration: {error.message}", ExitCode.CONFIG) from error
     try:
-        trio.run(serve_node, config)
+        trio.run(partial(serve_node, config, seams=memory_seams() if memory else None))
     except* ConfigError as group:
         raise Refusal(f"configuration: {first_of(group)}", ExitCode.CONFIG) from group
     except* (TwinlogError, OSError) as group:
         raise Refusal(str(first_of(group))) from group
+
+
+def memory_seams() -> Seams:
+    """The engine's surroundings without a disk: nothing outlives the process."""
+    from storage import MemoryDisk, Seams, WorkHere, wall_clock_us
+
+    disk = MemoryDisk()
+    return Seams(disk, wall_clock_us, os.urandom, WorkHere(disk))
 
 
 def first_of(group: BaseExceptionGroup) -> BaseException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -47,16 +49,25 @@ def standbys_missing(primary: NodeView, expected: int) -> str | None:
     return None
 
 
+def command_name() -> str:
+    """`twinlog` as it can be typed here: on the PATH, or inside the virtual environment that runs this."""
+    if shutil.which("twinlog"):
+        return "twinlog"
+    beside = Path(sys.executable).parent / "twinlog"
+    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
 def how_to_use(pair: LocalPair, directory: Path) -> str:
     default = directory == Path(PAIR_DIRECTORY)
-    ending = "make down   (or: twinlog down)" if default else f"twinlog down {directory}"
+    command = command_name()
+    ending = f"make down   (or: {command} down)" if default else f"{command} down {directory}"
     url = "" if default else f" --url '{pair.url()}'"
     return "\n".join(
         (
             "",
             f"  url      {pair.url()}",
-            f"  import   .venv/bin/twinlog import FILE.json{url}",
-            f"  status   .venv/bin/twinlog status{url}",
+            f"  import   {command} import FILE.json{url}",
+            f"  status   {command} status{url}",
             f"  python   twinlog.connect(\"{pair.url()}\")[\"test\"][\"things\"].insert_one({{\"hello\": \"world\"}})",
             f"  stop     {ending}",
         )

@@ -12,7 +12,7 @@ from .codec import Op
 
 Version = tuple[int, int, int, bytes, int, Any]
 
-VERSION_COST_BYTES = 200  # dict slot, tuple and three objects, measured with tracemalloc on CPython 3.11
+VERSION_COST_BYTES = 252  # beyond document and key: dict slot, tuple, object headers; tracemalloc, CPython 3.11
 
 
 class Memtable:

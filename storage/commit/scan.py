@@ -149,20 +149,20 @@ class LogScanner:
         verdict.bad_path, verdict.bad_offset, verdict.reason = self._todo[number][0], offset, reason
         bad_seq = verdict.last_seq + 1
         verdict.end = LogEnd.TORN
-        if _vouched(data, offset + 1, bad_seq):
+        if _vouched(data, offset + 1, bad_seq, self._todo[number][1].epoch):
             verdict.end = LogEnd.DAMAGED
-        for path, _ in self._todo[number + 1 :]:
-            if _vouched(self._disk.read_file(path), HEADER_BYTES, bad_seq):
+        for path, name in self._todo[number + 1 :]:
+            if _vouched(self._disk.read_file(path), HEADER_BYTES, bad_seq, name.epoch):
                 verdict.end = LogEnd.DAMAGED
 
 
-def _vouched(data: bytes, start: int, seq: int) -> bool:
+def _vouched(data: bytes, start: int, seq: int, epoch: int) -> bool:
     """Whether a sound frame somewhere at or after start says that seq had been synced.
 
-    Frames are found by the four bytes of their epoch, which stand 16 bytes into a header; the segment's own header
-    tells which epoch to look for (all its frames have it).
+    Frames are found by the four bytes of their epoch, which stand 16 bytes into a header; the segment's name tells which
+    epoch to look for (all its frames have it).
     """
-    pattern = data[12:16]
+    pattern = epoch.to_bytes(4, "little")
     at = data.find(pattern, start + 16)
     while at != -1:
         try:

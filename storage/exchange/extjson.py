@@ -40,6 +40,7 @@ _UINT32_MAX = 2**32 - 1
 _ISO_DATE = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(?:Z|([+-])(\d\d)(?::?(\d\d))?)?", re.ASCII
 )
+_DOUBLE_TEXT = re.compile(r"[+-]?(?:Infinity|NaN|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.ASCII)
 _EPOCH = datetime.datetime(1970, 1, 1)
 _OPTION_LETTERS = frozenset("ilmsux")
 _OLD_SUBTYPE_DIGITS = 8  # old exports wrote the subtype as a negative 32-bit number: ffffff80
@@ -67,7 +68,11 @@ def parse_line(text: str | bytes) -> dict[str, Any]:
 
 def to_json(doc: Mapping[str, Any], *, canonical: bool = False) -> str:
     """One line of Extended JSON version 2, without a line end. Raises BadDocument for what cannot be stored either."""
-    return json.dumps(_plain(doc, canonical=canonical), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        plain = _plain(doc, canonical=canonical)
+    except RecursionError:
+        raise BadDocument(f"maps and arrays nest deeper than {DEPTH_MAX}") from None
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 # Reading.
@@ -127,9 +132,10 @@ def _text(value: Any) -> str:
 
 def _object_id(found: dict) -> ObjectId:
     text = _text(_only(found, "$oid"))
-    if len(text) != 24:
+    data = bytes.fromhex(text)
+    if len(text) != 24 or len(data) != 12:
         raise ValueError
-    return ObjectId(bytes.fromhex(text))
+    return ObjectId(data)
 
 
 def _date(found: dict) -> Any:
@@ -219,9 +225,9 @@ def _number_double(found: dict) -> float:
     value = _only(found, "$numberDouble")
     if type(value) in (int, float):
         return float(value)
-    if "_" in _text(value):
+    if _DOUBLE_TEXT.fullmatch(_text(value)) is None:
         raise ValueError
-    return float(value)
+    return float(value) if value[-1] in "yN" else _double(value)
 
 
 def _undefined(found: dict) -> None:

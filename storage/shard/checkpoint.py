@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -303,6 +303,13 @@ def log_checksum(disk: Disk, path: str, length: int) -> int | None:
 
 def _differs(path: str) -> DamagedRecord:
     return DamagedRecord(f"{path} is not what the checkpoint names: copy it again", file=path, offset=0)
+
+
+def orphans(disk: Disk, directory: str, kept: Sequence[Checkpoint]) -> list[str]:
+    """Names of shard logs and index segments in the directory that none of the given checkpoints needs: replaced ones, and
+    leftovers of an unfinished seal. The caller knows what else may pin them, and that no seal is running."""
+    needed = {file for checkpoint in kept for file, _ in files_of(checkpoint)}
+    return [name for name in disk.list_dir(directory) if SHARD_FILE.match(name) and name not in needed]
 
 
 SHARD_FILE = re.compile(r"shard_(\d{3,4})(?:\.g(\d+))?\.db\Z|shard_(\d{3,4})\.sidx\.(\d+)\Z")

@@ -32,6 +32,7 @@ class Compose:
         self._command = [*command, "-p", project, "-f", str(root / "docker-compose.yml")]
         self._environment = {
             **os.environ, "TWINLOG_IMAGE": image, "TWINLOG_KEYS": str(keys),
+            "TWINLOG_KEY_GROUP": str(os.getgid()),
             "TWINLOG_PORT_A": str(ports[0]), "TWINLOG_PORT_B": str(ports[1]),
         }  # fmt: skip
 
@@ -45,7 +46,7 @@ class Compose:
         return f"twinlog://127.0.0.1:{port}/shop?key={self.keys / 'client.key'}&read=any"
 
     def make_keys(self) -> None:
-        self.twinlog("keygen", "--readable", str(self.keys / "client.key"), str(self.keys / "cluster.key"))
+        self.twinlog("keygen", "--group", str(self.keys / "client.key"), str(self.keys / "cluster.key"))
 
     def run(self, *words: str) -> str:
         done = subprocess.run([*self._command, *words], env=self._environment, cwd=self.root, capture_output=True, text=True,

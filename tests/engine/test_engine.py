@@ -7,7 +7,7 @@ import pytest
 from storage import MemoryDisk, SyncMode, decode_document, encode_document, encode_value, operations
 from storage.errors import DatabaseExists, DuplicateKey, ImmutableField, NoSuchDatabase
 
-from .model import everything, insert, new_database, opened, settled
+from tests.engine.model import everything, insert, new_database, opened, settled
 
 
 @pytest.mark.parametrize("sync_mode", list(SyncMode))

@@ -7,11 +7,12 @@ import json
 import pytest
 from click.testing import CliRunner
 
-import twinlog
 from ops.commands import import_
 from ops.exit_codes import ExitCode
 from ops.main import main
 from ops.target import Target
+from twinlog import InsertManyResult
+from twinlog.errors import AutoReconnect, BulkWriteError, InvalidDocument
 
 
 class Shelf:
@@ -24,7 +25,7 @@ class Shelf:
     def insert_many(self, documents, *, ordered):
         assert not ordered, "one bad line must not hold back the lines after it"
         if any("bad" in document for document in documents):
-            raise twinlog.InvalidDocument("field 'bad' is bad")
+            raise InvalidDocument("field 'bad' is bad")
         self.batches.append(len(documents))
         errors = []
         for index, document in enumerate(documents):
@@ -33,8 +34,8 @@ class Shelf:
             else:
                 self.documents[document["_id"]] = document
         if errors:
-            raise twinlog.BulkWriteError({"writeErrors": errors, "nInserted": len(documents) - len(errors)})
-        return twinlog.InsertManyResult([document["_id"] for document in documents], (1, 1))
+            raise BulkWriteError({"writeErrors": errors, "nInserted": len(documents) - len(errors)})
+        return InsertManyResult([document["_id"] for document in documents], (1, 1))
 
 
 class Store(dict):
@@ -111,7 +112,7 @@ def test_a_lost_cluster_says_how_far_it_came(store, tmp_path):
 
     def lost_at_the_third(documents, *, ordered):
         if len(shelf.batches) == 2:
-            raise twinlog.AutoReconnect("the node is gone")
+            raise AutoReconnect("the node is gone")
         return whole(documents, ordered=ordered)
 
     shelf.insert_many = lost_at_the_third

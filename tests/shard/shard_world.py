@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgpack
 
+from storage import identity
 from storage.commit.codec import CATALOG, Op, Record, encode, encode_body, first_chain
 from storage.commit.segment import SegmentHeader, SegmentName
 from storage.disk import Disk
@@ -46,6 +47,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.disk.make_dir(f"{DIRECTORY}/commit")
+        identity.write(self.disk, DIRECTORY, identity.Identity(UUID, self.shards, self.crc))
         self.states[0] = self.model_hash()
 
     # Writing

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from shard_world import DIRECTORY, World
 
 from storage.check import check_database
 from storage.commit.codec import CATALOG
 from storage.shard import checkpoint as checkpoints
 from storage.values.keys import hash64
+from tests.shard.shard_world import DIRECTORY, World
 
 KEYS = st.integers(0, 12) | st.sampled_from(["a", "b", "ü"])
 NAMES = st.sampled_from(["users", "chat", "é"])
@@ -19,6 +19,16 @@ NAMES = st.sampled_from(["users", "chat", "é"])
 def colliding(collection: int, key: bytes) -> int:
     """Many keys share a hash, also over collections; some hashes are next to each other."""
     return hash64(collection % 2, key) % 3
+
+
+def keep_newest_checkpoint(world: World) -> None:
+    """Remove older manifests, and then every file that only they named."""
+    newest, _ = checkpoints.newest_valid(world.disk, DIRECTORY)
+    for seq in checkpoints.list_seqs(world.disk, DIRECTORY)[:-1]:
+        world.disk.remove(checkpoints.path_of(DIRECTORY, seq))
+    for name in checkpoints.orphans(world.disk, DIRECTORY, [newest]):
+        world.disk.remove(f"{DIRECTORY}/{name}")
+    world.check(world.open())
 
 
 class Sealing(RuleBasedStateMachine):
@@ -109,6 +119,7 @@ class Sealing(RuleBasedStateMachine):
             return
         self.world.seal()
         self.world.check(self.world.open())
+        keep_newest_checkpoint(self.world)
         for shards, number, rows in self.pinned:
             assert list(shards.scan(number)) == rows
         if self.world.hash_key is hash64:

@@ -196,6 +196,8 @@ class SimStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is None:
             max_bytes = RECEIVE_BYTES_MAX
+        if not isinstance(max_bytes, int):
+            raise TypeError("max_bytes must be an integer")
         if max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
         if self._receiving:

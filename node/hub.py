@@ -1,0 +1,395 @@
+"""The hub: one task that owns all client sockets through one epoll descriptor. A seam: sockets live here and in links.py.
+
+A turn: trio says the epoll descriptor is readable; every ready socket is read once into one reused buffer; what can be
+answered is answered in place; databases written to are flushed; then each connection with answers gets one send. Answers
+of tasks and of the sync thread wake a second small task, which does the second half of a turn.
+
+Bounds (INV-8), each counted in metrics when reached: connections (more are refused by name, after their handshake),
+bytes buffered on one connection (it is not read from) and on all (none is), time without requests, time without taking
+answers, time for the handshake. What one connection does wrong ends that connection and no other. Nothing here holds
+the loop for more than a few milliseconds: a turn stops at SLICE_S and goes on in the next (INV-9).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import select
+import socket
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from storage import errors
+
+from . import wire
+from .config import Limits
+from .conversation import Conversation
+from .metrics import Metrics
+from .service import Service
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BYTES_MAX = 262_144  # taken from one socket in one turn
+SEND_BYTES_MAX = 1_048_576  # sealed for one socket in one step
+SEND_STEPS_MAX = 4  # steps for one socket in one turn
+EVENTS_MAX = 256
+ACCEPTS_MAX = 64  # in one turn
+CROWD_MAX = 64  # connections over the limit that are being told so
+SLICE_S = 0.004
+HOUSEKEEPING_S = 1.0
+LINGER_S = 2.0  # how long a closed connection may take to read the last answer
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+RETRY_AFTER_MS = 1_000
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+GONE = select.EPOLLHUP | select.EPOLLERR
+
+
+class _Connection:
+    """One socket and its conversation. `out` is what a send left over."""
+
+    __slots__ = (
+        "sock", "descriptor", "conversation", "out", "mask", "accounted", "accepted_at", "received_at", "sent_at",
+        "lingers_until",
+    )  # fmt: skip
+
+    def __init__(self, sock: socket.socket, now: float) -> None:
+        self.sock = sock
+        self.descriptor = sock.fileno()
+        self.conversation: Conversation  # set by the hub before anything else happens
+        self.out: memoryview | None = None
+        self.mask = READ
+        self.accounted = 0
+        self.accepted_at = self.received_at = self.sent_at = now
+        self.lingers_until: float | None = None
+
+
+class Hub:
+    """Made with bound sockets; serves while `run` runs. `make_session` gives a fresh session for each connection."""
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        service: Service,
+        make_session: Callable[[], wire.ServerSession],
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._service = service
+        self._make_session = make_session
+        self._limits = limits
+        self._metrics = metrics
+        self._epoll = select.epoll()
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES_MAX))
+        self._connections: dict[int, _Connection] = {}
+        self._dirty: dict[_Connection, None] = {}  # may have something to send or to pump
+        self._work = trio.Event()
+        self._settled = trio.Event()  # set and replaced at the end of every turn
+        self._in_turn = False
+        self._buffered_bytes = 0
+        self._paused = False  # the total is over its limit: no socket is read
+        self._accepting = False
+        metrics.watch("connections", "Client connections", lambda: len(self._connections))
+        metrics.watch("buffered_bytes", "Requests and answers waiting on all connections", lambda: self._buffered_bytes)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; then every socket is closed."""
+        for descriptor in self._listeners:
+            self._epoll.register(descriptor, READ)
+        self._accepting = True
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._poll)
+                nursery.start_soon(self._deliver)
+                nursery.start_soon(self._keep_house)
+                task_status.started()
+        finally:
+            self.stop_accepting()
+            for connection in list(self._connections.values()):
+                self._close(connection, "stopped")
+            self._epoll.close()
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections go on."""
+        listeners, self._listeners = self._listeners, {}
+        for descriptor, listener in listeners.items():
+            if self._accepting:
+                self._epoll.unregister(descriptor)
+            listener.close()
+        self._accepting = False
+
+    async def flushed(self) -> None:
+        """Until no answer waits to be sent."""
+        while any(c.out is not None or c.conversation.sendable_bytes for c in self._connections.values()):
+            await self._settled.wait()
+
+    # Turns.
+
+    async def _poll(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            self._metrics.wakeups += 1
+            self._in_turn = True
+            ends_at = trio.current_time() + SLICE_S
+            for descriptor, mask in self._epoll.poll(0, EVENTS_MAX):
+                self._on_event(descriptor, mask)
+                if trio.current_time() > ends_at:
+                    break  # what was not looked at is ready still in the next turn
+            self._settle()
+            self._in_turn = False
+
+    async def _deliver(self) -> None:
+        """The second half of a turn, for answers that came from elsewhere and for what a turn left over."""
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            self._in_turn = True
+            ends_at = trio.current_time() + SLICE_S
+            for connection in list(self._dirty):
+                self._guard(connection, _pump)
+                if trio.current_time() > ends_at:
+                    break
+            self._settle()
+            self._in_turn = False
+
+    def _on_event(self, descriptor: int, mask: int) -> None:
+        if descriptor in self._listeners:
+            self._accept(self._listeners[descriptor])
+            return
+        connection = self._connections.get(descriptor)
+        if connection is None:
+            return
+        if mask & READ:
+            self._guard(connection, self._receive)
+        elif mask & GONE:
+            self._close(connection, "lost")
+        if mask & WRITE:
+            self._dirty[connection] = None
+
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            size = connection.sock.recv_into(self._buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection, "lost")
+            return
+        if connection.lingers_until is not None:
+            if not size:
+                self._close(connection, connection.conversation.reason)
+            return
+        self._metrics.received_bytes += size
+        connection.received_at = trio.current_time()
+        connection.conversation.receive_data(bytes(self._buffer[:size]))
+        connection.conversation.pump()
+        self._dirty[connection] = None
+
+    def _settle(self) -> None:
+        """Flush, then send what there is: one send a connection, unless its answers are very large."""
+        self._service.end_of_wakeup()
+        dirty, self._dirty = self._dirty, {}
+        for connection in dirty:
+            self._guard(connection, self._send)
+            self._guard(connection, self._look_again)
+        self._watch_total()
+        settled, self._settled = self._settled, trio.Event()
+        settled.set()
+
+    def _guard(self, connection: _Connection, step: Callable[[_Connection], None]) -> None:
+        """A bug met while serving one connection ends that connection and no other."""
+        if self._connections.get(connection.descriptor) is not connection:
+            return
+        try:
+            step(connection)
+        except Exception:
+            log.exception("%s: serving this connection met a bug; it is closed", connection.conversation.peer)
+            self._close(connection, "bug")
+
+    def _send(self, connection: _Connection) -> None:
+        conversation = connection.conversation
+        for _ in range(SEND_STEPS_MAX):
+            if connection.out is None:
+                data = conversation.data_to_send(SEND_BYTES_MAX)
+                if not data:
+                    break
+                connection.out = memoryview(data)
+            try:
+                sent = connection.sock.send(connection.out)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._close(connection, "lost")
+                return
+            self._metrics.sent_bytes += sent
+            connection.sent_at = trio.current_time()
+            if sent < len(connection.out):
+                connection.out = connection.out[sent:]
+                break
+            connection.out = None
+        if conversation.finished and connection.out is None and not conversation.sendable_bytes:
+            self._end(connection)
+
+    def _look_again(self, connection: _Connection) -> None:
+        """After a connection was served: account for it, decide what to wait for on it, and whether to come again."""
+        conversation = connection.conversation
+        held = conversation.buffered_bytes + (len(connection.out) if connection.out is not None else 0)
+        self._buffered_bytes += held - connection.accounted
+        connection.accounted = held
+        if conversation.can_pump:
+            self._dirty[connection] = None
+            self._work.set()
+        self._set_mask(connection)
+
+    def _set_mask(self, connection: _Connection) -> None:
+        conversation = connection.conversation
+        mask = 0
+        if connection.lingers_until is not None or (conversation.reading and not self._paused):
+            mask |= READ
+        if connection.out is not None or conversation.sendable_bytes:
+            mask |= WRITE
+        if mask != connection.mask:
+            self._epoll.modify(connection.descriptor, mask)
+            connection.mask = mask
+
+    def _on_output(self, connection: _Connection) -> None:
+        self._dirty[connection] = None
+        if not self._in_turn:
+            self._work.set()
+
+    # Beginning and ending.
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_MAX):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    self._rest_accepting()
+                    return
+                continue  # that client is gone again
+            self._metrics.connections_accepted += 1
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._admit(sock, str(address[0]))
+
+    def _admit(self, sock: socket.socket, peer: str) -> None:
+        refusal = None
+        if len(self._connections) >= self._limits.connections_max:
+            self._metrics.bounds["connections_max"] += 1
+            if len(self._connections) >= self._limits.connections_max + CROWD_MAX:
+                self._metrics.closed["connections_max"] += 1
+                sock.close()
+                return
+            refusal = errors.Overloaded(
+                f"this node has {self._limits.connections_max} connections, its limit (limits.connections_max);"
+                f" close some, or try again later",
+                bound="connections_max", limit=self._limits.connections_max, retry_after_ms=RETRY_AFTER_MS,
+            )  # fmt: skip
+        connection = _Connection(sock, trio.current_time())
+        connection.conversation = Conversation(
+            self._make_session(),
+            self._service,
+            peer=peer,
+            in_flight_max=self._limits.in_flight_max,
+            output_bytes_max=self._limits.connection_buffer_bytes,
+            on_output=partial(self._on_output, connection),
+            refusal=refusal,
+        )
+        self._connections[connection.descriptor] = connection
+        self._epoll.register(connection.descriptor, READ)
+        self._set_mask(connection)
+
+    def _end(self, connection: _Connection) -> None:
+        """Everything was sent: say so, and give the client a moment to read it before the socket goes."""
+        if connection.conversation.reason == "ended":
+            self._close(connection, "ended")
+            return
+        if connection.lingers_until is None:
+            connection.lingers_until = trio.current_time() + LINGER_S
+            try:
+                connection.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._close(connection, connection.conversation.reason)
+
+    def _close(self, connection: _Connection, reason: str) -> None:
+        if self._connections.pop(connection.descriptor, None) is None:
+            return
+        self._metrics.closed[reason] += 1
+        self._buffered_bytes -= connection.accounted
+        connection.accounted = 0
+        connection.conversation.finish(reason)
+        self._epoll.unregister(connection.descriptor)
+        connection.sock.close()
+
+    # Bounds that are watched from time to time.
+
+    def _watch_total(self) -> None:
+        limit = self._limits.total_buffer_bytes
+        if not self._paused and self._buffered_bytes > limit:
+            self._metrics.bounds["total_buffer_bytes"] += 1
+            self._pause(paused=True)
+        elif self._paused and self._buffered_bytes <= limit // 4 * 3:
+            self._pause(paused=False)
+
+    def _pause(self, *, paused: bool) -> None:
+        self._paused = paused
+        for connection in self._connections.values():
+            self._set_mask(connection)
+
+    def _rest_accepting(self) -> None:
+        """No descriptor is left: look again when the house is kept."""
+        self._metrics.bounds["descriptors"] += 1
+        log.warning("no file descriptor is left for new connections; raise the limit (ulimit -n) or lower connections_max")
+        for descriptor in self._listeners:
+            self._epoll.modify(descriptor, 0)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await trio.sleep(HOUSEKEEPING_S)
+            for descriptor in self._listeners:
+                self._epoll.modify(descriptor, READ)
+            now = trio.current_time()
+            for connection in list(self._connections.values()):
+                reason = self._overdue(connection, now)
+                if reason is not None:
+                    if reason != "linger":
+                        self._metrics.bounds[reason] += 1
+                    self._close(connection, reason)
+            if self._paused:
+                self._relieve()
+
+    def _overdue(self, connection: _Connection, now: float) -> str | None:
+        """The bound that this connection is over, by its setting's name."""
+        conversation = connection.conversation
+        limits = self._limits
+        if connection.lingers_until is not None:
+            return "linger" if now > connection.lingers_until else None
+        if not conversation.opened:
+            return "handshake_timeout_s" if now - connection.accepted_at > limits.handshake_timeout_s else None
+        if connection.out is not None:
+            return "slow_client_timeout_s" if now - connection.sent_at > limits.slow_client_timeout_s else None
+        if not conversation.in_flight and now - connection.received_at > limits.idle_timeout_s:
+            return "idle_timeout_s"
+        return None
+
+    def _relieve(self) -> None:
+        """Nothing moves and all is paused: requests that came in part fill the buffers. The largest of them goes."""
+        if any(c.conversation.in_flight or c.out is not None for c in self._connections.values()):
+            return
+        largest = max(self._connections.values(), key=lambda connection: connection.accounted, default=None)
+        if largest is not None:
+            log.warning("%s: cut, because it held most of total_buffer_bytes with an unfinished request", largest.conversation.peer)
+            self._close(largest, "total_buffer_bytes")
+        self._watch_total()
+
+
+def _pump(connection: _Connection) -> None:
+    if connection.conversation.can_pump:
+        connection.conversation.pump()

@@ -1,0 +1,73 @@
+"""Full and failing disks: refused by name, nothing acknowledged is lost, writing resumes by itself (INV-1, INV-7)."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import trio
+
+from storage import MemoryDisk, SyncMode, encode_document, operations
+from storage.errors import DiskFailed, DiskFull
+from tests.engine.model import everything, insert, new_database, opened
+
+
+@pytest.mark.parametrize("sync_mode", list(SyncMode))
+async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(sync_mode: SyncMode, autojump_clock: object) -> None:
+    disk = MemoryDisk(capacity_bytes=60_000)
+    async with opened(disk, sync_mode=sync_mode, free_bytes_min=20_000) as engine:
+        database = await new_database(engine)
+        kept = 0
+        with pytest.raises(DiskFull, match="free"):
+            while True:
+                database._space_checked_at = 0  # look at every write, not at every MiB
+                await insert(database, {"_id": kept, "pad": "x" * 1000})
+                kept += 1
+        assert kept > 10 and len(await everything(database)) == kept
+        deleted = await operations.delete(database, "things", {"_id": 0})
+        assert deleted.deleted == 1, "deletions may use the reserve"
+        disk.capacity_bytes = 10**6
+        await insert(database, {"_id": "after"})
+        assert len(await everything(database)) == kept
+
+
+@pytest.mark.parametrize("sync_mode", list(SyncMode))
+async def test_a_commit_that_meets_enospc_is_written_once_there_is_space(
+    sync_mode: SyncMode, autojump_clock: object
+) -> None:
+    disk = MemoryDisk()
+    async with opened(disk, sync_mode=sync_mode) as engine:
+        database = await new_database(engine)
+        await insert(database, {"_id": 1})
+        disk.capacity_bytes = sum(disk.size(f"db/commit/{name}") for name in disk.list_dir("db/commit")) + 400
+        result = await operations.insert(database, "things", [encode_document({"_id": 2, "pad": "x" * 5000})])
+        database.flush()
+        with trio.move_on_after(5):
+            await database.visible_advance.wait_for(result.seq)
+        assert database.visible.seq < result.seq
+        with pytest.raises(DiskFull):
+            await operations.insert(database, "things", [encode_document({"_id": 3})])
+        disk.capacity_bytes = None
+        await database.visible_advance.wait_for(result.seq)
+        await insert(database, {"_id": 4})
+        assert [doc["_id"] for doc in await everything(database)] == [1, 2, 4]
+    async with opened(disk, start=2, sync_mode=sync_mode) as engine:
+        assert [doc["_id"] for doc in await everything(engine.database("db"))] == [1, 2, 4]
+
+
+async def test_a_sync_that_fails_stops_writing_for_good(autojump_clock: object) -> None:
+    disk = MemoryDisk()
+    async with opened(disk, sync_mode=SyncMode.SYNC) as engine:
+        database = await new_database(engine)
+        await insert(database, {"_id": 1})
+
+        def failing(*_: object) -> None:
+            raise OSError(errno.EIO, "input/output error")
+
+        database.log._sync_files = failing  # type: ignore[method-assign]
+        with pytest.raises(DiskFailed, match="check the device"):
+            await insert(database, {"_id": 2})
+        del database.log._sync_files
+        with pytest.raises(DiskFailed):
+            await insert(database, {"_id": 3})
+        assert [doc["_id"] for doc in await everything(database)] == [1]

@@ -1,0 +1,62 @@
+"""Twinlog's client library: open() an embedded database, connect() to a cluster, connect_async() on trio.
+
+    with twinlog.connect("twinlog://localhost:6900/shop") as client:
+        orders = client["shop"]["orders"]
+        orders.insert_one({"item": "tea", "count": 3})
+        for order in orders.find({"item": "tea"}).sort("count", -1).limit(10):
+            print(order)
+
+Names, shapes and errors are PyMongo's (errors.py has the list). Without a key file a connection is plain; with one
+(`key=FILE` or TWINLOG_KEY_FILE) every packet is encrypted. Reads and writes that lose their connection are sent again for
+up to retry_s; a write carries an id, so it is applied once.
+"""
+
+from __future__ import annotations
+
+from . import errors
+from .async_client import AsyncClient
+from .async_collection import AsyncCollection
+from .async_cursor import AsyncCursor
+from .async_database import AsyncDatabase
+from .client import Client
+from .collection import Collection
+from .connecting import connect, connect_async
+from .cursor import Cursor
+from .database import Database
+from .embedded import open, open_async
+from .errors import TwinlogError
+from .query import ASCENDING, DESCENDING
+from .results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
+from .transport import set_client_logging
+from .url import ReadFrom
+from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne
+
+__all__ = [
+    "ASCENDING",
+    "DESCENDING",
+    "AsyncClient",
+    "AsyncCollection",
+    "AsyncCursor",
+    "AsyncDatabase",
+    "BulkWriteResult",
+    "Client",
+    "Collection",
+    "Cursor",
+    "Database",
+    "DeleteMany",
+    "DeleteOne",
+    "DeleteResult",
+    "InsertManyResult",
+    "InsertOne",
+    "InsertOneResult",
+    "ReadFrom",
+    "ReplaceOne",
+    "TwinlogError",
+    "UpdateResult",
+    "connect",
+    "connect_async",
+    "errors",
+    "open",
+    "open_async",
+    "set_client_logging",
+]

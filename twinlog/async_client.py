@@ -1,0 +1,162 @@
+"""The trio client: client.py's twin, to be awaited. connect_async() and open_async() make it.
+
+A client and the views made from it (read_from, session, with_options) share one backend: the pools of connections, or the
+embedded engine. Closing the client closes the backend; leaving a session ends nothing but the session.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from . import administration
+from .async_database import AsyncDatabase
+from .errors import ConfigurationError
+from .scope import Positions, Scope
+from .url import ReadFrom
+from .verbs import Plan
+
+T = TypeVar("T")
+
+
+class AsyncBackend(Protocol):
+    """What carries plans: TrioBackend or AsyncEmbeddedBackend."""
+
+    async def run(self, plan: Plan[T]) -> T: ...
+
+    async def close(self) -> None: ...
+
+    def addresses(self) -> tuple[str, ...]:
+        """The nodes known by now, "host:port"; none for an embedded engine."""
+        ...
+
+    def primary(self) -> str | None:
+        """The node last known as primary."""
+        ...
+
+
+class AsyncClient:
+    """client["name"] and client.name are databases. Safe to share between the tasks of one trio run."""
+
+    def __init__(
+        self,
+        backend: AsyncBackend,
+        scope: Scope,
+        *,
+        database: str | None = None,
+        owns_backend: bool = True,
+    ) -> None:
+        self._backend = backend
+        self._scope = scope
+        self._default_database = database
+        self._owns_backend = owns_backend
+
+    async def run(self, plan: Plan[T]) -> T:
+        """Carry out a plan of verbs.py, bulk.py or administration.py."""
+        return await self._backend.run(plan)
+
+    # Databases.
+
+    def get_database(self, name: str | None = None) -> AsyncDatabase:
+        """The database of that name, by default the one that the URL names."""
+        if name is None:
+            name = self._default_database
+        if name is None:
+            raise ConfigurationError("no database is named: write it at the end of the URL, or use client[name]")
+        return AsyncDatabase(self, name, self._scope)
+
+    async def list_database_names(self) -> list[str]:
+        return await self.run(administration.list_database_names(self._scope))
+
+    async def create_database(self, name: str, *, shards: int | None = None, crc: bool | None = None) -> AsyncDatabase:
+        """Create a database with options of its own, which are fixed from then on. Without any, the first write does it.
+
+        shards: partitions, 1 to 1024; crc: whether shard records carry a checksum of their body.
+        """
+        await self.run(administration.create_database(self._scope, name, shards=shards, crc=crc))
+        return self[name]
+
+    async def drop_database(self, name_or_database: str | AsyncDatabase) -> None:
+        """Drop a database with all it holds; no error if there is none."""
+        name = name_or_database.name if isinstance(name_or_database, AsyncDatabase) else name_or_database
+        await self.run(administration.drop_database(self._scope, name))
+
+    # Nodes.
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of the URL and those that nodes named, "host:port"."""
+        return self._backend.addresses()
+
+    @property
+    def primary(self) -> str | None:
+        """The node last known as primary."""
+        return self._backend.primary()
+
+    async def ping(self, node: str | None = None) -> dict[str, Any]:
+        """Ask a node, by default the primary first, for a sign of life. Raises ConnectionFailure."""
+        return await self.run(administration.ping(self._scope, node))
+
+    async def status(self, node: str | None = None, *, mark: bool = False) -> dict[str, Any]:
+        """A node's view of itself and its peers. mark: after comparing state hashes with every standby."""
+        return await self.run(administration.status(self._scope, node, mark=mark))
+
+    async def promote(self, node: str, *, force: bool = False) -> dict[str, Any]:
+        """Make a node the primary of a new epoch. force: even if commits are known to be missing there."""
+        return await self.run(administration.promote(self._scope, node, force=force))
+
+    # Positions, sessions, options.
+
+    def last_position(self, database: str) -> tuple[int, int] | None:
+        """The newest (epoch, seq) that an answer about the database carried, None before the first."""
+        return self._scope.positions.of(database)
+
+    def session(self, *, read_from: str | ReadFrom | None = None) -> AsyncClient:
+        """A view whose reads see at least what the session has written and read, from whichever node they come.
+
+        Each read asks for the session's newest position of its database; a standby that is behind waits for it, and
+        after its own time limit refuses (ExecutionTimeout).
+        """
+        scope = replace(self._scope, positions=Positions(nullcontext()), consistent=True)
+        return self._view(scope if read_from is None else replace(scope, read_from=ReadFrom.of(read_from)))
+
+    def read_from(self, kind: str | ReadFrom, *, min_position: tuple[int, int] | None = None) -> AsyncClient:
+        """A view whose reads go to "primary", "standby" or "any", and see at least min_position of their database."""
+        return self._view(replace(self._scope, read_from=ReadFrom.of(kind), min_position=min_position))
+
+    def with_options(self, *, timeout_s: float) -> AsyncClient:
+        """A view each of whose calls waits at most timeout_s for an answer."""
+        return self._view(replace(self._scope, timeout_s=timeout_s))
+
+    def _view(self, scope: Scope) -> AsyncClient:
+        return AsyncClient(
+            self._backend, scope, database=self._default_database, owns_backend=False
+        )
+
+    # Life.
+
+    async def close(self) -> None:
+        """Close every connection. A view closes nothing."""
+        if self._owns_backend:
+            await self._backend.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __getitem__(self, name: str) -> AsyncDatabase:
+        return self.get_database(name)
+
+    def __getattr__(self, name: str) -> AsyncDatabase:
+        if name.startswith("_"):
+            raise AttributeError(f"a client has no attribute {name!r}; for the database, use [{name!r}]")
+        return self.get_database(name)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({', '.join(self.nodes) or 'embedded'})"

@@ -1,0 +1,63 @@
+"""The trio database: database.py's twin, to be awaited."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from . import administration
+from .async_collection import AsyncCollection
+from .scope import Scope
+
+if TYPE_CHECKING:
+    from .async_client import AsyncClient
+
+
+class AsyncDatabase:
+    """One database of a client; created by its first write. db["name"] and db.name are collections."""
+
+    def __init__(self, client: AsyncClient, name: str, scope: Scope) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a database's name must be a str, not {type(name).__name__}")
+        self.client = client
+        self.name = name
+        self._scope = scope
+
+    def with_options(self, *, timeout_s: float) -> AsyncDatabase:
+        """The same database, each of whose calls waits at most timeout_s for an answer."""
+        return AsyncDatabase(self.client, self.name, replace(self._scope, timeout_s=timeout_s))
+
+    def get_collection(self, name: str) -> AsyncCollection:
+        return AsyncCollection(self, name, self._scope)
+
+    async def list_collection_names(self) -> list[str]:
+        return await self.client.run(administration.list_collection_names(self._scope, self.name))
+
+    async def drop_collection(self, name_or_collection: str | AsyncCollection) -> None:
+        """Drop a collection with all it holds; no error if there is none."""
+        name = name_or_collection.name if isinstance(name_or_collection, AsyncCollection) else name_or_collection
+        await self.client.run(administration.drop_collection(self._scope, self.name, name))
+
+    def last_position(self) -> tuple[int, int] | None:
+        """The newest (epoch, seq) that an answer about this database carried, None before the first."""
+        return self.client.last_position(self.name)
+
+    def __getitem__(self, name: str) -> AsyncCollection:
+        return self.get_collection(name)
+
+    def __getattr__(self, name: str) -> AsyncCollection:
+        if name.startswith("_"):
+            raise AttributeError(f"a database has no attribute {name!r}; for the collection, use [{name!r}]")
+        return self.get_collection(name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncDatabase) and (self.client, self.name) == (other.client, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.client, self.name))
+
+    def __bool__(self) -> bool:
+        raise NotImplementedError("a database is neither true nor false; compare with None")
+
+    def __repr__(self) -> str:
+        return f"AsyncDatabase({self.name!r})"
