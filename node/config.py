@@ -176,6 +176,13 @@ class NodeConfig:
         """The other nodes of the cluster."""
         return {name: addresses for name, addresses in self.nodes.items() if name != self.node}
 
+    def listen_setting(self, port: str) -> str:
+        """The path of the setting that says where a port listens, for errors met when it is bound."""
+        own = self.nodes.get(self.node)
+        if own is not None and getattr(own, port) == getattr(self.listen, port):
+            return f"nodes.{self.node}.{port}"
+        return f"listen.{port}"
+
     @classmethod
     def read(cls, section: Section, base: Path) -> Self:
         """From the root section; relative paths count from base."""

@@ -282,8 +282,8 @@ class Hub:
     def _admit(self, sock: socket.socket, peer: str) -> None:
         refusal = None
         if len(self._connections) >= self._limits.connections_max:
-            self._metrics.bounds["connections_max"] += 1
             if len(self._connections) >= self._limits.connections_max + CROWD_MAX:
+                self._metrics.bounds["connections_max"] += 1
                 self._metrics.closed["connections_max"] += 1
                 sock.close()
                 return

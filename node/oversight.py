@@ -67,20 +67,50 @@ class Oversight:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
         {node, version, role, epoch, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms}
+        Plain values within 64 bits with sign: chains and ids are hex.
         """
-        status = {"node": self._node, "version": self._version, **self._member.status()}
-        for name, answers in (marks or {}).items():
-            database = status["databases"].get(name)
-            if database is not None and self._node in answers:
+        status = {"version": self._version, **self._member.status(), "node": self._node}
+        for name, database in status["databases"].items():
+            if "history" in database:
+                database["history"] = [_reign(*row) for row in database["history"]]
+            answers = (marks or {}).get(name)
+            if answers and self._node in answers:
                 seq, _, digest = answers[self._node]
                 same = len({tuple(answer) for answer in answers.values()}) == 1
                 equal = same if len(answers) > 1 else None
-                database["mark"] = {"seq": seq, "hash": digest, "equal": equal, "nodes": _plain(answers)}
+                database["mark"] = {"seq": seq, "hash": digest, "equal": equal, "nodes": _by_node(answers)}
+        status["standbys"] = _standbys(status)
         return status
 
 
-def _plain(answers: dict[str, tuple[int, int, str]]) -> dict[str, list[Any]]:
-    return {node: list(answer) for node, answer in answers.items()}
+def _reign(epoch: int, reign_id: int, first_seq: int, chain: int) -> dict[str, Any]:
+    return {"epoch": epoch, "id": f"{reign_id:016x}", "first_seq": first_seq, "chain": f"{chain:016x}"}
+
+
+def _standbys(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a peer, its lag summed (commits, bytes) or the worst (seconds) over all databases; null when not known."""
+    rows = []
+    for name, peer in status.get("peers", {}).items():
+        copies = [db["standbys"][name] for db in status["databases"].values() if name in db.get("standbys", {})]
+        lags = [copy["lag"] for copy in copies if copy.get("known")]
+        whole = bool(copies) and len(lags) == len(copies)
+        rows.append(
+            {
+                "name": name,
+                **peer,
+                "streaming": bool(copies) and all(copy["streaming"] for copy in copies),
+                "lag_commits": sum(lag["commits"] for lag in lags) if whole else None,
+                "lag_bytes": sum(lag["bytes"] for lag in lags) if whole else None,
+                "lag_seconds": max(lag["seconds"] for lag in lags) if whole else None,
+            }
+        )
+    return rows
+
+
+def _by_node(answers: dict[str, tuple[int, int, str]]) -> dict[str, dict[str, Any]]:
+    return {
+        node: {"seq": seq, "chain": f"{chain:016x}", "hash": digest} for node, (seq, chain, digest) in answers.items()
+    }
 
 
 def _version() -> str:

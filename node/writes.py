@@ -123,7 +123,7 @@ class Writes:
     async def drop_database(self, caller: Any, request: wire.DropDatabase) -> Done:
         self._member.check_writable()
         try:
-            await self._engine.drop_database(request.db)
+            await self._member.drop_database(request.db)
         except errors.NoSuchDatabase:
             return Done(wire.EMPTY_MAP)  # so that a drop can be sent again
         return Done(wire.EMPTY_MAP)

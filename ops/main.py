@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import metadata
 
 import click
@@ -56,11 +57,14 @@ def version() -> str:
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version(), message="twinlog %(version)s")
-def main() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Show the client's log lines: lost and refused connections.")
+def main(verbose: bool) -> None:  # noqa: FBT001
     """Twinlog: a replicated document database, run as a primary and warm standbys.
 
     A cluster is named by --url, by TWINLOG_URL, or by being the local pair of this directory (`twinlog up`).
     """
+    client_log = logging.getLogger("twinlog.client")
+    client_log.addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
 
 
 for verb in VERBS:

@@ -181,13 +181,20 @@ def _bind_all(ports: tuple[int, ...]) -> list[int]:
 
 def _terminate(process: Running) -> None:
     os.kill(process.pid, signal.SIGTERM)
+    if not wait_gone(process):
+        os.kill(process.pid, signal.SIGKILL)
+        raise Refusal(f"pid {process.pid} did not end within {STOP_SECONDS_MAX:.0f} s of SIGTERM and was killed; "
+                      f"its data is safe (the log recovers), but the reason is worth a look in its log")
+
+
+def wait_gone(process: Running) -> bool:
+    """Whether the process ended within STOP_SECONDS_MAX; a zombie has ended."""
     deadline = time.monotonic() + STOP_SECONDS_MAX
     while process.alive():
         if time.monotonic() > deadline:
-            os.kill(process.pid, signal.SIGKILL)
-            raise Refusal(f"pid {process.pid} did not end within {STOP_SECONDS_MAX:.0f} s of SIGTERM and was killed; "
-                          f"its data is safe (the log recovers), but the reason is worth a look in its log")
+            return False
         time.sleep(POLL_SECONDS)
+    return True
 
 
 def _cluster_yaml(ports: list[int]) -> str:

@@ -18,6 +18,7 @@ from .target import Target
 
 ASK_OPTIONS = {"pool": 1, "retry_s": 0, "connect_timeout_s": 3}
 PRIMARY = "primary"
+DIFFERENCES = ("chain-differs", "hash-differs")  # alarms that say what an unequal comparison says
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,18 @@ class MarkView:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmView:
+    """Something a node wants seen. kind is the node's own name for it."""
+
+    kind: str
+    text: str
+
+    @property
+    def copies_differ(self) -> bool:
+        return self.kind in DIFFERENCES
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """One host's answer. With problem set, only host means anything."""
 
@@ -51,10 +64,11 @@ class NodeView:
     role: str = ""
     epoch: int = 0
     writable: bool = False
+    behind: int = 0  # commits a standby has heard of and does not have
     databases: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (epoch, seq)
     standbys: tuple[StandbyView, ...] = ()
     marks: tuple[MarkView, ...] = ()
-    alarms: tuple[str, ...] = ()
+    alarms: tuple[AlarmView, ...] = ()
 
     @property
     def reachable(self) -> bool:
@@ -84,16 +98,19 @@ def read_status(host: str, status: dict[str, Any]) -> NodeView:
     """The node's answer as a NodeView. Pure."""
     role = str(status["role"])
     databases = status.get("databases", {})
+    # Every node lists its peers as `standbys`; only the primary's list says how far they are behind.
+    standbys = status.get("standbys", ()) if role == PRIMARY else ()
     return NodeView(
         host=host,
         node=str(status["node"]),
         role=role,
         epoch=int(status["epoch"]),
-        writable=bool(status.get("writable", role == PRIMARY)),
+        writable=role == PRIMARY and all(entry["writable"] for entry in databases.values()),
+        behind=sum(entry["lag"]["commits"] for entry in databases.values() if entry.get("lag")),
         databases={name: (entry["position"][0], entry["position"][1]) for name, entry in sorted(databases.items())},
-        standbys=tuple(_read_standby(entry) for entry in status.get("standbys", ())),
+        standbys=tuple(_read_standby(entry) for entry in standbys),
         marks=tuple(_read_mark(name, entry["mark"]) for name, entry in sorted(databases.items()) if _was_marked(entry)),
-        alarms=tuple(str(alarm) for alarm in status.get("alarms", ())),
+        alarms=tuple(_read_alarm(alarm) for alarm in status.get("alarms", ())),
     )
 
 
@@ -102,13 +119,18 @@ def _was_marked(database: dict[str, Any]) -> bool:
 
 
 def _read_mark(name: str, mark: dict[str, Any]) -> MarkView:
-    answers = {node: (int(seq), str(chain), str(digest)) for node, (seq, chain, digest) in mark["nodes"].items()}
+    answers = {node: (int(told["seq"]), str(told["chain"]), str(told["hash"])) for node, told in mark["nodes"].items()}
     return MarkView(name, int(mark["seq"]), answers, mark["equal"])
 
 
 def _read_standby(entry: dict[str, Any]) -> StandbyView:
     return StandbyView(str(entry["name"]), bool(entry["connected"]), entry.get("lag_commits"), entry.get("lag_bytes"),
                        entry.get("lag_seconds"))
+
+
+def _read_alarm(entry: dict[str, Any]) -> AlarmView:
+    about = " ".join(entry[key] for key in ("database", "peer") if entry.get(key))
+    return AlarmView(entry["kind"], f"{entry['kind']}{f' ({about})' if about else ''}: {entry['message']}")
 
 
 def verdict(views: list[NodeView]) -> tuple[ExitCode, list[str]]:
@@ -126,8 +148,8 @@ def verdict(views: list[NodeView]) -> tuple[ExitCode, list[str]]:
                     for standby in primary.standbys if not standby.connected]
         missing += [f"{mark.database}: only {', '.join(mark.answers)} answered the comparison at commit {mark.seq}"
                     for mark in primary.marks if len(mark.answers) <= len(primary.standbys)]
-    alarms = [f"{view.node}: {alarm}" for view in views for alarm in view.alarms]
-    if unequal:
+    alarms = [f"{view.node}: {alarm.text}" for view in views for alarm in view.alarms]
+    if unequal or any(alarm.copies_differ for view in views for alarm in view.alarms):
         return ExitCode.UNEQUAL, unequal + missing + alarms
     return (ExitCode.UNREACHABLE if missing else ExitCode.FAILED if alarms else ExitCode.OK), missing + alarms
 
@@ -171,7 +193,7 @@ def print_databases(views: list[NodeView]) -> None:
                 position = view.databases.get(name)
                 rows.append([
                     name, view.node, f"({position[0]}, {position[1]})" if position else "not there",
-                    number(seq), short_hash(chain), short_hash(digest), yes_no(mark.equal) if mark else NOTHING,
+                    number(seq), short_hash(chain), short_hash(digest), ("NO" if mark.equal is False else yes_no(mark.equal)) if mark else NOTHING,
                 ])
     if rows:
         print_table("databases", ("database", "node", "position", "compared at>", "chain", "state hash", "equal"), rows)
@@ -202,7 +224,7 @@ def _node_json(views: list[NodeView], view: NodeView) -> dict[str, Any]:
     lag = lag_of(views, view.node)
     return {
         "address": view.host, "reachable": True, "node": view.node, "role": view.role, "epoch": view.epoch,
-        "writable": view.writable, "alarms": list(view.alarms),
+        "writable": view.writable, "alarms": [alarm.text for alarm in view.alarms],
         "positions": {name: list(position) for name, position in view.databases.items()},
         "lag": {"commits": lag.lag_commits, "bytes": lag.lag_bytes, "seconds": lag.lag_seconds} if lag else None,
     }

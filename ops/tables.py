@@ -49,4 +49,4 @@ def short_hash(digest: str | None) -> str:
 
 
 def yes_no(fact: bool | None) -> str:  # noqa: FBT001
-    return NOTHING if fact is None else "yes" if fact else "NO"
+    return NOTHING if fact is None else "yes" if fact else "no"

@@ -22,6 +22,7 @@ class AlarmKind(Enum):
     COPIED_NODE = "copied-node"
     TAIL_LOST = "tail-lost"
     DEGRADED = "degraded"
+    NO_REIGN = "no-reign"
     STANDBY_FAILED = "standby-failed"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import trio
+
 from storage import PeerError
 
 from .links import OUTBOX_MESSAGES_MAX, SILENCE_HEARTBEATS, MessageLink
@@ -59,6 +60,7 @@ class Conversation:
         self._beat_due = False
         self._bell = trio.Event()
         self._heard_at = trio.current_time()
+        self._handling = False  # while a message is taken in, nobody listens, so silence proves nothing
 
     @property
     def silence_s(self) -> float:
@@ -109,7 +111,10 @@ class Conversation:
                 self._heard_at = trio.current_time()
                 message = decode(data)
                 self._heard(message)
+                self._handling = True
                 await part.on_message(message)
+                self._handling = False
+                self._heard_at = trio.current_time()
             nursery.cancel_scope.cancel()
 
     async def close(self) -> None:
@@ -133,7 +138,7 @@ class Conversation:
     async def _beat(self, part: Part) -> None:
         while True:
             silent_s = trio.current_time() - self._heard_at
-            if silent_s > self.silence_s:
+            if silent_s > self.silence_s and not self._handling:
                 raise PeerError(f"{self.peer} has been silent for {silent_s:.1f} s, limit {self.silence_s:g} s")
             part.on_beat()
             self._beat_due = True

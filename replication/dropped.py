@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 import trio
+
 from storage import DamagedRecord, Seams
 
 from .messages import DROPPED_MAX

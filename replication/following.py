@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
-from storage import Database, Overloaded, PeerError, TwinlogError
+
+from storage import Database, PeerError, TwinlogError
 
 from .alarms import AlarmKind
 from .conversation import Conversation
@@ -41,8 +42,6 @@ from .replica import Replica, histories, log
 from .standby_session import Append, Phase, SeedComplete, StandbySession
 
 RETRY_S = 5.0  # before a copy that failed here (full disk, bad seed) is tried again
-ROOM_WAITS_MAX = 40  # times that one append waits for room in the engine
-ROOM_WAIT_S = 0.05
 
 
 class Following:
@@ -125,27 +124,21 @@ class Following:
 
     async def _append(self, append: Append) -> None:
         """INV-3: whole commits, in order, checked by header and chain."""
-        waits = 0
-        while True:
-            database = self._replica.database(append.uuid)
-            if not self._current or self._session.phase(append.uuid) is not Phase.STREAMING:
-                return
-            if database is None:
-                return self._halt(append.uuid, "its database is gone here")
-            try:
-                database.append_frames(append.data)
-                database.flush()
-                break
-            except PeerError as error:
-                self._alarm(AlarmKind.CHAIN_DIFFERS, append.uuid, f"INV-6: {error}")
-                return self._halt(append.uuid, str(error))
-            except Overloaded as error:
-                waits += 1
-                if waits > ROOM_WAITS_MAX:
-                    return self._fail(append.uuid, error)
-            except TwinlogError as error:
-                return self._fail(append.uuid, error)
-            await trio.sleep(ROOM_WAIT_S)
+        database = self._replica.database(append.uuid)
+        if database is not None:
+            await database.wait_room()
+        if not self._current or self._session.phase(append.uuid) is not Phase.STREAMING:
+            return
+        if database is None or self._replica.database(append.uuid) is not database:
+            return self._halt(append.uuid, "its database is gone here")
+        try:
+            database.append_frames(append.data)
+            database.flush()
+        except PeerError as error:
+            self._alarm(AlarmKind.CHAIN_DIFFERS, append.uuid, f"INV-6: {error}")
+            return self._halt(append.uuid, str(error))
+        except TwinlogError as error:
+            return self._fail(append.uuid, error)
         self._acks_due[append.uuid] = None
         self._conversation.wake()
 
@@ -156,7 +149,8 @@ class Following:
         if database is None:
             return self._halt(uuid, "its database is gone here")
         own = match(histories(order.state), order.state.seq, database.history, database.position.seq)
-        if order.order is Order.REFUSE or own.order is Order.REFUSE:
+        wanted = order.order is Order.SEED and uuid in self._replica.reseed
+        if order.order is Order.REFUSE or (own.order is Order.REFUSE and not wanted):
             reason = order.reason if order.order is Order.REFUSE else own.reason
             kind = AlarmKind.CHAIN_DIFFERS if reason.startswith("INV-6") else AlarmKind.REFUSED_COPY
             self._alarm(kind, uuid, reason)
@@ -242,7 +236,7 @@ class Following:
             if database.uuid in theirs:
                 continue
             if self._replica.dropped.has(database.uuid) or database.position.seq == 0:
-                await self._drop(database.uuid)
+                await self._set_aside(database.uuid)
             else:
                 self._alarm(
                     AlarmKind.UNKNOWN_TO_PRIMARY,
@@ -261,7 +255,7 @@ class Following:
         if database is None:
             taken = self._replica.engine.databases.get(state.name)
             if taken is not None and (self._replica.dropped.has(taken.uuid) or taken.position.seq == 0):
-                await self._drop(taken.uuid)
+                await self._set_aside(taken.uuid)
             elif taken is not None:
                 return self._alarm(
                     AlarmKind.UNKNOWN_TO_PRIMARY,
@@ -270,12 +264,20 @@ class Following:
                 )
             database = await self._create(state)
         if database is not None:
-            self._conversation.post(self._session.follow(self._replica.describe(database)))
+            reseed = database.uuid in self._replica.reseed
+            self._conversation.post(self._session.follow(self._replica.describe(database), reseed=reseed))
 
     async def _create(self, state: DatabaseState) -> Database | None:
         shards, crc = state.options.get("shards"), state.options.get("crc")
         if not isinstance(shards, int) or not isinstance(crc, bool):
             raise PeerError(f"database {state.name!r} comes with shards {shards!r} and crc {crc!r}")
+        if (why := self._replica.engine.unopened.get(state.name)) is not None:
+            self._alarm_named(
+                AlarmKind.STANDBY_FAILED,
+                state.name,
+                f"this copy could not be opened ({why}); it is kept: move its directory away to have it copied anew",
+            )
+            return None
         try:
             with trio.CancelScope(shield=True):
                 await self._replica.engine.create_database(state.name, uuid=state.uuid, shards=shards, crc=crc)
@@ -288,6 +290,9 @@ class Following:
     async def _drop(self, uuid: bytes) -> None:
         """A drop of the primary's: remembered first, then the copy is moved aside, not removed (INV-7)."""
         await self._replica.dropped.add(uuid)
+        await self._set_aside(uuid)
+
+    async def _set_aside(self, uuid: bytes) -> None:
         self._unsubscribe(uuid)
         self._session.forget(uuid)
         self._targets.pop(uuid, None)
@@ -326,11 +331,12 @@ class Following:
             return
         try:
             target = await self._replica.engine.begin_seed(begin.name, begin.uuid, begin.options, begin.manifest)
+            have = dict(await target.missing())
         except TwinlogError as error:
             return self._fail(begin.uuid, error)
         if self._session.phase(begin.uuid) is Phase.SEEDING:
             self._targets[begin.uuid] = target
-            self._conversation.post(self._session.need(begin, dict(target.missing())))
+            self._conversation.post(self._session.need(begin, have))
 
     async def _write_chunk(self, chunk: SeedChunk) -> None:
         try:
@@ -350,6 +356,7 @@ class Following:
             with trio.CancelScope(shield=True):
                 await target.abort()
             return self._fail(uuid, error)
+        self._replica.reseed.discard(uuid)
         self._follow(uuid)
 
     async def _send_tail(self, fetch: FetchTail) -> None:

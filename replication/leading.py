@@ -7,6 +7,7 @@ database (its reign has not begun) is answered when it is ready, and meanwhile i
 from __future__ import annotations
 
 import trio
+
 from storage import Database, PeerError, decode_head
 
 from .alarms import AlarmKind
@@ -139,12 +140,20 @@ class Leading:
         state = self._replica.describe(database)
         copy = follow.state
         verdict = match(histories(state), state.seq, histories(copy), copy.seq)
+        if follow.reseed:
+            self._replica.stopped.discard((self._peer.name, uuid))
         if (self._peer.name, uuid) in self._replica.stopped:
             verdict = Verdict(Order.REFUSE, 0, "INV-6: copies differed before; an operator must clear the alarm first")
         chain = None
         if verdict.order in (Order.STREAM, Order.REWIND) and verdict.seq > 0:
             chain = await database.chain_at(verdict.seq)
-        verdict = settle(verdict, primary_chain=chain, standby_chain=copy.chain, rewindable=follow.rewindable)
+        verdict = settle(
+            verdict,
+            primary_chain=chain,
+            standby_chain=copy.chain,
+            rewindable=follow.rewindable,
+            reseed=follow.reseed,
+        )
         if not self._is_at(database, Phase.ASKED):
             return
         if verdict.order is Order.REFUSE:
@@ -170,6 +179,8 @@ class Leading:
     async def _offer(self, database: Database) -> None:
         """Pin a checkpoint, and the log from there, and name its files."""
         pin = await database.pin_checkpoint()
+        if pin is None:
+            raise PeerError(f"database {database.name!r} has no commit to make a checkpoint of: nothing to seed from")
         if not self._is_at(database, Phase.ORDERED):
             pin.release()
             return

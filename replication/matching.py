@@ -83,12 +83,16 @@ def match(primary: History, primary_end: int, standby: History, standby_end: int
     return Verdict(Order.REWIND, common, f"{standby_end - common} commits after {common} are not in the primary's history")
 
 
-def settle(verdict: Verdict, *, primary_chain: int | None, standby_chain: int, rewindable: bool) -> Verdict:
+def settle(
+    verdict: Verdict, *, primary_chain: int | None, standby_chain: int, rewindable: bool, reseed: bool = False
+) -> Verdict:
     """The final verdict, given the primary's chain at verdict.seq (None: its log no longer holds it).
 
     standby_chain is the chain at the standby's end, which for STREAM is verdict.seq. Equal position with another chain is
-    INV-6 broken: refused, never repaired silently.
+    INV-6 broken: refused, never repaired silently. reseed: an operator's order to replace the copy, which beats all else.
     """
+    if reseed:
+        return Verdict(Order.SEED, 0, "an operator ordered this copy to be replaced")
     if verdict.order is Order.REWIND and not rewindable:
         return Verdict(Order.SEED, 0, f"no usable checkpoint to rewind to {verdict.seq}")
     if verdict.order not in (Order.STREAM, Order.REWIND) or verdict.seq == 0:

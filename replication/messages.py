@@ -8,7 +8,7 @@ and a standby, for each database:
        │ ─── Instruct(STREAM, seq) ────────► │   then Frames from there on, for good
        │ ─── Instruct(REWIND, seq) ────────► │   it cuts its copy and says Follow again
        │ ─── Instruct(SEED) ───────────────► │   then SeedBegin ► ◄ SeedNeed, SeedChunk ► ..., SeedEnd ►, Follow again
-       │ ─── Instruct(REFUSE, reason) ─────► │   an alarm on both ends; nothing is touched
+       │ ─── Instruct(REFUSE, reason) ─────► │   an alarm on both ends; nothing is touched until an operator says reseed
        │ ◄── Ack, MarkHash ───────────────── │
        │ ◄────────── Heartbeat ────────────► │
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 import msgspec
+
 from storage import PeerError
 
 from .links import MESSAGE_BYTES_MAX
@@ -77,10 +78,14 @@ class Fence(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 
 class Follow(msgspec.Struct, array_like=True, frozen=True, tag=3):
-    """A standby asks what to do with its copy. rewindable: False after a rewind for which no checkpoint was usable."""
+    """A standby asks what to do with its copy. rewindable: False after a rewind for which no checkpoint was usable.
+
+    reseed: an operator has ordered this copy to be replaced, whatever its state.
+    """
 
     state: DatabaseState
     rewindable: bool
+    reseed: bool = False
 
 
 class Instruct(msgspec.Struct, array_like=True, frozen=True, tag=4):

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 import trio
+
 from storage import (
     Advance,
     Database,
@@ -56,6 +57,7 @@ class Replica:
         self.hunts: dict[bytes, TailHunt] = {}
         self.tail_sources: dict[str, TailSource] = {}
         self.stopped: set[tuple[str, bytes]] = set()
+        self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
         self.keeper = RoleKeeper(seams, self._role_changed)
         self.on_advance: Callable[[bytes], None] = lambda uuid: None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import trio
+
 from storage import Seams
 
 from .roles import ROLE_FILE, Role, RoleState, on_hear, on_open, promoted, read_role, write_role

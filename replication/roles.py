@@ -111,7 +111,7 @@ def read_role(data: bytes) -> RoleState:
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRecord(
             f"{ROLE_FILE} cannot be read ({error}); without it this node cannot know whether it may write. "
-            "Remove it only if the node shall come back as a standby",
+            "With the node stopped, put it back from a copy, or remove it and decide anew which node is primary",
             file=ROLE_FILE,
             offset=0,
         ) from error

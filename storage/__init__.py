@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from . import errors, operations
 from .advance import Advance
-from .commit.codec import DOCUMENT_BYTES_MAX
+from .check import check_database, check_node, database_names
+from .commit.codec import DOCUMENT_BYTES_MAX, decode_head
 from .database import Database
 from .disk import Disk, File, OsDisk
 from .disk_memory import MemoryDisk
 from .engine import Engine
 from .errors import *  # noqa: F403
+from .finding import Finding, Severity
 from .exchange.extjson import parse_line as parse_json_line
 from .exchange.extjson import to_json
 from .exchange.jsonl import BadLine, read_documents
@@ -28,6 +30,7 @@ from .values.documents import decode_value, encode_value
 from .values.documents import encode as encode_document
 from .values.keys import canonical
 from .views import View
+from .worker import WorkerProcess
 
 __all__ = [
     "COLD",
@@ -41,6 +44,7 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "File",
+    "Finding",
     "History",
     "MemoryDisk",
     "OsDisk",
@@ -49,17 +53,23 @@ __all__ = [
     "Reign",
     "Seams",
     "SeedTarget",
+    "Severity",
     "SyncMode",
     "View",
     "WorkHere",
+    "WorkerProcess",
     "Workers",
     "WriteError",
     "WriteResult",
     "canonical",
     "check_collection_name",
+    "check_database",
     "check_database_name",
+    "check_node",
+    "database_names",
     "compile_filter",
     "decode_document",
+    "decode_head",
     "decode_value",
     "encode_document",
     "encode_value",

@@ -42,7 +42,7 @@ FRAME_BYTES_MAX = 64 * 2**20
 NICENESS = 10  # added to the parent's, so that serving goes before sealing
 START_S_MAX = 60.0  # until READY: a predecessor may have to end first
 LOCK_FILE = "worker.lock"
-PACKAGE = __name__.partition(".")[0]  # storage
+PACKAGE = __package__  # "storage", also when this file runs as __main__
 READY, DONE, FAILED = "ready", "done", "failed"
 
 
@@ -152,7 +152,7 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is not None:
             await self._kill()
         if self._process is None:
-            command = [sys.executable, "-m", __name__, self._root]
+            command = [sys.executable, "-c", f"from {PACKAGE}.worker import main; main()", self._root]
             home = Path(__file__).resolve().parent.parent  # where `storage` is imported from
             self._process = await trio.lowlevel.open_process(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=home
@@ -179,7 +179,7 @@ class WorkerProcess:
             length = FRAME_LENGTH.unpack(await _receive_exactly(process.stdout, FRAME_LENGTH.size))[0]
             if length > FRAME_BYTES_MAX:
                 raise InternalError(f"the worker announced a frame of {length} bytes, limit {FRAME_BYTES_MAX}")
-            return pickle.loads(await _receive_exactly(process.stdout, length))  # noqa: S301 - our own child
+            return pickle.loads(await _receive_exactly(process.stdout, length))
         except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError) as error:
             code = await process.wait()
             raise WorkerDied(
@@ -226,7 +226,7 @@ def read_frame(stream: BinaryIO) -> Any:
     data = stream.read(length)
     if len(data) < length:
         raise EOFError
-    return pickle.loads(data)  # noqa: S301 - our own parent
+    return pickle.loads(data)
 
 
 def run_job(disk: OsDisk, request: tuple[str, tuple[Any, ...]]) -> bytes:
@@ -243,11 +243,14 @@ def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> None:
     queue: SimpleQueue[tuple[str, tuple[Any, ...]]] = SimpleQueue()  # the parent sends one at a time
 
     def read_requests() -> None:
+        code = 1
         try:
             while True:
                 queue.put(read_frame(requests))
-        except (EOFError, OSError):
-            os._exit(0)  # the parent is gone: nobody may write to its directory any more
+        except EOFError:
+            code = 0
+        finally:
+            os._exit(code)  # the parent is gone: nobody may write to its directory any more
 
     threading.Thread(target=read_requests, name="parent", daemon=True).start()
     lock = os.open(os.path.join(root, LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)

@@ -65,7 +65,7 @@ class Exchange:
 
     @property
     def finished(self) -> bool:
-        """Whether every request has been answered."""
+        """Whether every request has been answered and a draw found no more."""
         return not self._out and not self._waiting and self._source is None
 
     @property

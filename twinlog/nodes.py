@@ -61,7 +61,7 @@ class Nodes:
             assert exchange.node is not None, "an exchange for one node names it"
             return None if exchange.node in tried else exchange.node
         left = [node for node in self.addresses if node not in tried]
-        if exchange.read_from is ReadFrom.PRIMARY:
+        if exchange.kind is not Kind.READ or exchange.read_from is ReadFrom.PRIMARY:
             if self.primary in left:
                 return self.primary
             left.sort(key=lambda node: self._roles.get(node) == STANDBY)

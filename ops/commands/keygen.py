@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ops.exit_codes import ExitCode
-from ops.keyfiles import MODE_OWNER_ONLY, MODE_GROUP_READS, write_key_file
+from ops.keyfiles import MODE_GROUP_READS, MODE_OWNER_ONLY, write_key_file
 from ops.refusal import Refusal
 
 

@@ -62,7 +62,7 @@ def confirm(views: list[NodeView], chosen: NodeView, *, force: bool) -> None:
 
 
 def in_words(chosen: NodeView, answer: dict) -> str:
-    """The node's answer as one line."""
-    lost = answer.get("may_be_lost")
-    loss = "" if lost is None else ", nothing is lost" if lost == 0 else f", up to {lost} commits may be lost"
-    return f"{chosen.node} is primary of epoch {answer.get('epoch', '?')}{loss}"
+    """The node's answer as one line; what it had heard of and lacked is what a forced promotion gives up."""
+    behind = chosen.behind
+    loss = f"up to {behind} commits that it had heard of are lost" if behind else "it had every commit that it had heard of"
+    return f"{chosen.node} is primary of epoch {answer['epoch']}; {loss}"

@@ -42,8 +42,13 @@ IN_MEMORY = "memory"  # stands for the directory that a node without a disk does
 @click.option("--users", type=click.Path(), help="Users file.")
 @click.option("--acks", help="Standbys that must confirm a write.")
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Any setting, such as limits.cursors_max=50.")
+@click.option("--adopt", is_flag=True, help="DATA is a copy of this node's directory and takes its place.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
-def serve(config_file: str | None, memory: bool, settings: tuple[str, ...], log_level: str, **flags: object) -> None:  # noqa: FBT001
+def serve(
+    config_file: str | None, settings: tuple[str, ...], log_level: str,
+    memory: bool, adopt: bool,  # noqa: FBT001
+    **flags: object,
+) -> None:
     """Run one node. Without --config it stands alone on 127.0.0.1:6900.
 
     Flags override the file; `twinlog config check` runs the same checks without starting anything.
@@ -56,7 +61,7 @@ def serve(config_file: str | None, memory: bool, settings: tuple[str, ...], log_
         if click.get_current_context().get_parameter_source("data") is ParameterSource.COMMANDLINE:
             raise Refusal("--memory and --data exclude each other", ExitCode.USAGE)
         overrides["data"] = IN_MEMORY
-    run(config_file, overrides, memory=memory)
+    run(config_file, overrides, memory=memory, adopt=adopt)
 
 
 def overrides_from(flags: dict[str, object], settings: tuple[str, ...]) -> dict[str, object]:
@@ -73,11 +78,10 @@ def overrides_from(flags: dict[str, object], settings: tuple[str, ...]) -> dict[
     return overrides
 
 
-def run(config_file: str | None, overrides: dict[str, object], *, memory: bool) -> None:
+def run(config_file: str | None, overrides: dict[str, object], *, memory: bool, adopt: bool) -> None:
     """Reads the configuration and serves until told to stop; a refusal to start becomes an exit code."""
-    from node.server import serve as serve_node
-
     from node.config import load  # late: --help must not pay for the node
+    from node.server import serve as serve_node
     from storage import ConfigError, TwinlogError
 
     try:
@@ -85,7 +89,7 @@ def run(config_file: str | None, overrides: dict[str, object], *, memory: bool) 
     except ConfigError as error:
         raise Refusal(f"configuration: {error.message}", ExitCode.CONFIG) from error
     try:
-        trio.run(partial(serve_node, config, seams=memory_seams() if memory else None))
+        trio.run(partial(serve_node, config, seams=memory_seams() if memory else None, adopt=adopt))
     except* ConfigError as group:
         raise Refusal(f"configuration: {first_of(group)}", ExitCode.CONFIG) from group
     except* (TwinlogError, OSError) as group:

@@ -124,6 +124,13 @@ def _only(found: dict, *names: str) -> Any:
     return found[names[0]]
 
 
+def _parts(value: Any, *names: str) -> dict:
+    """A map with exactly these keys."""
+    if type(value) is not dict or value.keys() != set(names):
+        raise ValueError
+    return value
+
+
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise TypeError
@@ -155,8 +162,9 @@ def _date(found: dict) -> Any:
 def _binary(found: dict) -> Any:
     value = _only(found, "$binary", "$type")
     if isinstance(value, dict):
-        if "$type" in found or value.keys() != {"base64", "subType"}:
+        if "$type" in found:
             raise ValueError
+        _parts(value, "base64", "subType")
         encoded, subtype = _text(value["base64"]), _text(value["subType"])
         if not 1 <= len(subtype) <= 2:
             raise ValueError
@@ -178,9 +186,7 @@ def _of_subtype(data: bytes, subtype: int) -> Any:
 
 
 def _timestamp(found: dict) -> Timestamp:
-    value = _only(found, "$timestamp")
-    if value.keys() != {"t", "i"}:
-        raise ValueError
+    value = _parts(_only(found, "$timestamp"), "t", "i")
     if not all(type(part) is int and 0 <= part <= _UINT32_MAX for part in value.values()):
         raise ValueError
     return Timestamp(value["t"], value["i"])
@@ -194,9 +200,7 @@ def _regex(found: dict) -> Any:
 
 
 def _regular_expression(found: dict) -> Regex:
-    value = _only(found, "$regularExpression")
-    if value.keys() != {"pattern", "options"}:
-        raise ValueError
+    value = _parts(_only(found, "$regularExpression"), "pattern", "options")
     return _regex_of(_text(value["pattern"]), value["options"])
 
 
@@ -241,10 +245,7 @@ def _key_mark(found: dict, name: str, made: Callable[[], Any]) -> Any:
 
 
 def _pointer(found: dict) -> dict:
-    value = _only(found, "$dbPointer")
-    if not isinstance(value, dict) or value.keys() != {"$ref", "$id"}:
-        raise ValueError
-    return value
+    return _parts(_only(found, "$dbPointer"), "$ref", "$id")
 
 
 _READERS: Mapping[str, Callable[[dict], Any]] = MappingProxyType(

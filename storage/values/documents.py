@@ -155,6 +155,8 @@ def normalise(data: bytes, new_id: Callable[[], ObjectId]) -> bytes:
 
     Only cuts and joins bytes: the result still has to be validated.
     """
+    if len(data) > DOCUMENT_BYTES_MAX:
+        raise _too_large(len(data))
     if has_id_first(data):
         return data
     reader = msgpack.Unpacker(None, max_buffer_size=max(len(data), 1), strict_map_key=False)
@@ -165,13 +167,10 @@ def normalise(data: bytes, new_id: Callable[[], ObjectId]) -> bytes:
         for _ in range(count):
             key_at = reader.tell()
             key = reader.unpack()
-            value_at = reader.tell()
             reader.skip()
             if key == "_id":
                 end = reader.tell()
                 return b"".join((data[:body], data[key_at:end], data[body:key_at], data[end:]))
-            if value_at > DOCUMENT_BYTES_MAX:
-                raise _too_large(len(data))
     except (ValueError, TypeError, RecursionError, msgpack.OutOfData) as cause:
         raise _unreadable(cause) from None
     header = msgpack.Packer().pack_map_header(count + 1)
@@ -258,6 +257,9 @@ def _walk(value: object, path: tuple[str, ...]) -> None:
     if len(path) >= DEPTH_MAX:
         raise _too_deep(path)
     if kind is list:
+        kinds = set(map(type, value))
+        if kinds <= _SOUND or (kinds == {int} and max(value) <= INT64_MAX):
+            return
         for position, child in enumerate(value):
             if type(child) not in _SOUND:
                 _walk(child, (*path, str(position)))

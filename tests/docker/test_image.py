@@ -28,4 +28,5 @@ def test_the_command_works_inside_it(image):
 def test_it_holds_no_tool_and_no_secret_of_the_build(image):
     listing = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "ls -a / /data /opt/twinlog/bin; ls / | grep -c src || true")
     assert "pytest" not in listing and "ruff" not in listing
-    assert docker("run", "--rm", "--entrypoint", "sh", image, "-c", "find / -xdev -name '*.key' -path '*twinlog*'") == ""
+    found = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "find / -xdev -name '*.key' 2>/dev/null; true")
+    assert found == ""

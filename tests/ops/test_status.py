@@ -10,12 +10,16 @@ from ops.exit_codes import ExitCode
 from ops.status import NodeView, as_json, print_databases, print_nodes, read_status, verdict
 
 
+def alarm(kind, message):
+    return {"kind": kind, "database": "shop", "peer": "", "message": message, "since_us": 1}
+
+
 def answer(node="a", role="primary", *, connected=True, hashes=("h1", "h1"), alarms=()):
     """A node's status answer, as the wire brings it."""
-    database = {"position": [2, 10], "chain": "c", "mark": None}
+    database = {"position": [2, 10], "chain": "c", "writable": role == "primary"}
     standbys = []
     if role == "primary":
-        nodes = dict(zip(("a", "b"), ([9, "c9", digest] for digest in hashes)))
+        nodes = dict(zip(("a", "b"), ({"seq": 9, "chain": "c9", "hash": digest} for digest in hashes)))
         equal = len(set(hashes)) == 1 if len(hashes) > 1 else None
         database["mark"] = {"seq": 9, "hash": hashes[0], "equal": equal, "nodes": nodes}
         standbys = [{"name": "b", "connected": connected, "lag_commits": 3, "lag_bytes": 2048, "lag_seconds": 0.5}]
@@ -39,7 +43,8 @@ def test_all_well():
         ({"hashes": ("h1", "h2"), "connected": False}, ExitCode.UNEQUAL, "shop differs"),
         ({"connected": False}, ExitCode.UNREACHABLE, "standby b is not connected"),
         ({"hashes": ("h1",)}, ExitCode.UNREACHABLE, "only a answered the comparison"),
-        ({"alarms": ["disk is slow"]}, ExitCode.FAILED, "a: disk is slow"),
+        ({"alarms": [alarm("degraded", "no standby confirms")]}, ExitCode.FAILED, "a: degraded (shop): no standby confirms"),
+        ({"alarms": [alarm("hash-differs", "at 7")]}, ExitCode.UNEQUAL, "a: hash-differs (shop): at 7"),
     ],
 )
 def test_what_is_not_well_is_said_and_has_its_code(primary, code, word):

@@ -97,6 +97,8 @@ class Platter:
         self.used_bytes = 0
         self.locks: dict[str, SimDisk] = {}
         self.lost_bytes = 0  # by all power cuts, for reports
+        self.longest_call_s = 0.0  # of all calls through run()
+        self.on_append: Callable[[str, Inode], None] | None = None  # told after bytes were appended to a path
         self._changes: list[_NameChange] = []
         self._next_number = 1
 
@@ -245,9 +247,12 @@ class SimFile:
         self._grow(joined)
 
     def _grow(self, data: bytes) -> None:
+        platter = self._disk.platter
         self._inode.data += data
-        self._disk.platter.used_bytes += len(data)
+        platter.used_bytes += len(data)
         self.size += len(data)
+        if platter.on_append is not None and data:
+            platter.on_append(self.path, self._inode)
 
     def read_at(self, offset: int, length: int) -> bytes:
         self._check_open()
@@ -262,19 +267,16 @@ class SimFile:
         return got if len(got) == length else None
 
     def sync(self) -> None:
-        self.sync_to(len(self._inode.data))
-
-    def sync_to(self, length: int) -> None:
-        """What a sync that began when the file had this length promises."""
         self._check_open()
         self._disk.step()
+        self._disk.owe_sync()
         platter = self._disk.platter
         if platter.sync_failures > 0:
             platter.sync_failures -= 1
             self._inode.poisoned = True
             raise OSError(errno.EIO, "the simulated device failed a sync", self.path)
         if not self._inode.poisoned:
-            self._inode.synced = max(self._inode.synced, length)
+            self._inode.synced = len(self._inode.data)
 
     def inode(self) -> int:
         return self._inode.number
@@ -289,15 +291,18 @@ class SimDisk:
     def __init__(self, platter: Platter, on_crash: Callable[[], None] | None = None) -> None:
         self.platter = platter
         self.steps = 0  # operations that change the disk, counted for crash_in
+        self._owed_s = 0.0  # what the syncs of the call now running take
         self._on_crash = on_crash
         self._crash_at: int | None = None
         self._dead = False
+        self._death = trio.Event()
 
     # The life of the process.
 
     def kill(self) -> None:
         """The process is gone: every later call, clean-up included, raises SimCrash and changes nothing."""
         self._dead = True
+        self._death.set()
         for path in [path for path, holder in self.platter.locks.items() if holder is self]:
             del self.platter.locks[path]
 
@@ -454,6 +459,7 @@ class SimDisk:
     def sync_dir(self, path: str) -> None:
         directory = self._directory(path)
         self.step()
+        self.owe_sync()
         self.platter.sync_names(directory)
 
     def free_bytes(self) -> int:
@@ -482,28 +488,37 @@ class SimDisk:
 
     # Time.
 
+    def owe_sync(self) -> None:
+        """A sync takes effect at once; the call that made it returns only after its virtual duration."""
+        if self.platter.sync_delay_s > 0:
+            self._owed_s += self.platter.rng.expovariate(1 / self.platter.sync_delay_s)
+
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """The call happens at one moment of a random virtual duration. Like a thread it cannot be cancelled midway.
 
-        A sync promises only what was there when it began, so its length is taken first.
+        What it synced is durable from that moment, so nothing appended while its caller waits is covered.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self.check_alive()
         rng = self.platter.rng
-        file = getattr(call, "__self__", None)
-        syncs = isinstance(file, SimFile) and getattr(call, "__name__", "") == "sync"
-        length = file.size if syncs else 0
-        mean_s = self.platter.sync_delay_s if syncs else self.platter.call_delay_s
-        duration_s = rng.expovariate(1 / mean_s) if mean_s > 0 else 0.0
+        began = trio.current_time()
+        before_s = rng.expovariate(1 / self.platter.call_delay_s) if self.platter.call_delay_s > 0 else 0.0
         with trio.CancelScope(shield=True):
-            if syncs or rng.random() < 0.5:
-                await trio.sleep(duration_s)
-                duration_s = 0.0
-            result = file.sync_to(length) if syncs else call(*args)
-            if duration_s or rng.random() < 0.3:
-                await trio.sleep(duration_s)
+            await self._wait_or_die(before_s)
+            self._owed_s = 0.0
+            try:
+                return call(*args)
+            finally:
+                owed_s, self._owed_s = self._owed_s, 0.0
+                if owed_s:
+                    await self._wait_or_die(owed_s)
+                self.platter.longest_call_s = max(self.platter.longest_call_s, trio.current_time() - began)
                 self.check_alive()
-        return result
+
+    async def _wait_or_die(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await self._death.wait()
+        self.check_alive()
 
 
 def _parts(path: str) -> list[str]:

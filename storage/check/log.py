@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .commit.codec import HEAD_BYTES, Head, check_body, check_chain, decode_body, decode_head, first_chain
-from .commit.scan import LogEnd, LogScanner, list_segments
-from .commit.segment import HEADER_BYTES, decode_header
-from .disk import Disk
-from .errors import DamagedRecord
-from .finding import Finding, Severity
-from .shard.checkpoint import Checkpoint
+from ..commit.codec import HEAD_BYTES, Head, check_body, check_chain, decode_body, decode_head, first_chain
+from ..commit.scan import LogEnd, LogScanner, list_segments
+from ..commit.segment import HEADER_BYTES, decode_header
+from ..disk import Disk
+from ..errors import DamagedRecord
+from ..finding import Finding, Severity
+from ..shard.checkpoint import Checkpoint
 
 RESEED = "reseed this database from a peer or restore a backup"
 COVERED = "the checkpoint holds these commits; rewind and shipping to a standby that needs them will be refused"

@@ -1,0 +1,279 @@
+"""One running node: engine, member, hub and admin HTTP over one configuration, and its orderly end.
+
+    async with Node.open(config) as node: ...      everything up; addresses are the real ones, ports of 0 included
+    await serve(config)                            the same until SIGTERM or SIGINT
+
+Order of the start: secrets, lock, ports, node.json, engine, member, client port. Order of the end: no more connections,
+requests refused by ShuttingDown, those under way finish (bounded), answers leave, then the member, then the engine
+flushes and closes. Nothing here decides; it composes.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+
+import replication
+import storage
+from storage import errors
+
+from . import admin, links, node_file, wire
+from .config import NodeConfig
+from .hub import Hub
+from .keyring import Secrets
+from .metrics import Metrics
+from .section import Address
+from .service import Service
+from .users import Logins
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """A node that is up. Made by `open`."""
+
+    def __init__(
+        self, config: NodeConfig, engine: Any, member: Any, service: Service, hub: Hub, metrics: Metrics, ports: Ports
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.member = member
+        self.service = service
+        self.metrics = metrics
+        self.client_address: Address = links.bound_address(ports.client)
+        self.cluster_address: Address | None = links.bound_address(ports.cluster) if ports.cluster else None
+        self.admin_address: Address | None = links.bound_address(ports.admin) if ports.admin else None
+        self._hub = hub
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, config: NodeConfig, *, seams: storage.Seams | None = None, adopt: bool = False
+    ) -> AsyncIterator[Node]:
+        """Raises ConfigError, DirectoryInUse, NewerFormat, DamagedRecord. adopt: a copied directory is this node."""
+        secrets = Secrets.read(config)
+        if seams is None:
+            seams = storage.real_seams(config.data)
+        disk = seams.disk
+        await disk.run(disk.make_dir, "")
+        with ExitStack() as held:
+            held.callback(await disk.run(partial(node_file.lock_directory, disk, config.data)))
+            ports = await Ports.bind(config)
+            held.callback(ports.close)
+            node_id = await disk.run(partial(_identify, config, seams, adopt=adopt))
+            async with storage.Engine.open(seams, options=engine_options(config)) as engine:
+                engine.node_id = node_id
+                async with trio.open_nursery() as nursery:
+                    node = await cls._compose(config, seams, secrets, engine, ports, nursery)
+                    await disk.run(
+                        partial(
+                            node_file.write_addresses,
+                            disk,
+                            client=str(node.client_address),
+                            admin=str(node.admin_address or ""),
+                        )
+                    )
+                    try:
+                        yield node
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await node._stop()
+                        nursery.cancel_scope.cancel()
+
+    @classmethod
+    async def _compose(
+        cls,
+        config: NodeConfig,
+        seams: storage.Seams,
+        secrets: Secrets,
+        engine: Any,
+        ports: Ports,
+        nursery: trio.Nursery,
+    ) -> Node:
+        metrics = Metrics()
+        own = config.nodes.get(config.node)
+        client_address = own.client if own is not None else links.bound_address(ports.client)
+        member = replication.Member(
+            engine, member_config(config, client_address), partial(_dial, config, secrets, seams), seams
+        )
+        logins = Logins(
+            secrets.users,
+            seams.disk.run,
+            failures_max=config.limits.login_failures_max,
+            window_s=config.limits.login_window_s,
+        )
+        service = Service(
+            engine,
+            member,
+            node=config.node,
+            limits=config.limits,
+            logins=logins,
+            metrics=metrics,
+            random_bytes=seams.random_bytes,
+        )
+        metrics.watch_status(service.oversight.status_now)
+        hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
+        node = cls(config, engine, member, service, hub, metrics, ports)
+        await nursery.start(member.run)
+        await nursery.start(service.run)
+        if ports.cluster:
+            await nursery.start(
+                partial(
+                    links.serve,
+                    ports.cluster,
+                    secrets.cluster,
+                    member.serve_link,
+                    seams.random_bytes,
+                    plain_allowed=secrets.cluster is None or config.allow_plain,
+                    handshake_timeout_s=config.limits.handshake_timeout_s,
+                    links_max=config.limits.links_max,
+                )
+            )
+        await nursery.start(hub.run)
+        if ports.admin:
+            app = admin.application(metrics, service.oversight.status_now, node.not_ready)
+            await nursery.start(partial(admin.run, app, ports.admin))
+        return node
+
+    def not_ready(self) -> str | None:
+        """Why requests are not taken, or None."""
+        return "the node is stopping" if self.service.stopping else None
+
+    async def _stop(self) -> None:
+        """No new connections, no new requests; those under way finish within the bound."""
+        self._hub.stop_accepting()
+        self.service.stop()
+        with trio.move_on_after(self.config.limits.stop_timeout_s) as finishing:
+            self.service.end_of_wakeup()
+            await self.service.drained()
+            await self._hub.flushed()
+        if finishing.cancelled_caught:
+            log.warning("%d requests did not finish in time and are given up", self.service.under_way)
+        self.service.end_of_wakeup()
+
+
+async def serve(
+    config: NodeConfig,
+    *,
+    seams: storage.Seams | None = None,
+    adopt: bool = False,
+    task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a node until SIGTERM or SIGINT, or until cancelled; both end it in order."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with Node.open(config, seams=seams, adopt=adopt) as node:
+            log.info("node %s serves clients on %s", config.node, node.client_address)
+            task_status.started(node)
+            async for number in signals:
+                log.info("%s: stopping", signal.Signals(number).name)
+                break
+
+
+class Ports:
+    """The bound listening sockets of one node; empty lists for ports it does not have."""
+
+    def __init__(
+        self, client: list[socket.socket], cluster: list[socket.socket], admin_http: list[socket.socket]
+    ) -> None:
+        self.client = client
+        self.cluster = cluster
+        self.admin = admin_http
+
+    @classmethod
+    async def bind(cls, config: NodeConfig) -> Ports:
+        """All of them or none. Raises ConfigError naming the setting."""
+        bound: list[list[socket.socket]] = []
+        try:
+            for name in ("client", "cluster", "admin"):
+                address = getattr(config.listen, name)
+                bound.append([] if address is None else await links.bind(address, config.listen_setting(name)))
+        except BaseException:
+            cls(*bound, *([] for _ in range(3 - len(bound)))).close()
+            raise
+        return cls(*bound)
+
+    def close(self) -> None:
+        """Closing twice is no error: hub and admin close their own."""
+        for listener in (*self.client, *self.cluster, *self.admin):
+            listener.close()
+
+
+def engine_options(config: NodeConfig) -> storage.EngineOptions:
+    """The engine's part of the configuration, as the engine takes it."""
+    chosen = config.storage
+    return storage.EngineOptions(
+        sync_mode=storage.SyncMode(chosen.sync_mode),
+        flush_interval_s=chosen.flush_interval_s,
+        shards=chosen.shards,
+        crc=chosen.crc,
+        cache_bytes=chosen.cache_bytes,
+        memtable_records_max=chosen.memtable_records_max,
+        memtable_bytes_max=chosen.memtable_bytes_max,
+        seal_age_s=chosen.seal_age_s,
+        log_segment_bytes=chosen.log_segment_bytes,
+        log_keep_bytes=chosen.log_keep_bytes,
+        free_bytes_min=chosen.free_bytes_min,
+        view_age_s=chosen.view_age_s,
+        databases_max=chosen.databases_max,
+    )
+
+
+def member_config(config: NodeConfig, client_address: Address) -> replication.MemberConfig:
+    """The member's part of the configuration, as the member takes it."""
+    chosen = config.replication
+    return replication.MemberConfig(
+        name=config.node,
+        cluster=config.cluster,
+        peers={name: str(addresses.cluster) for name, addresses in config.peers.items()},
+        named_primary=config.primary,
+        acks=chosen.acks,
+        ack_timeout_s=chosen.ack_timeout_s,
+        on_ack_timeout=replication.OnAckTimeout(chosen.on_ack_timeout),
+        heartbeat_s=chosen.heartbeat_s,
+        mark_interval_s=chosen.mark_interval_s,
+        window_bytes=chosen.window_bytes,
+        seed_chunk_bytes=chosen.seed_chunk_bytes,
+        client_address=str(client_address),
+    )
+
+
+def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
+    """The node id of the directory. A copy of a node's directory joins no cluster under that node's name unasked. May block."""
+    if config.nodes and not adopt and node_file.is_copy(seams.disk):
+        raise errors.ConfigError(
+            f"data: {config.data} is a copy of another node's directory; start it with --adopt to make it node"
+            f" {config.node} in that one's place, or without `nodes` to look into it",
+            path="data",
+        )
+    found = node_file.open_node_file(seams.disk, seams.random_bytes, adopt=adopt)
+    if found.copied:
+        log.warning("%s is a copy of another node's directory; it is opened as a node of its own", config.data)
+    return found.node_id
+
+
+def _session_maker(config: NodeConfig, secrets: Secrets, seams: storage.Seams) -> Any:
+    ring = secrets.client
+    keys = _no_key if ring is None else ring.psk_of
+    return partial(
+        wire.ServerSession,
+        keys,
+        wire.PortRole.CLIENT,
+        plain_allowed=ring is None or config.allow_plain,
+        random_bytes=seams.random_bytes,
+    )
+
+
+def _no_key(key_id: bytes) -> bytes | None:
+    return None
+
+
+async def _dial(config: NodeConfig, secrets: Secrets, seams: storage.Seams, peer: str) -> links.SecureLink:
+    key = None if secrets.cluster is None else secrets.cluster.dial
+    return await links.dial(config.nodes[peer].cluster, key, seams.random_bytes)

@@ -1,0 +1,292 @@
+"""The replicated side of one node, as the node sees it: its role, acknowledgements, promotion, MARKs, status.
+
+It knows the engine and the peers through Replica and decides nothing about log: that is the parts' on each link
+(leading, following). A promotion is an operator's order; nothing in here gives it (INV-4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from storage import BadRequest, Database, Engine, PromotionRefused, Seams, TwinlogError
+
+from .acknowledge import Callback
+from .alarms import Alarm, AlarmKind
+from .links import Dial, MessageLink
+from .meeting import Meetings
+from .new_reign import Reigns
+from .replica import Replica, log
+from .roles import Role
+from .settings import MemberConfig
+from .status import member_status
+from .waiting import Acknowledger
+
+
+class Member:
+    """One node's part in its cluster. `run` it in a nursery; the rest may be called once run has reported started."""
+
+    def __init__(self, engine: Engine, config: MemberConfig, dial: Dial, seams: Seams) -> None:
+        self._replica = Replica(engine, config, seams)
+        self._config = config
+        self._meetings = Meetings(self._replica, dial)
+        self._acknowledger = Acknowledger(self._replica)
+        self._replica.on_advance = self._advanced
+        self._replica.on_role = self._acknowledger.role_changed
+        self._reigns: Reigns | None = None
+        self._nursery: trio.Nursery | None = None
+        self._opened = trio.Event()
+        self._closed = False
+
+    # What the node asks.
+
+    @property
+    def role(self) -> Role:
+        return self._replica.state.role
+
+    @property
+    def epoch(self) -> int:
+        return self._replica.state.epoch
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        return self._replica.alarms.all()
+
+    def primary_address(self) -> str:
+        """Where clients should write; empty when not known."""
+        return self._replica.primary_address()
+
+    def check_writable(self, database: Database | None = None) -> None:
+        """Raises NotPrimary (with primary=...) or ReadOnly when a write now would be refused."""
+        error = self._replica.why_closed(database)
+        if error is not None:
+            raise error
+
+    def when_acknowledged(self, database: Database, seq: int, callback: Callback) -> None:
+        """See Acknowledger.when_acknowledged: callback(None) or callback(error), perhaps at once."""
+        self._acknowledger.when_acknowledged(database, seq, callback)
+
+    async def acknowledged(self, database: Database, seq: int) -> None:
+        """Return once seq is durable here and on `acks` standbys. Raises AckTimeout."""
+        await self._acknowledger.acknowledged(database, seq)
+
+    def status(self) -> dict[str, Any]:
+        return member_status(self._replica, self._acknowledger)
+
+    async def drop_database(self, name: str) -> None:
+        """Drop on the primary: remembered first, so that standbys which are away let go of their copies later."""
+        self.check_writable()
+        database = self._replica.engine.databases.get(name)
+        if database is None:
+            await self._replica.engine.drop_database(name)  # raises NoSuchDatabase
+            return
+        await self._replica.dropped.add(database.uuid)
+        self.check_writable()
+        await self._replica.engine.drop_database(name)
+
+    def reseed(self, name: str) -> None:
+        """An operator's order on a standby: replace this copy from the primary, whatever its state; the old is salvaged."""
+        database = self._replica.engine.database(name)
+        if self.role is not Role.STANDBY:
+            raise BadRequest(f"{self._config.name} is {self.role.value}: only a standby's copy can be reseeded")
+        self._replica.reseed.add(database.uuid)
+        for alarm in self.alarms:
+            if alarm.database == name:
+                self._replica.alarms.clear(alarm.kind, database=name, peer=alarm.peer)
+        if self._replica.follower is not None:
+            self._replica.follower.cancel()
+
+    def clear_alarm(self, kind: str, *, database: str = "", peer: str = "") -> None:
+        """An operator has looked: a copy that was stopped by INV-6 may follow again."""
+        kinds = {known.value: known for known in AlarmKind}
+        if kind not in kinds:
+            raise BadRequest(f"there is no alarm {kind!r}; known are {sorted(kinds)}")
+        self._replica.alarms.clear(kinds[kind], database=database, peer=peer)
+        held = self._replica.engine.databases.get(database)
+        if held is not None:
+            self._replica.stopped.discard((peer, held.uuid))
+        if peer in self._replica.peers and (conversation := self._replica.peers[peer].conversation) is not None:
+            conversation.cancel()
+
+    # Promotion.
+
+    async def promote(self, *, force: bool = False) -> int:
+        """Make this node the primary of a new epoch, which is returned. Raises PromotionRefused.
+
+        On the primary itself it does nothing, except, with force, to stop waiting for standbys after an unclean stop.
+        """
+        replica = self._replica
+        assert self._reigns is not None, "promote after run has started"
+        if replica.leads:
+            if replica.hunts and not force:
+                waits = "; ".join(hunt.explain() for hunt in replica.hunts.values())
+                raise PromotionRefused(f"{self._config.name} is primary already and waits: {waits}", behind=0)
+            self._reigns.force()
+            return self.epoch
+        highest = max([peer.epoch for peer in replica.peers.values()], default=0)
+        self._check_promotion(force=force)
+        await replica.keeper.promote(highest, lambda: self._check_promotion(force=force))
+        promoted = replica.state
+        for conversation in replica.cut_links():  # nothing of the old epoch may still be appended or replaced
+            await conversation.gone.wait()
+        exist = [database.uuid for database in replica.engine.databases.values()]
+        await replica.dropped.discard(*exist)
+        if replica.state == promoted:
+            self._reigns.take_office(ask_standbys=False)
+            while replica.state == promoted and any(uuid not in replica.ready for uuid in self._uuids()):
+                await replica.changes.wait_past(replica.changes.value)
+        if replica.state != promoted:
+            raise PromotionRefused(f"{self._config.name} was promoted and demoted again: {replica.state.why}", behind=0)
+        return promoted.epoch
+
+    def _uuids(self) -> list[bytes]:
+        return [database.uuid for database in self._replica.engine.databases.values()]
+
+    def _check_promotion(self, *, force: bool) -> None:
+        replica = self._replica
+        behind = replica.missing_commits()
+        if force:
+            log.warning("%s is promoted by force, %d commits known elsewhere may be lost", self._config.name, behind)
+            return
+        for peer in replica.peers.values():
+            if peer.conversation is not None and peer.role is Role.PRIMARY and peer.epoch >= self.epoch:
+                raise PromotionRefused(
+                    f"{self._config.name} hears a live primary, {peer.name}, in epoch {peer.epoch}: stop it first, or "
+                    f"promote with force ({behind} commits of it are not here yet)",
+                    behind=behind,
+                )
+        if behind:
+            raise PromotionRefused(
+                f"{self._config.name} lacks {behind} commits that other nodes were heard to have: promote the node that "
+                "has them, or promote with force and lose them",
+                behind=behind,
+            )
+
+    # MARKs.
+
+    async def mark(self, name: str) -> dict[str, tuple[int, int, str]]:
+        """Write a MARK and gather (seq, chain, state hash) at it, by node: this one and all standbys that stream.
+
+        Bounded by mark_timeout_s: a node that does not answer in time is left out.
+        """
+        replica = self._replica
+        database = replica.engine.databases.get(name)
+        if database is None:
+            raise BadRequest(f"there is no database {name!r} to mark")
+        self.check_writable(database)
+        seq = database.mark()
+        database.flush()
+        answers: dict[str, tuple[int, int, str]] = {}
+        with trio.move_on_after(self._config.mark_timeout_s):
+            await database.mark_advance.wait_for(seq)
+            chain = await database.chain_at(seq)
+            answers[self._config.name] = (seq, chain or 0, database.marks.get(seq) or "")
+            while True:
+                seen = replica.changes.value
+                missing = self._gather_marks(database, seq, answers)
+                if not missing:
+                    break
+                await replica.changes.wait_past(seen)
+        return answers
+
+    def _gather_marks(self, database: Database, seq: int, answers: dict[str, tuple[int, int, str]]) -> bool:
+        """Whether a standby that streams has not answered yet."""
+        missing = False
+        for peer in self._replica.peers.values():
+            known = peer.copies.get(database.uuid)
+            if known is None:
+                continue
+            if seq in known.marks:
+                answers[peer.name] = (seq, *known.marks[seq])
+            elif known.streaming:
+                missing = True
+        return missing
+
+    async def _mark_now_and_then(self) -> None:
+        last: dict[bytes, int] = {}
+        while True:
+            await trio.sleep(self._config.mark_interval_s)
+            for database in list(self._replica.engine.databases.values()):
+                if self._replica.why_closed(database) is not None or database.position.seq == last.get(database.uuid):
+                    continue
+                try:
+                    last[database.uuid] = database.mark()
+                    database.flush()
+                except TwinlogError as error:
+                    log.warning("%s: no MARK: %s", database.name, error)
+
+    async def serve_link(self, link: MessageLink) -> None:
+        """Converse over a link that a peer dialled, until it ends."""
+        await self._opened.wait()
+        if self._closed:
+            await link.aclose()
+            return
+        await self._meetings.converse(link, None)
+
+    # Running.
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open the role, then dial and serve peers until cancelled."""
+        replica = self._replica
+        await self._open()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._reigns = Reigns(replica, nursery)
+                replica.engine.watch_databases(self._databases_changed)
+                replica.refresh()
+                self._reigns.take_office(ask_standbys=True)
+                nursery.start_soon(self._acknowledger.run)
+                nursery.start_soon(self._mark_now_and_then)
+                nursery.start_soon(self._sample_now_and_then)
+                for peer in replica.peers.values():
+                    nursery.start_soon(self._meetings.dial_forever, peer)
+                self._opened.set()
+                task_status.started()
+        finally:
+            self._closed = True
+            self._nursery = None
+            replica.cut_links()
+
+    async def _open(self) -> None:
+        replica = self._replica
+        epochs = [reign.epoch for database in replica.engine.databases.values() for reign in database.history]
+        named = self._config.named_primary == self._config.name
+        await replica.keeper.open(named_primary=named, data_epoch=max(epochs, default=0))
+        await replica.dropped.open()
+        if replica.leads:
+            await replica.dropped.discard(*self._uuids())
+
+    async def _sample_now_and_then(self) -> None:
+        while True:
+            self._replica.sample()
+            await trio.sleep(self._config.heartbeat_s)
+
+    def _advanced(self, uuid: bytes) -> None:
+        self._acknowledger.advance(uuid)
+        self._replica.wake_all()
+
+    def _databases_changed(self, kind: str, _name: str) -> None:
+        """The engine's call when a database came, went, or was opened anew (another object, perhaps another end)."""
+        known = set(self._replica.ready)
+        fresh, gone = self._replica.refresh()
+        if kind == "reopened" and self._replica.leads and any(database.uuid in known for database in fresh):
+            self._replica.ready.difference_update(database.uuid for database in fresh)
+            self._replica.open_or_close_all()
+            self._replica.cut_links()  # what was shipped before says nothing about the copy that is here now
+        for uuid in gone:
+            self._acknowledger.dropped(uuid)
+        if not self._replica.leads or self._reigns is None or self._nursery is None:
+            return
+        for database in fresh:
+            if kind == "created":
+                self._reigns.found(database)
+            else:
+                self._reigns.take_over(database, ask_standbys=True)
+        if gone:
+            self._nursery.start_soon(self._remember_dropped, gone)
+
+    async def _remember_dropped(self, uuids: list[bytes]) -> None:
+        await self._replica.dropped.add(*uuids)
+        self._replica.wake_all()

@@ -1,0 +1,1 @@
+"""Promises of the client library, on every transport, against a fake node and the embedded engine."""

@@ -1,0 +1,255 @@
+"""What every Disk promises; runs on each implementation (conftest.py)."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from storage.disk import Disk
+
+
+def write(disk: Disk, path: str, data: bytes) -> None:
+    file = disk.create(path)
+    file.append(data)
+    file.sync()
+    file.close()
+
+
+# Files
+
+
+def test_appended_bytes_are_read_back(disk: Disk):
+    file = disk.create("a")
+    assert (file.path, file.size) == ("a", 0)
+    file.append(b"one")
+    file.append([b"two", bytearray(b"three"), memoryview(b"four")])
+    file.append(b"")
+    assert file.size == 15
+    file.sync()
+    assert file.read_at(0, 15) == b"onetwothreefour"
+    assert file.read_at(3, 3) == b"two"
+    assert disk.read_file("a") == b"onetwothreefour"
+    assert bytes(disk.map("a")) == b"onetwothreefour"
+    assert disk.size("a") == 15
+
+
+def test_reading_past_the_end_is_short_or_none(disk: Disk):
+    write(disk, "a", b"12345")
+    file = disk.open_read("a")
+    assert file.size == 5
+    assert file.read_at(3, 10) == b"45"
+    assert file.read_at(5, 1) == b""
+    assert file.read_at(99, 1) == b""
+    assert file.read_now(3, 10) is None
+    assert file.read_now(9, 1) is None
+
+
+def test_read_now_gives_bytes_that_were_just_written(disk: Disk):
+    write(disk, "a", b"12345")
+    assert disk.open_read("a").read_now(1, 3) in (b"234", None)
+    assert type(disk.open_read("a").read_at(1, 3)) is bytes
+
+
+def test_open_append_goes_on_at_the_end(disk: Disk):
+    write(disk, "a", b"one")
+    file = disk.open_append("a")
+    assert file.size == 3
+    file.append(b"two")
+    assert disk.read_file("a") == b"onetwo"
+
+
+def test_a_reader_sees_what_is_appended_after_it_opened(disk: Disk):
+    writer = disk.create("a")
+    reader = disk.open_read("a")
+    writer.append(b"later")
+    assert reader.read_at(0, 5) == b"later"
+    assert reader.size == 0, "size is of the moment it was opened, plus what this handle appended"
+
+
+def test_a_read_handle_takes_no_bytes(disk: Disk):
+    write(disk, "a", b"")
+    with pytest.raises(OSError):
+        disk.open_read("a").append(b"x")
+    assert disk.size("a") == 0
+
+
+def test_create_refuses_a_name_that_is_taken(disk: Disk):
+    write(disk, "a", b"x")
+    disk.make_dir("d")
+    for name in ("a", "d"):
+        with pytest.raises(FileExistsError):
+            disk.create(name)
+    assert disk.read_file("a") == b"x"
+
+
+@pytest.mark.parametrize("call", ["open_append", "open_read", "map", "read_file", "size", "inode", "remove", "sync_dir", "remove_tree"])
+def test_what_is_not_there_is_file_not_found(disk: Disk, call: str):
+    for path in ("missing", "missing/deeper"):
+        with pytest.raises(FileNotFoundError):
+            getattr(disk, call)(path)
+        assert not disk.exists(path)
+
+
+def test_nothing_is_made_in_a_directory_that_is_not_there(disk: Disk):
+    write(disk, "a", b"x")
+    with pytest.raises(FileNotFoundError):
+        disk.create("missing/a")
+    with pytest.raises(FileNotFoundError):
+        disk.replace_file("missing/a", b"x")
+    with pytest.raises(FileNotFoundError):
+        disk.rename("a", "missing/a")
+    assert disk.list_dir("") == ["a"]
+
+
+def test_a_mapping_is_read_only_and_whole(disk: Disk):
+    write(disk, "empty", b"")
+    write(disk, "a", b"12345678")
+    assert len(disk.map("empty")) == 0
+    view = disk.map("a")
+    assert view.readonly
+    assert view.cast("Q")[0] == int.from_bytes(b"12345678", "little")
+
+
+# Inodes
+
+
+def test_a_removed_file_stays_readable_through_what_was_opened_before(disk: Disk):
+    write(disk, "a", b"12345")
+    reader, view = disk.open_read("a"), disk.map("a")
+    disk.remove("a")
+    assert not disk.exists("a")
+    assert reader.read_at(0, 5) == bytes(view) == b"12345"
+    write(disk, "a", b"other")
+    assert reader.read_at(0, 5) == b"12345"
+    assert reader.inode() != disk.inode("a")
+
+
+def test_a_replaced_file_stays_readable_through_what_was_opened_before(disk: Disk):
+    disk.replace_file("a", b"old")
+    reader, view = disk.open_read("a"), disk.map("a")
+    disk.replace_file("a", b"newer")
+    assert reader.read_at(0, 9) == bytes(view) == b"old"
+    assert disk.read_file("a") == b"newer"
+    assert reader.inode() != disk.inode("a")
+    assert disk.list_dir("") == ["a"], "nothing is left beside it"
+
+
+def test_an_inode_stays_with_its_file(disk: Disk):
+    write(disk, "a", b"x")
+    write(disk, "b", b"x")
+    number = disk.inode("a")
+    assert number != disk.inode("b")
+    disk.rename("a", "c")
+    assert disk.inode("c") == disk.open_read("c").inode() == disk.open_append("c").inode() == number
+
+
+# Names
+
+
+def test_rename_moves_and_replaces(disk: Disk):
+    write(disk, "a", b"a")
+    write(disk, "b", b"b")
+    before = disk.open_read("b")
+    disk.rename("a", "b")
+    assert disk.list_dir("") == ["b"]
+    assert disk.read_file("b") == b"a"
+    assert before.read_at(0, 1) == b"b"
+    with pytest.raises(FileNotFoundError):
+        disk.rename("a", "b")
+
+
+def test_rename_of_a_directory_takes_its_content_along(disk: Disk):
+    disk.make_dir("x/y")
+    write(disk, "x/y/a", b"1")
+    disk.make_dir("elsewhere")
+    handle = disk.open_append("x/y/a")
+    disk.rename("x", "elsewhere/z")
+    handle.append(b"2")
+    assert disk.read_file("elsewhere/z/y/a") == b"12"
+    assert disk.list_dir("") == ["elsewhere"]
+    assert not disk.exists("x/y/a")
+
+
+def test_a_directory_is_not_renamed_over_a_full_one(disk: Disk):
+    disk.make_dir("x")
+    disk.make_dir("y")
+    write(disk, "y/a", b"1")
+    with pytest.raises(OSError):
+        disk.rename("x", "y")
+    assert disk.list_dir("") == ["x", "y"]
+
+
+def test_make_dir_makes_parents_and_bears_repetition(disk: Disk):
+    disk.make_dir("a/b/c")
+    disk.make_dir("a/b/c")
+    assert disk.exists("a/b/c") and disk.exists("a") and disk.exists("")
+    assert disk.list_dir("a") == ["b"]
+
+
+def test_list_dir_is_sorted_and_empty_for_what_is_not_there(disk: Disk):
+    disk.make_dir("d/sub")
+    for name in ("d/b", "d/a", "d/c"):
+        write(disk, name, b"")
+    assert disk.list_dir("d") == ["a", "b", "c", "sub"]
+    assert disk.list_dir("missing") == []
+    assert disk.list_dir("") == ["d"]
+    disk.sync_dir("d")
+    disk.sync_dir("")
+
+
+def test_remove_tree_removes_only_that_tree(disk: Disk):
+    for name in ("x/sub", "xy"):
+        disk.make_dir(name)
+        write(disk, f"{name}/a", b"1")
+    disk.remove_tree("x")
+    assert disk.list_dir("") == ["xy"]
+    assert disk.list_dir("x") == []
+    assert disk.read_file("xy/a") == b"1"
+
+
+def test_remove_takes_files_only(disk: Disk):
+    disk.make_dir("d")
+    with pytest.raises(OSError):
+        disk.remove("d")
+    assert disk.exists("d")
+
+
+def test_two_disks_have_nothing_in_common(make_disk):
+    one, other = make_disk(), make_disk()
+    write(one, "a", b"x")
+    assert other.list_dir("") == []
+
+
+# The rest
+
+
+def test_there_is_room(disk: Disk):
+    assert disk.free_bytes() > 2**20
+
+
+def test_a_lock_is_held_once(disk: Disk):
+    release = disk.lock("lock", b"first")
+    assert disk.read_file("lock") == b"first"
+    with pytest.raises(BlockingIOError):
+        disk.lock("lock", b"second")
+    assert disk.read_file("lock") == b"first"
+    release()
+    release = disk.lock("lock", b"third")
+    assert disk.read_file("lock") == b"third"
+    release()
+
+
+async def test_run_runs_and_lets_others_run(disk: Disk):
+    turns = []
+
+    async def other() -> None:
+        turns.append("other")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        write(disk, "a", b"x")
+        for _ in range(2):  # which of two ready tasks goes first is chance
+            assert await disk.run(disk.read_file, "a") == b"x"
+        assert turns == ["other"]
+    with pytest.raises(FileNotFoundError):
+        await disk.run(disk.read_file, "missing")

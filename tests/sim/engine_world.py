@@ -1,0 +1,234 @@
+"""One engine on one machine, killed and restarted again and again: recovery, sealing, retries and full disks, from one seed.
+
+The smallest world. It knows no role and no peer; it plays the primary itself (a new reign after an unclean stop).
+"""
+
+from __future__ import annotations
+
+import random
+
+import trio
+
+from storage import Engine, Seams
+from storage.errors import DiskFailed, DiskFull, TwinlogError
+from tests.sim.checkers import Record
+from tests.sim.disk import CAPACITY_BYTES, SimCrash
+from tests.sim.history import CommitTree
+from tests.sim.in_process import apply, changed_by
+from tests.sim.machine import Machine
+from tests.sim.observations import Acknowledged, Hashed, Observations
+from tests.sim.readers import keep_looking, look_at_all
+from tests.sim.sizes import FREE_BYTES_MIN, Sizes, draw_sizes
+from tests.sim.trace import Trace
+from tests.sim.vandal import take_caches_away
+from tests.sim.workload import Answer, NoAnswer, Request, keep_asking
+
+DATABASE = "db"
+SETTLE_S_MAX = 120.0
+
+
+class EngineWorld:
+    """Plays one seed. `record` is there afterwards."""
+
+    def __init__(self, seed: int, *, verbose: bool = False, sizes: Sizes | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.sizes = sizes or draw_sizes(self.rng, standbys=0)
+        self.trace = Trace(verbose=verbose)
+        self.observations = Observations()
+        self.tree = CommitTree(trio.current_time)
+        self.machine = Machine("a", random.Random(self.rng.getrandbits(64)), self.trace)
+        platter = self.machine.platter
+        platter.sync_delay_s, platter.cold_reads = self.sizes.sync_delay_s, self.sizes.cold_reads
+        platter.on_append = self.tree.listen_to("a")
+        self.engine: Engine | None = None
+        self._opened = trio.Event()
+        self._over = False
+        self._vandalised = False
+        self._numbers = 0
+        self._end_chain: int | None = None
+
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    async def play(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._lives)
+            clients_done = trio.Event()
+            nursery.start_soon(self._clients, clients_done)
+            with trio.move_on_after(self.sizes.play_s):
+                await self._nemesis()
+            self._heal()
+            self._over = True
+            with trio.move_on_after(SETTLE_S_MAX):
+                await clients_done.wait()
+                await self._last_look()
+            nursery.cancel_scope.cancel()
+
+    @property
+    def record(self) -> Record:
+        machine = self.machine
+        return Record(
+            self.sizes,
+            self.tree,
+            self.observations,
+            {"a": machine.platter},
+            machine.power_cuts,
+            self._end_chain,
+            machine.platter.longest_call_s,
+            self._vandalised,
+        )
+
+    # The node.
+
+    async def _lives(self) -> None:
+        while True:
+            self._opened = trio.Event()
+            try:
+                await self.machine.run(self._life)
+            except Exception as error:
+                self._judge(error)
+                await trio.sleep(0.2)
+            self.engine = None
+            await trio.sleep(self.rng.uniform(0.001, 0.3))
+            if self.rng.random() < 0.3:
+                self._vandalised |= take_caches_away(self.machine.platter, self.rng, self.trace)
+
+    def _judge(self, error: Exception) -> None:
+        """A disk that refuses while a database is being opened may end the process; anything else is a finding of the run."""
+        cause = innermost(error)
+        self.trace.note("a", "ends by", type(cause).__name__)
+        if not self._opened.is_set() and isinstance(cause, (OSError, DiskFull, DiskFailed)):
+            return
+        self.observations.crashes.append(shown(cause))
+
+    async def _life(self, seams: Seams) -> None:
+        async with Engine.open(seams, options=self.sizes.engine) as engine:
+            database = await engine.create_database(DATABASE, shards=self.sizes.shards, crc=self.sizes.crc)
+            self.trace.note("a", "opens at", tuple(database.position), "clean" if not database.unclean else "unclean")
+            await look_at_all(self.observations, "a", database, state_hash=True)
+            if database.unclean or not database.history:
+                seq = database.begin_reign(1)
+                database.flush()
+                await database.visible_advance.wait_for(seq)
+            self.engine = engine
+            self._opened.set()
+            async with trio.open_nursery() as nursery:
+                rng = random.Random(self.rng.getrandbits(64))
+                nursery.start_soon(keep_looking, self.observations, "a", database, rng, self.sizes.keys)
+                nursery.start_soon(self._marks, database)
+
+    async def _marks(self, database: object) -> None:
+        while True:
+            await trio.sleep(self.rng.uniform(0.2, 1.0))
+            try:
+                seq = database.mark()
+                chain = database.chain
+                database.flush()
+                await database.mark_advance.wait_for(seq)
+            except TwinlogError:
+                continue
+            digest = database.marks.get(seq)
+            if digest is not None:
+                self.observations.hashed.append(Hashed("a", "mark", seq, chain, digest))
+
+    # The clients.
+
+    async def _clients(self, done: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(self.sizes.clients):
+                rng = random.Random(self.rng.getrandbits(64))
+                nursery.start_soon(
+                    keep_asking, rng, self, self.number, self.sizes.keys, self._done, self._refused, lambda: self._over
+                )
+                self.trace.note(f"client{number}", "begins")
+        done.set()
+
+    async def call(self, request: Request) -> Answer:
+        """In place of a link: the engine's own calls, lost when the machine dies meanwhile."""
+        engine, machine = self.engine, self.machine
+        if engine is None or not machine.alive or DATABASE not in engine.databases:
+            raise NoAnswer
+        with machine.lifeline():
+            try:
+                database = engine.database(DATABASE)
+                result = await apply(database, request)
+                await database.visible_advance.wait_for(result.seq)
+            except SimCrash:
+                raise NoAnswer from None
+            if not machine.alive:
+                raise NoAnswer
+            return Answer("a", database.position.epoch, result.seq, changed_by(result))
+        raise NoAnswer
+
+    def _done(self, request: Request, answer: Answer) -> None:
+        self.trace.note("client", "done", request.kind, request.id.hex()[:8], answer.seq, answer.changed)
+        if answer.changed:
+            self.observations.acknowledged.append(
+                Acknowledged(request.id, answer.node, trio.current_time(), answer.epoch, answer.seq)
+            )
+
+    def _refused(self, request: Request, error: TwinlogError) -> None:
+        self.trace.note("client", "refused", request.kind, error.name)
+
+    # The nemesis.
+
+    async def _nemesis(self) -> None:
+        rng, machine = self.rng, self.machine
+        platter = machine.platter
+        while True:
+            await trio.sleep(rng.expovariate(1 / 0.5))
+            fault = rng.choices(
+                ["kill", "power", "crash", "stop", "full", "failing", "slow", "heal"], [3, 3, 4, 1, 1, 0.5, 1, 1]
+            )[0]
+            if fault == "kill":
+                machine.kill()
+            elif fault == "power":
+                machine.cut_power()
+            elif fault == "crash":
+                machine.crash_in(rng.choice([1, 3, 10, 40]))
+            elif fault == "stop":
+                machine.stop()
+            elif fault == "full":
+                platter.capacity_bytes = platter.used_bytes + rng.choice([0, 500, FREE_BYTES_MIN, FREE_BYTES_MIN + 3_000])
+                self.trace.note("nemesis", "the disk is nearly full")
+            elif fault == "failing":
+                platter.sync_failures = 1
+                self.trace.note("nemesis", "the next sync fails")
+            elif fault == "slow":
+                platter.sync_delay_s = rng.choice([0.0, 0.05, 0.5])
+            else:
+                self._heal()
+
+    def _heal(self) -> None:
+        platter = self.machine.platter
+        platter.capacity_bytes = CAPACITY_BYTES
+        platter.sync_failures = 0
+        platter.sync_delay_s = self.sizes.sync_delay_s
+
+    async def _last_look(self) -> None:
+        """One more orderly restart, then the content by which the run is judged."""
+        self.machine.stop()
+        await self.machine.wait_ended()
+        await trio.sleep(1.0)  # longer than a machine stays down
+        await self._opened.wait()
+        database = self.engine.database(DATABASE)
+        seen = await look_at_all(self.observations, "a", database, final=True, state_hash=True)
+        self._end_chain = seen.chain
+        self.machine.stop()
+        await self.machine.wait_ended()
+
+
+def innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def shown(error: BaseException) -> str:
+    """An exception with the place it came from."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place is not None else "?"
+    return f"{type(error).__name__} at {where}: {error}"

@@ -1,0 +1,89 @@
+"""What clients and readers saw during a run: plain values, judged afterwards by checkers.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.sim.history import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A node told a client that this request is done. request: found in the commit it made."""
+
+    request: bytes
+    node: str
+    at_s: float
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The whole content of one read view."""
+
+    node: str
+    opening: int  # another one when the database was opened again (a restart, a rewind, a seed)
+    at_s: float
+    epoch: int
+    seq: int
+    chain: int
+    digest: Digest
+    collections: tuple[tuple[str, int], ...]
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """One look-up by id at a known chain; document None: not there."""
+
+    node: str
+    chain: int
+    collection: str
+    key: bytes
+    document: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A state hash that a node gave for one state. how: mark, view or checkpoint."""
+
+    node: str
+    how: str
+    seq: int
+    chain: int
+    state_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A node became primary by order. chain: of what it had then; reached: other nodes it or the operator had asked."""
+
+    node: str
+    at_s: float
+    epoch: int
+    chain: int
+    safe: bool  # enough standbys were reached that every acknowledged commit was among them
+
+
+@dataclass(slots=True)
+class Observations:
+    """Everything of one run, in the order it was seen."""
+
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    got: list[Got] = field(default_factory=list)
+    hashed: list[Hashed] = field(default_factory=list)
+    promotions: list[Promotion] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)  # of storage.check
+    crashes: list[str] = field(default_factory=list)  # exceptions that ended a living process
+    _opened: list[object] = field(default_factory=list)
+
+    def opening_of(self, database: object) -> int:
+        """A number for each opened database object, so that a reopened one is told from its forerunner."""
+        for number, known in enumerate(self._opened):
+            if known is database:
+                return number
+        self._opened.append(database)
+        return len(self._opened) - 1
