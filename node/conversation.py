@@ -10,6 +10,7 @@ driver then stops taking bytes from the client, who waits.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -98,14 +99,16 @@ class Conversation:
         """About bytes_max of what is ready; b"" when there is nothing. Must be sent whole and in order."""
         return self._session.data_to_send(bytes_max)
 
-    def pump(self) -> None:
-        """Begin requests as far as the bounds and this turn's share allow; ask can_pump whether to come again."""
+    def pump(self, ends_at: float = math.inf) -> None:
+        """Begin requests until a bound, this turn's share or the time ends_at; ask can_pump whether to come again."""
         begun = 0
         try:
             while self.can_pump and begun < TURN_REQUESTS_MAX:
                 if self._taken:
                     self._begin(self._taken.popleft())
                     begun += 1
+                    if trio.current_time() > ends_at:
+                        return
                 elif not self._take():
                     return
         except wire.WireError as error:

@@ -90,6 +90,7 @@ class Hub:
         self._work = trio.Event()
         self._settled = trio.Event()  # set and replaced at the end of every turn
         self._in_turn = False
+        self._turn_ends_at = 0.0
         self._buffered_bytes = 0
         self._paused = False  # the total is over its limit: no socket is read
         self._accepting = False
@@ -134,10 +135,10 @@ class Hub:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._metrics.wakeups += 1
             self._in_turn = True
-            ends_at = trio.current_time() + SLICE_S
+            self._turn_ends_at = trio.current_time() + SLICE_S
             for descriptor, mask in self._epoll.poll(0, EVENTS_MAX):
                 self._on_event(descriptor, mask)
-                if trio.current_time() > ends_at:
+                if trio.current_time() > self._turn_ends_at:
                     break  # what was not looked at is ready still in the next turn
             self._settle()
             self._in_turn = False
@@ -148,10 +149,10 @@ class Hub:
             await self._work.wait()
             self._work = trio.Event()
             self._in_turn = True
-            ends_at = trio.current_time() + SLICE_S
+            self._turn_ends_at = trio.current_time() + SLICE_S
             for connection in list(self._dirty):
-                self._guard(connection, _pump)
-                if trio.current_time() > ends_at:
+                self._guard(connection, self._pump)
+                if trio.current_time() > self._turn_ends_at:
                     break
             self._settle()
             self._in_turn = False
@@ -185,8 +186,12 @@ class Hub:
         self._metrics.received_bytes += size
         connection.received_at = trio.current_time()
         connection.conversation.receive_data(bytes(self._buffer[:size]))
-        connection.conversation.pump()
+        self._pump(connection)
         self._dirty[connection] = None
+
+    def _pump(self, connection: _Connection) -> None:
+        if connection.conversation.can_pump:
+            connection.conversation.pump(self._turn_ends_at)
 
     def _settle(self) -> None:
         """Flush, then send what there is: one send a connection, unless its answers are very large."""
@@ -389,7 +394,3 @@ class Hub:
             self._close(largest, "total_buffer_bytes")
         self._watch_total()
 
-
-def _pump(connection: _Connection) -> None:
-    if connection.conversation.can_pump:
-        connection.conversation.pump()

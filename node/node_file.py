@@ -69,6 +69,15 @@ def write_addresses(disk: Any, *, client: str, admin: str) -> None:
         file.close()
 
 
+def read_addresses(disk: Any) -> dict[str, str] | None:
+    """What the lock of a directory says: the addresses of the node that has it, or had it last. May block."""
+    try:
+        value = json.loads(disk.read_file(LOCK))
+        return {"client": str(value["client"]), "admin": str(value["admin"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _read(disk: Any) -> dict[str, Any] | None:
     if not disk.exists(FILE):
         return None

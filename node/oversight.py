@@ -31,7 +31,7 @@ class Oversight:
             "primary": self._member.primary_address(),
             "node": self._node,
             "version": self._version,
-            "protocol": 1,
+            "protocol": wire.VERSION,
             "databases": databases,
         }
         return Done(wire.encode_fields(answer))

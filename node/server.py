@@ -3,7 +3,7 @@
     async with Node.open(config) as node: ...      everything up; addresses are the real ones, ports of 0 included
     await serve(config)                            the same until SIGTERM or SIGINT
 
-Order of the start: secrets, lock, ports, node.json, engine, member, client port. Order of the end: no more connections,
+Order of the start: secrets, lock, ports, node.json, worker, engine, member, client port. Order of the end: no more connections,
 requests refused by ShuttingDown, those under way finish (bounded), answers leave, then the member, then the engine
 flushes and closes. Nothing here decides; it composes.
 """
@@ -14,7 +14,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -57,35 +57,37 @@ class Node:
     async def open(
         cls, config: NodeConfig, *, seams: storage.Seams | None = None, adopt: bool = False
     ) -> AsyncIterator[Node]:
-        """Raises ConfigError, DirectoryInUse, NewerFormat, DamagedRecord. adopt: a copied directory is this node."""
+        """seams: other surroundings than real files and a worker process. adopt: a copied directory is this node.
+
+        Raises ConfigError, DirectoryInUse, NewerFormat, DamagedRecord.
+        """
         secrets = Secrets.read(config)
-        if seams is None:
-            seams = storage.real_seams(config.data)
-        disk = seams.disk
-        await disk.run(disk.make_dir, "")
-        with ExitStack() as held:
-            held.callback(await disk.run(partial(node_file.lock_directory, disk, config.data)))
+        async with AsyncExitStack() as held:
+            worker = None
+            if seams is None:
+                worker = storage.WorkerProcess(config.data)
+                seams = storage.real_seams(config.data, worker)
+            disk = seams.disk
+            await disk.run(disk.make_dir, "")
+            held.callback(await disk.run(node_file.lock_directory, disk, config.data))
             ports = await Ports.bind(config)
             held.callback(ports.close)
             node_id = await disk.run(partial(_identify, config, seams, adopt=adopt))
-            async with storage.Engine.open(seams, options=engine_options(config)) as engine:
-                engine.node_id = node_id
-                async with trio.open_nursery() as nursery:
-                    node = await cls._compose(config, seams, secrets, engine, ports, nursery)
-                    await disk.run(
-                        partial(
-                            node_file.write_addresses,
-                            disk,
-                            client=str(node.client_address),
-                            admin=str(node.admin_address or ""),
-                        )
-                    )
-                    try:
-                        yield node
-                    finally:
-                        with trio.CancelScope(shield=True):
-                            await node._stop()
-                        nursery.cancel_scope.cancel()
+            if worker is not None:
+                held.push_async_callback(worker.aclose)
+                await worker.start()
+            engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config)))
+            engine.node_id = node_id
+            async with trio.open_nursery() as nursery:
+                node = await cls._compose(config, seams, secrets, engine, ports, nursery)
+                addresses = {"client": str(node.client_address), "admin": str(node.admin_address or "")}
+                await disk.run(partial(node_file.write_addresses, disk, **addresses))
+                try:
+                    yield node
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await node._stop()
+                    nursery.cancel_scope.cancel()
 
     @classmethod
     async def _compose(

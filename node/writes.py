@@ -18,6 +18,8 @@ from . import wire
 from .arguments import bulk_of, filter_of
 from .outcomes import Done, Written, error_rows
 
+IN_PLACE_DOCUMENTS_MAX = 500  # a larger insert is sliced in a task of its own (INV-9)
+
 
 class Writes:
     """Over one engine and one member. `touched(db)` is told of every database that may have bytes to flush."""
@@ -29,7 +31,7 @@ class Writes:
 
     def insert_now(self, caller: Any, request: wire.Insert) -> Written | None:
         db = self._engine.databases.get(request.db)
-        if db is None or not db.history:
+        if db is None or not db.history or len(request.docs) > IN_PLACE_DOCUMENTS_MAX:
             return None
         self._member.check_writable()
         documents = [bytes(document) for document in request.docs]

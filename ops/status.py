@@ -9,7 +9,7 @@ Knows the shape of the node's status answer, here and nowhere else in ops; asks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .exit_codes import ExitCode
@@ -68,6 +68,7 @@ class NodeView:
     databases: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (epoch, seq)
     standbys: tuple[StandbyView, ...] = ()
     marks: tuple[MarkView, ...] = ()
+    mark_problem: str = ""  # why a primary could not compare
     alarms: tuple[AlarmView, ...] = ()
 
     @property
@@ -76,11 +77,18 @@ class NodeView:
 
 
 def ask_all(target: Target, *, mark: bool) -> list[NodeView]:
-    """Every host of the URL, and with mark the primary once more after a MARK went through its databases."""
+    """Every host of the URL. With mark: after a MARK went through the primary's databases, with what each node said to it."""
     views = [ask(target, host, mark=False) for host in target.hosts()]
     if not mark:
         return views
-    return [ask(target, view.host, mark=True) if view.role == PRIMARY else view for view in views]
+    marked = {view.host: compare(target, view) for view in views if view.role == PRIMARY}
+    return [marked.get(view.host) or ask(target, view.host, mark=False) for view in views]
+
+
+def compare(target: Target, primary: NodeView) -> NodeView:
+    """The primary's view after a MARK, or as it was, with the reason why there is none."""
+    view = ask(target, primary.host, mark=True)
+    return view if view.reachable else replace(primary, mark_problem=view.problem)
 
 
 def ask(target: Target, host: str, *, mark: bool) -> NodeView:
@@ -143,6 +151,7 @@ def verdict(views: list[NodeView]) -> tuple[ExitCode, list[str]]:
         missing.append("no node that answered is primary")
     if len(primaries) > 1:
         missing.append(f"{len(primaries)} nodes say they are primary: {', '.join(view.node for view in primaries)}")
+    missing += [f"{primary.node} could not compare: {primary.mark_problem}" for primary in primaries if primary.mark_problem]
     for primary in primaries:
         missing += [f"standby {standby.node} is not connected to {primary.node}"
                     for standby in primary.standbys if not standby.connected]

@@ -134,7 +134,7 @@ class Member:
         await replica.dropped.discard(*exist)
         if replica.state == promoted:
             self._reigns.take_office(ask_standbys=False)
-            while replica.state == promoted and any(uuid not in replica.ready for uuid in self._uuids()):
+            while replica.state == promoted and set(self._uuids()) - replica.ready - self._reigns.failed:
                 await replica.changes.wait_past(replica.changes.value)
         if replica.state != promoted:
             raise PromotionRefused(f"{self._config.name} was promoted and demoted again: {replica.state.why}", behind=0)

@@ -23,9 +23,11 @@ class Reigns:
     def __init__(self, replica: Replica, nursery: trio.Nursery) -> None:
         self._replica = replica
         self._nursery = nursery
+        self.failed: set[bytes] = set()  # no reign could begin in these since this node took office
 
     def take_office(self, *, ask_standbys: bool) -> None:
         """This node is primary: bring every database into its epoch. ask_standbys: False right after a promotion."""
+        self.failed.clear()
         for database in list(self._replica.engine.databases.values()):
             self.take_over(database, ask_standbys=ask_standbys)
 
@@ -42,7 +44,7 @@ class Reigns:
             database.begin_reign(self._replica.state.epoch)
             database.flush()
         except TwinlogError as error:
-            return self._cannot(database.name, error)
+            return self._cannot(database.uuid, error)
         self._open(database)
 
     def force(self) -> int:
@@ -77,10 +79,14 @@ class Reigns:
             if self._replica.state == began and self._replica.leads and self._replica.database(uuid) is database:
                 self._open(database)
         except TwinlogError as error:
-            self._cannot(uuid.hex(), error)
+            self._cannot(uuid, error)
 
-    def _cannot(self, name: str, error: TwinlogError) -> None:
+    def _cannot(self, uuid: bytes, error: TwinlogError) -> None:
+        self.failed.add(uuid)
+        database = self._replica.database(uuid)
+        name = database.name if database else uuid.hex()
         self._replica.alarm(AlarmKind.NO_REIGN, f"its reign cannot begin, it stays read-only: {error}", database=name)
+        self._replica.bump()
 
     def _open(self, database: Database) -> None:
         self._replica.hunts.pop(database.uuid, None)

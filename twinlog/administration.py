@@ -20,33 +20,33 @@ from node.wire import (
     Status,
 )
 
+from . import answers
 from .exchange import Kind
 from .scope import Scope
 from .url import parse_node
-from .values import read_value
 from .verbs import Plan, ask
 
 
 def list_database_names(scope: Scope) -> Plan[list[str]]:
-    result = yield from _result(scope, Kind.READ, ListDatabases(0))
-    return result["databases"]
+    reply = yield from _reply(scope, Kind.READ, ListDatabases(0))
+    return answers.read(answers.DATABASES, reply).databases
 
 
 def create_database(scope: Scope, name: str, *, shards: int | None, crc: bool | None) -> Plan[None]:
-    yield from _result(scope, Kind.ONCE, CreateDatabase(0, name, shards, crc), db=name)
+    yield from _reply(scope, Kind.ONCE, CreateDatabase(0, name, shards, crc), db=name)
 
 
 def drop_database(scope: Scope, name: str) -> Plan[None]:
-    yield from _result(scope, Kind.ONCE, DropDatabase(0, name))
+    yield from _reply(scope, Kind.ONCE, DropDatabase(0, name))
 
 
 def list_collection_names(scope: Scope, db: str) -> Plan[list[str]]:
-    result = yield from _result(scope, Kind.READ, ListCollections(0, db), db=db)
-    return result["collections"]
+    reply = yield from _reply(scope, Kind.READ, ListCollections(0, db), db=db)
+    return answers.read(answers.COLLECTIONS, reply).collections
 
 
 def drop_collection(scope: Scope, db: str, collection: str) -> Plan[None]:
-    yield from _result(scope, Kind.ONCE, DropCollection(0, db, collection), db=db)
+    yield from _reply(scope, Kind.ONCE, DropCollection(0, db, collection), db=db)
 
 
 def ping(scope: Scope, node: str | None) -> Plan[dict[str, Any]]:
@@ -58,20 +58,20 @@ def status(scope: Scope, node: str | None, *, mark: bool) -> Plan[dict[str, Any]
 
 
 def promote(scope: Scope, node: str, *, force: bool) -> Plan[dict[str, Any]]:
-    return (yield from _result(scope, Kind.HERE, Promote(0, force), node=parse_node(node)))
+    return (yield from _at(scope, Promote(0, force), node))
 
 
 def _at(scope: Scope, request: Request, node: str | None) -> Plan[dict[str, Any]]:
     """One named node, or any that answers, the primary first."""
     if node is None:
-        return (yield from _result(scope, Kind.READ, request))
-    return (yield from _result(scope, Kind.HERE, request, node=parse_node(node)))
+        reply = yield from _reply(scope, Kind.READ, request)
+    else:
+        reply = yield from _reply(scope, Kind.HERE, request, node=parse_node(node))
+    return answers.read(answers.FACTS, reply)
 
 
-def _result(
-    scope: Scope, kind: Kind, request: Request, *, db: str = "", node: str | None = None
-) -> Plan[dict[str, Any]]:
+def _reply(scope: Scope, kind: Kind, request: Request, *, db: str = "", node: str | None = None) -> Plan[Reply]:
     exchange = yield from ask(scope, kind, request, db=db, node=node)
     reply = exchange.answers[0]
     assert isinstance(reply, Reply), "ask() raises for a Failure"
-    return read_value(reply.result)
+    return reply

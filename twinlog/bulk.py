@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from node.wire import Answer, Bulk, Failure, Request, encode_fields
 
+from . import answers
 from .errors import BulkWriteError, InvalidOperation
 from .exchange import Exchange, Kind
 from .results import BulkWriteResult
@@ -33,19 +33,6 @@ from .verbs import (
 )
 from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne, Write
 
-
-class _BulkAnswer(msgspec.Struct):
-    """upserted: the `_id`s that upserts made, by the index of the write within its request."""
-
-    inserted: int
-    matched: int
-    modified: int
-    deleted: int
-    upserted: dict[int, Raw]
-    errors: list[Raw]
-
-
-_BULK_ANSWER = msgspec.msgpack.Decoder(_BulkAnswer)
 _INSERT = encode_fields("insert")
 _REPLACE = encode_fields("replace")
 _DELETE = encode_fields("delete")
@@ -86,13 +73,13 @@ def bulk_write(
             error.details.update(totals)
             raise error
         scope.positions.observe(db, answer.epoch, answer.seq)
-        part = _BULK_ANSWER.decode(answer.result)
+        part = answers.read(answers.BULK_DONE, answer)
         totals["nInserted"] += part.inserted
         totals["nMatched"] += part.matched
         totals["nModified"] += part.modified
         totals["nRemoved"] += part.deleted
         upserted += [{"index": start + index, "_id": read_value(key)} for index, key in part.upserted.items()]
-        errors += [write_error(read_value(row), start, given) for row in part.errors]
+        errors += [write_error(row, start, given) for row in part.errors]
     details = bulk_details(errors, **totals, nUpserted=len(upserted), upserted=upserted)
     if errors:
         raise BulkWriteError(details)
@@ -130,7 +117,7 @@ def _encoded(write: Write) -> list[Raw]:
 
 
 def _stops_ordered(answer: Answer) -> bool:
-    return isinstance(answer, Failure) or bool(_BULK_ANSWER.decode(answer.result).errors)
+    return isinstance(answer, Failure) or bool(answers.read(answers.BULK_DONE, answer).errors)
 
 
 def _stops_unordered(answer: Answer) -> bool:

@@ -4,8 +4,8 @@
 became of it: None when the connection did its part, or the ConnectionFailure that ended it. So the blocking and the trio
 transport move bytes and decide nothing.
 
-Bounds (INV-8): after the first failure a call goes on for retry_s, in at most ATTEMPTS_MAX attempts, and between rounds
-over the nodes it waits PAUSE_FIRST_S doubling up to PAUSE_MOST_S, each shortened by up to half at random so that many
+Bounds (INV-8): after a failure a call goes on for retry_s, in at most ATTEMPTS_MAX attempts, unless something was answered
+meanwhile; between rounds over the nodes it waits PAUSE_FIRST_S doubling up to PAUSE_MOST_S, each shortened by up to half at random so that many
 clients do not come back in step.
 """
 
@@ -32,7 +32,7 @@ from .url import ReadFrom
 ATTEMPTS_MAX = 200
 PAUSE_FIRST_S = 0.05
 PAUSE_MOST_S = 2.0
-RETRY_AFTER_MOST_S = 5.0  # of what an overloaded node may ask for
+RETRY_AFTER_MOST_S = 5.0  # of what a node that refuses for now may ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ class Patience:
         self._clock = clock
         self._jitter = jitter
         self._until: float | None = None
+        self._next_s = PAUSE_FIRST_S
+        self._attempts = 0
+
+    def renew(self) -> None:
+        """Something was answered: a failure after it is a new one."""
+        self._until = None
         self._next_s = PAUSE_FIRST_S
         self._attempts = 0
 
@@ -105,16 +111,18 @@ def carry(exchange: Exchange, nodes: Nodes, patience: Patience) -> Generator[Ste
             tried.clear()
             at_least_s = 0.0
             continue
+        answered = len(exchange.answers)
         tried.add(node)
         outcome = yield Attempt(node)
+        if len(exchange.answers) > answered:
+            patience.renew()
+            tried.clear()
         if outcome is None:
             refusal = exchange.take_refusal()
             if refusal is None:
                 continue  # finished, or the node turned out not to fit
             last = _learn(nodes, node, refusal)
             at_least_s = max(at_least_s, _asked_pause_s(refusal))
-            if refusal.name == "ReadOnly" and len(nodes.addresses) == 1:
-                raise last
         else:
             last = _after_loss(exchange, nodes, node, outcome)
         patience.failed()
@@ -138,20 +146,23 @@ def _after_loss(exchange: Exchange, nodes: Nodes, node: str, failure: Connection
     nodes.lost(node)
     arrived = exchange.unanswered
     exchange.restart()
-    if isinstance(failure, NetworkTimeout) and arrived:
-        raise failure
+    named = _named(node, failure)
+    if exchange.kind is Kind.COURTESY or (arrived and isinstance(failure, NetworkTimeout)):
+        raise named from failure
     if arrived and exchange.kind in (Kind.ONCE, Kind.HERE):
         raise AutoReconnect(
             f"{node}: the connection was lost before the answer came ({failure.message}): whether the operation "
             "was done is unknown; look before you repeat it"
         ) from failure
-    return failure if isinstance(failure, AutoReconnect) else _unreachable(failure)
+    return named
 
 
-def _unreachable(failure: ConnectionFailure) -> AutoReconnect:
-    error = AutoReconnect(failure.message, failure.code, failure.details)
-    error.__cause__ = failure
-    return error
+def _named(node: str, failure: ConnectionFailure) -> AutoReconnect:
+    """The failure with its node, as the class that the caller should see."""
+    kind = NetworkTimeout if isinstance(failure, NetworkTimeout) else AutoReconnect
+    named = kind(f"{node}: {failure.message}", failure.code, failure.details)
+    named.__cause__ = failure
+    return named
 
 
 def _no_candidate(exchange: Exchange, nodes: Nodes) -> TwinlogError:
@@ -162,5 +173,5 @@ def _no_candidate(exchange: Exchange, nodes: Nodes) -> TwinlogError:
 
 
 def _asked_pause_s(refusal: Failure) -> float:
-    asked = refusal.fields.get("retry_after_ms", 0) if refusal.name == "Overloaded" else 0
+    asked = refusal.fields.get("retry_after_ms", 0)
     return min(asked / 1000, RETRY_AFTER_MOST_S) if isinstance(asked, (int, float)) and asked > 0 else 0.0

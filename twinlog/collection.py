@@ -56,8 +56,9 @@ class Collection:
     ) -> InsertManyResult:
         """Insert documents, any number of them. ordered: stop at the first that fails; else try all, quicker.
 
-        Raises BulkWriteError when some were refused; InvalidDocument for one that cannot be encoded: those before it
-        may have been inserted.
+        Raises BulkWriteError when some were refused; InvalidDocument for one that cannot be encoded: details["index"]
+        says which, details["nInserted"] how many before it were inserted. Any other error carries nInserted too: at
+        least so many were inserted.
         """
         return self.run(
             verbs.insert_many(self._scope, self.database.name, self.name, documents, ordered=ordered)

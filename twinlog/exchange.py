@@ -29,6 +29,7 @@ class Kind(Enum):
     WRITE = "may be sent again: it carries a request id, by which the primary applies it once"
     ONCE = "goes to the primary and is not sent again once it may have arrived"
     HERE = "goes to one named node and is not sent again once it may have arrived"
+    COURTESY = "goes to one named node, tried once: nothing depends on it"
 
 
 class Exchange:
@@ -49,7 +50,7 @@ class Exchange:
         self.kind = kind
         self.db = db
         self.read_from = read_from
-        self.node = node  # of Kind.HERE
+        self.node = node  # of Kind.HERE and COURTESY
         self.timeout_s = timeout_s
         self.answers: list[Answer] = []  # those of answered requests, in the order of the requests
         self.answered_by = ""  # the node of the newest answer

@@ -16,11 +16,12 @@ from msgspec import Raw
 
 from node.wire import BATCH_ROWS_DEFAULT, KillCursor, More
 
+from . import answers
 from .errors import ConnectionFailure, InvalidOperation, OperationFailure
 from .exchange import Kind
 from .scope import Scope
 from .values import read_document
-from .verbs import FIND_ANSWER, Plan, ask, find_request, reply_of
+from .verbs import Plan, ask, find_request, reply_of
 
 MORE_ROWS = 1_000  # documents asked at a time after the first batch; the node's byte bound may give fewer
 
@@ -114,7 +115,7 @@ class Query:
         self._documents.clear()
         if open_cursor:
             try:
-                yield from ask(self.scope, Kind.HERE, KillCursor(0, open_cursor), node=self.node)
+                yield from ask(self.scope, Kind.COURTESY, KillCursor(0, open_cursor), node=self.node)
             except (ConnectionFailure, OperationFailure):
                 return  # closing is a courtesy; the node's own limits end the cursor
 
@@ -138,14 +139,14 @@ class Query:
         )
         exchange = yield from ask(self.scope, Kind.READ, request, db=self.db)
         self.node = exchange.answered_by
-        self._take(FIND_ANSWER.decode(reply_of(exchange, self.scope).result))
+        self._take(answers.read(answers.FOUND, reply_of(exchange, self.scope)))
 
     def _more(self, cursor_id: int) -> Plan[None]:
         request = More(0, cursor_id, self.batch_size or MORE_ROWS)
         exchange = yield from ask(self.scope, Kind.HERE, request, db=self.db, node=self.node)
-        self._take(FIND_ANSWER.decode(reply_of(exchange, self.scope).result))
+        self._take(answers.read(answers.FOUND, reply_of(exchange, self.scope)))
 
-    def _take(self, answer: Any) -> None:
+    def _take(self, answer: answers.Found) -> None:
         if self._closed:
             return
         self._documents.extend(answer.docs)

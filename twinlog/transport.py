@@ -98,7 +98,7 @@ def dial(node: str, timeout_s: float) -> socket.socket:
     try:
         connected = socket.create_connection((host, port), timeout=timeout_s)
     except OSError as error:
-        raise ConnectionFailure(f"{node}: {_cause(error)}") from error
+        raise ConnectionFailure(_cause(error)) from error
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 
@@ -109,7 +109,7 @@ async def dial_trio(node: str) -> trio.SocketStream:
     try:
         return await trio.open_tcp_stream(host, port)
     except OSError as error:
-        raise ConnectionFailure(f"{node}: {_cause(error)}") from error
+        raise ConnectionFailure(_cause(error)) from error
 
 
 def send_all(connected: socket.socket, data: bytes, until: float) -> None:

@@ -53,7 +53,7 @@ class TrioConnection:
                 connection.close()
                 raise
             return connection
-        raise ConnectionFailure(f"{node}: i/o timeout: no connection within {settings.connect_timeout_s:g} s")
+        raise ConnectionFailure(f"i/o timeout: no connection within {settings.connect_timeout_s:g} s")
 
     @property
     def role(self) -> str:

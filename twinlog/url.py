@@ -3,7 +3,7 @@
     twinlog://[user[:password]@]host[:port][,host[:port]...]/[database][?option=value&...]
 
 "host[:port][,...]" without the scheme means the same. IPv6 addresses stand in brackets. Reserved characters in user and
-password are percent-encoded. OPTIONS is the one table of options: their type, default, limits and meaning.
+password are percent-encoded. An empty key (`?key=`) means a plain connection whatever the environment says. OPTIONS is the one table of options: their type, default, limits and meaning.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def parse_url(url: str, *, environ: Mapping[str, str], **overrides: Any) -> Sett
         user=given["user"],
         password=password if given["user"] is not None else None,
         database=unquote(path) or None,
-        key_file=str(given.get("key") or environ.get(ENV_KEY_FILE) or "") or None,
+        key_file=str(given["key"] if "key" in given else environ.get(ENV_KEY_FILE, "")) or None,
         read_from=ReadFrom.of(given.get("read", ReadFrom.PRIMARY)),
         pool=int(numbers["pool"]),
         timeout_s=numbers["timeout_s"],

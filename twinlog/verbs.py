@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from bson import Regex
 from msgspec import Raw
 
 from node.wire import Answer, Count, Delete, Failure, Find, Get, Insert, Replace, Reply, Request, is_absent
 
+from . import answers
 from .errors import BulkWriteError, InvalidOperation, TwinlogError, from_failure
 from .exchange import Exchange, Kind
 from .results import DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
@@ -34,29 +34,6 @@ CHUNK_BYTES_MAX = 8 * 2**20
 CHUNK_WINDOW = 4
 
 
-class _InsertAnswer(msgspec.Struct):
-    """What the client needs of the answer to an Insert: it knows the ids already."""
-
-    n: int
-    errors: list[Raw]
-
-
-class _GetAnswer(msgspec.Struct):
-    doc: Raw
-
-
-class FindAnswer(msgspec.Struct):
-    """Of Find and More. cursor 0: these were the last."""
-
-    docs: list[Raw]
-    cursor: int
-
-
-_INSERT_ANSWER = msgspec.msgpack.Decoder(_InsertAnswer)
-_GET_ANSWER = msgspec.msgpack.Decoder(_GetAnswer)
-FIND_ANSWER = msgspec.msgpack.Decoder(FindAnswer)
-
-
 def ask(scope: Scope, kind: Kind, request: Request, *, db: str = "", node: str | None = None) -> Plan[Exchange]:
     """One request to its answer, which is a Reply: a Failure is raised as its error."""
     exchange = Exchange(
@@ -68,9 +45,11 @@ def ask(scope: Scope, kind: Kind, request: Request, *, db: str = "", node: str |
 
 
 def reply_of(exchange: Exchange, scope: Scope) -> Reply:
-    """The newest answer; its position is noted. Raises the error of a Failure."""
+    """The newest answer; its position is noted. Raises the error of a Failure: after AckTimeout the write is kept too."""
     answer = exchange.answers[-1]
     if isinstance(answer, Failure):
+        if answer.name == "AckTimeout":
+            scope.positions.observe(exchange.db, answer.fields.get("epoch", 0), answer.fields.get("seq", 0))
         raise failure_of(answer)
     assert isinstance(answer, Reply), "an answer is a Reply or a Failure"
     if exchange.db:
@@ -96,9 +75,9 @@ def insert_one(scope: Scope, db: str, collection: str, document: MutableMapping[
     inserted_id = with_id(document)
     request = Insert(0, db, collection, [document_bytes(document)], True, scope.write_id())
     reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
-    errors = _insert_answer(reply).errors
-    if errors:
-        _, code, name, message, fields = read_value(errors[0])
+    refused = answers.read(answers.INSERTED, reply).errors
+    if refused:
+        _, code, name, message, fields = refused[0]
         error = from_failure(name, code, message, fields)
         error.details.update(_key_value(name, fields))
         raise error
@@ -128,7 +107,12 @@ def insert_many(
         stop_after=_stops_ordered if ordered else _stops_unordered,
         timeout_s=scope.timeout_s,
     )
-    yield exchange
+    try:
+        yield exchange
+    except TwinlogError as error:
+        done = [answer for answer in exchange.answers if isinstance(answer, Reply)]
+        error.details["nInserted"] = sum(answers.read(answers.INSERTED, answer).n for answer in done)
+        raise
     if not exchange.answers:
         raise InvalidOperation("insert_many needs at least one document")
     inserted = 0
@@ -139,9 +123,9 @@ def insert_many(
             error.details["nInserted"] = inserted
             raise error
         scope.positions.observe(db, answer.epoch, answer.seq)
-        result = _insert_answer(answer)
+        result = answers.read(answers.INSERTED, answer)
         inserted += result.n
-        errors.extend(write_error(read_value(row), start, documents) for row in result.errors)
+        errors += [write_error(row, start, documents) for row in result.errors]
     if errors:
         raise BulkWriteError(bulk_details(errors, nInserted=inserted))
     newest = exchange.answers[-1]
@@ -163,7 +147,7 @@ def chunks(encoded: Iterable[Raw]) -> Iterator[list[Raw]]:
         yield chunk
 
 
-def write_error(row: Sequence[Any], start: int, given: Any) -> dict[str, Any]:
+def write_error(row: answers.WriteErrorRow, start: int, given: Any) -> dict[str, Any]:
     """One row [index, code, name, message, fields] of an answer, in PyMongo's shape. start: the chunk's first index."""
     index, code, name, message, fields = row
     error = {"index": start + index, "code": code, "errmsg": message, "name": name, "fields": fields}
@@ -187,18 +171,17 @@ def bulk_details(errors: list[dict[str, Any]], **counts: Any) -> dict[str, Any]:
 
 
 def _encoded(documents: Iterable[MutableMapping[str, Any]], ids: list[Any]) -> Iterator[Raw]:
-    for document in documents:
+    for index, document in enumerate(documents):
         ids.append(with_id(document))
-        yield document_bytes(document)
-
-
-def _insert_answer(answer: Answer) -> _InsertAnswer:
-    assert isinstance(answer, Reply), "a Failure was raised before"
-    return _INSERT_ANSWER.decode(answer.result)
+        try:
+            yield document_bytes(document)
+        except TwinlogError as error:
+            error.details["index"] = index
+            raise
 
 
 def _stops_ordered(answer: Answer) -> bool:
-    return isinstance(answer, Failure) or bool(_insert_answer(answer).errors)
+    return isinstance(answer, Failure) or bool(answers.read(answers.INSERTED, answer).errors)
 
 
 def _stops_unordered(answer: Answer) -> bool:
@@ -216,11 +199,11 @@ def find_one(scope: Scope, db: str, collection: str, filter: Any, **options: Any
     if filter is not None and not any(options.values()) and _is_one_id(filter):
         request: Request = Get(0, db, collection, value_bytes(filter["_id"]), least)
         reply = yield from _ask_reply(scope, Kind.READ, request, db)
-        doc = _GET_ANSWER.decode(reply.result).doc
+        doc = answers.read(answers.GOT, reply).doc
         return None if is_absent(doc) else read_document(doc)
     request = find_request(db, collection, filter, limit=1, batch_size=1, least_position=least, **options)
     reply = yield from _ask_reply(scope, Kind.READ, request, db)
-    docs = FIND_ANSWER.decode(reply.result).docs
+    docs = answers.read(answers.FOUND, reply).docs
     return read_document(docs[0]) if docs else None
 
 
@@ -257,7 +240,7 @@ def filter_bytes(filter: Mapping[str, Any] | None) -> Raw:
 def count_documents(scope: Scope, db: str, collection: str, filter: Mapping[str, Any]) -> Plan[int]:
     request = Count(0, db, collection, filter_bytes(filter), scope.least_position(db))
     reply = yield from _ask_reply(scope, Kind.READ, request, db)
-    return read_value(reply.result)["n"]
+    return answers.read(answers.NUMBER, reply).n
 
 
 def _is_one_id(filter: Mapping[str, Any]) -> bool:
@@ -280,8 +263,8 @@ def replace_one(
         0, db, collection, filter_bytes(filter), replacement_bytes(replacement), upsert, scope.write_id()
     )
     reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
-    result = read_value(reply.result)
-    return UpdateResult(result["matched"], result["modified"], result["upserted"], (reply.epoch, reply.seq))
+    result = answers.read(answers.REPLACED, reply)
+    return UpdateResult(result.matched, result.modified, read_value(result.upserted), (reply.epoch, reply.seq))
 
 
 def replacement_bytes(replacement: Mapping[str, Any]) -> Raw:
@@ -299,4 +282,4 @@ def delete(
 ) -> Plan[DeleteResult]:
     request = Delete(0, db, collection, filter_bytes(filter), many, scope.write_id())
     reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
-    return DeleteResult(read_value(reply.result)["n"], (reply.epoch, reply.seq))
+    return DeleteResult(answers.read(answers.NUMBER, reply).n, (reply.epoch, reply.seq))

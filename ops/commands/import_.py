@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,14 +36,18 @@ class Tally:
 
     file: str
     into: str
+    lines_shown: Console
     inserted: int = 0
     refused: int = 0
     seconds: float = 0.0
-    lines_shown: Console = field(default_factory=lambda: Console(stderr=True, markup=False, highlight=False, soft_wrap=True))
 
     def refuse(self, line: int, reason: str) -> None:
         self.refused += 1
-        self.lines_shown.print(f"{self.file}:{line}: {reason}")
+        text = f"{self.file}:{line}: {reason}"
+        if self.lines_shown.is_terminal:  # above the progress bar; without one, rich would only be slow
+            self.lines_shown.print(text)
+        else:
+            click.echo(text, err=True)
 
     def as_json(self) -> dict[str, Any]:
         return {"file": self.file, "into": self.into, "inserted": self.inserted, "refused": self.refused,
@@ -92,7 +96,7 @@ def import_(
         progress = stack.enter_context(progress_bar())
         into = client[database_name(target, database)]
         for file, name in zip(files, names, strict=True):
-            tally = Tally(file, f"{database_name(target, database)}.{name}", lines_shown=progress.console)
+            tally = Tally(file, f"{database_name(target, database)}.{name}", progress.console)
             tallies.append(tally)
             try:
                 import_file(file, into[name], batch, tally, progress)

@@ -60,6 +60,9 @@ def _check_covered(
                 yield Finding(Severity.WARNING, path, 0, error.message, COVERED)
         if header is None:
             continue
+        if end_seq is not None and end_seq < name.first_seq - 1:
+            what = f"commits {end_seq + 1} to {name.first_seq - 1} are not in the log before it"
+            yield Finding(Severity.NOTE, path, -1, what, COVERED)
         expected = known.get(name.first_seq - 1)
         if end_seq == name.first_seq - 1:
             expected = end_chain

@@ -21,7 +21,7 @@ LINE_BYTES_MAX = 64 * 2**20
 CHUNK_BYTES = 64 * 2**10
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
-_STRUCTURE = re.compile(rb'["{}\[\],]')
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\],]', re.DOTALL)  # a whole text, or one mark
 _IN_TEXT = re.compile(rb'["\\]')
 
 
@@ -96,7 +96,7 @@ def _document(line: int, text: bytes, size: int, line_bytes_max: int) -> Iterato
 class _Elements:
     """Cuts one JSON array into its elements by counting brackets outside of text, without reading them.
 
-    Invariant: `_parts` holds the current element's bytes up to `_at`, or nothing once it is over the limit.
+    Invariant: `_parts` holds the current element's bytes before `_at`, or nothing once it is over the limit.
     """
 
     def __init__(self, stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int) -> None:
@@ -114,41 +114,40 @@ class _Elements:
         self._after_comma = False
 
     def read(self) -> Iterator[Found]:
+        scan = self._at  # everything before it has been looked at
         while True:
-            match = (_IN_TEXT if self._in_text else _STRUCTURE).search(self._chunk, self._at)
+            match = (_IN_TEXT if self._in_text else _STRUCTURE).search(self._chunk, scan)
             if match is None:
-                self._take(len(self._chunk))
                 if not self._next_chunk():
                     yield self._line, BadLine(self._line, "the array has no closing bracket: the stream ends inside it")
                     return
+                scan = 0
                 continue
             mark = match.group()
+            scan = match.end()
             if self._in_text:
-                self._step_in_text(mark, match.end())
+                if mark == b'"':
+                    self._in_text = False
+                elif scan < len(self._chunk):
+                    scan += 1  # the escaped byte, which may be a quote
+                else:
+                    scan = 1 if self._next_chunk() else 0
             elif self._depth == 0 and mark in (b",", b"]"):
                 self._take(match.start())
                 yield from self._element(is_last=mark == b"]")
-                self._at = match.end()
+                self._at = scan
                 if mark == b"]":
                     yield from self._after_array()
                     return
-            else:
-                self._take(match.end())
-                if mark == b'"':
-                    self._in_text = True
-                elif mark in (b"{", b"["):
-                    self._depth += 1
-                elif mark in (b"}", b"]"):
-                    self._depth = max(0, self._depth - 1)
-
-    def _step_in_text(self, mark: bytes, end: int) -> None:
-        self._take(end)
-        if mark == b'"':
-            self._in_text = False
-        elif end < len(self._chunk) or self._next_chunk():
-            self._take(self._at + 1)  # the escaped byte, which may be a quote
+            elif mark == b'"':
+                self._in_text = True
+            elif mark in (b"{", b"["):
+                self._depth += 1
+            elif mark in (b"}", b"]"):
+                self._depth = max(0, self._depth - 1)
 
     def _next_chunk(self) -> bool:
+        self._take(len(self._chunk))
         self._chunk = self._stream.read(CHUNK_BYTES)
         self._at = 0
         return bool(self._chunk)
@@ -189,5 +188,6 @@ class _Elements:
             if len(before) < len(rest):
                 yield self._line, BadLine(self._line, "text follows the array's closing bracket: it was not read")
                 return
+            self._at = len(self._chunk)
             if not self._next_chunk():
                 return

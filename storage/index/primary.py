@@ -170,7 +170,8 @@ def merge_columns(segments: Sequence[Columns], *, drop_tombstones: bool) -> Colu
 
     An entry goes when another one here supersedes it; whoever pointed at it then points at what it superseded itself, so
     that liveness of entries in segments not merged stays exact. drop_tombstones: a deletion goes too when nothing older
-    is left below it (its PREV is NONE).
+    is left below it (its PREV is NONE); only for merges that take in the newest segment, since a newer entry elsewhere would
+    go on pointing at it and then never find out that nothing is below.
     """
     newest_first = list(reversed(segments))
     merged = Columns(*(np.concatenate(parts) for parts in zip(*newest_first)))

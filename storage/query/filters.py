@@ -43,40 +43,36 @@ def compile_filter(spec: Mapping[str, Any]) -> Predicate:
 def id_point(spec: Mapping[str, Any]) -> tuple[bool, bytes | None]:
     """(True, canonical key) when at most the document with that `_id` can match: read it, then apply the filter.
 
-    (False, None) says nothing: other filters, and values that no `_id` can have. Raises BadQuery as compile_filter does
-    only for what it has to read.
+    (False, None) for all other filters, and for values that no `_id` can have. Raises BadQuery only for what is no map.
     """
+    value = pinned_id(spec)
+    if value is MISSING:
+        return False, None
+    try:
+        return True, canonical(value)
+    except BadDocument:
+        return False, None
+
+
+def pinned_id(spec: Mapping[str, Any]) -> Any:
+    """The one value `_id` must equal for the filter to match, or MISSING: an upsert takes its `_id` from here."""
     if not isinstance(spec, Mapping):
         raise _not_a_map(spec)
-    if "_id" in spec:
-        found = _pinned(spec["_id"])
-        if found is not None:
-            return True, found
+    found = _pinned(spec["_id"]) if "_id" in spec else MISSING
     clauses = spec.get("$and")
-    if isinstance(clauses, (list, tuple)):
-        for clause in clauses:
-            if isinstance(clause, Mapping) and "_id" in clause:
-                found = _pinned(clause["_id"])
-                if found is not None:
-                    return True, found
-    return False, None
+    for clause in clauses if isinstance(clauses, (list, tuple)) else ():
+        if found is MISSING and isinstance(clause, Mapping) and "_id" in clause:
+            found = _pinned(clause["_id"])
+    return found
 
 
-def _pinned(condition: Any) -> bytes | None:
-    if _holds_operators(condition):
-        if "$eq" in condition:
-            value = condition["$eq"]
-        else:
-            choices = condition.get("$in")
-            if not isinstance(choices, (list, tuple)) or len(choices) != 1:
-                return None
-            value = choices[0]
-    else:
-        value = condition
-    try:
-        return canonical(value)
-    except BadDocument:
-        return None
+def _pinned(condition: Any) -> Any:
+    if not _holds_operators(condition):
+        return condition
+    if "$eq" in condition:
+        return condition["$eq"]
+    choices = condition.get("$in")
+    return choices[0] if isinstance(choices, (list, tuple)) and len(choices) == 1 else MISSING
 
 
 def _compile(spec: Any, depth: int) -> Predicate:

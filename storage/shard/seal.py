@@ -10,7 +10,7 @@ sealing again gives the same content and state hash (INV-5, INV-6). A shard log 
 unfinished seal, a rewind) is never written again; the next generation takes over.
 
 Rows of a collection that the catalog no longer names at to_seq are left out; the rows it had before become unreachable.
-Costs: about 6 µs a document; memory for the net effect of the range, which the memtable's bound keeps small (INV-8).
+Costs: about 8 µs an insert and 15 µs an update (200 bytes, one core); memory for the net effect of the range, which the memtable's bound keeps small (INV-8).
 """
 
 from __future__ import annotations

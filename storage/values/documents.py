@@ -7,9 +7,9 @@ misplaced `_id` (`normalise`) makes new bytes, and even then every other byte st
     map header │ a3 "_id" │ id value │ key │ value │ key │ value │ ...
 
 Cost: a flat document of 200 bytes is checked in about 2 µs: one C decode, then a few operations over the whole map.
-Containers, more than 15 fields and suspicious keys or integers take a
-second decode that sees every pair of every map, so that duplicate keys are found and errors can name their path.
-That one costs about four times as much.
+Containers, more than 15 fields and suspicious keys or integers
+take a second look at every value (about 5 µs for a few nested ones). Only an encoder that writes numbers wider than
+needed, or a key that stands twice, takes a second decode that sees every pair of every map.
 
 Knows the rules of one document; knows no collection, no uniqueness of `_id`, no index.
 """
@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NoReturn
 
 import msgpack
@@ -35,6 +36,10 @@ _ID_KEY = b"\xa3_id"
 _FIXMAP_FIELDS_MAX = 15
 _MAP_16 = 0xDE
 _UINT_64 = 0xCF
+_WALK_BYTES_MAX = 16_384  # measured: the walk by levels only pays for documents beyond this
+
+
+_Extension = msgspec.msgpack.Ext
 
 
 class _Refused:
@@ -46,12 +51,12 @@ class _Refused:
         self.reason = reason
 
 
-def _checked_extension(code: int, data: memoryview) -> object:
-    """(code, bytes) marks a sound extension: decoding gives lists for arrays, so a tuple is nothing else."""
+def _checked_extension(code: int, data: bytes | memoryview) -> object:
+    """Only looked at, not built: building a datetime or an ObjectId costs more than the whole check."""
     if code == 2 and len(data) == 12:
-        return (2, data)
+        return _Extension(2, data)
     reason = refusal(code, data)
-    return (code, data) if reason is None else _Refused(reason)
+    return _Extension(code, data) if reason is None else _Refused(reason)
 
 
 def _checked_map(pairs: list[tuple[Any, Any]]) -> object:
@@ -69,8 +74,12 @@ def _checked_map(pairs: list[tuple[Any, Any]]) -> object:
 _decode_map = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=build).decode
 _decode_any = msgspec.msgpack.Decoder(ext_hook=build).decode
 _decode_map_checked = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=_checked_extension).decode
-_SOUND = frozenset((str, float, bool, type(None), bytes, tuple))  # as decoded by the checking decoders
+_decode_any_checked = msgspec.msgpack.Decoder(ext_hook=_checked_extension).decode
+_encode_checked = msgspec.msgpack.Encoder().encode
+_SOUND = frozenset((str, float, bool, type(None), bytes, _Extension))  # as decoded by the checking decoders
 _PLAIN_TYPES = frozenset((str, float, bool, type(None), bytes, ObjectId, datetime.datetime, uuid.UUID))
+_CONTAINERS = frozenset((dict, list))
+_all_known = (_SOUND | _CONTAINERS | {int}).issuperset
 _all_decoded_flat = (_SOUND | {int}).issuperset
 _all_given_flat = (_PLAIN_TYPES | {int}).issuperset
 
@@ -87,7 +96,7 @@ def encode(doc: Mapping[str, Any]) -> bytes:
     if len(data) > DOCUMENT_BYTES_MAX:
         raise _too_large(len(data))
     if not (_all_given_flat(map(type, doc.values())) and _has_plain_keys(data, doc)):
-        _check_every_value(data, is_document=True)
+        _check_every_value(data, _decoded_for_check(data), is_document=True)
     return data
 
 
@@ -103,7 +112,7 @@ def encode_value(value: object) -> bytes:
     """The bytes of one bare value. Raises BadDocument."""
     data = _pack(value)
     if type(value) not in _PLAIN_TYPES:
-        _check_every_value(data, is_document=False)
+        _check_every_value(data, _decoded_for_check(data), is_document=False)
     return data
 
 
@@ -114,7 +123,7 @@ def decode_value(data: bytes) -> Any:
     except (ValueError, TypeError, RecursionError) as cause:
         raise _unreadable(cause) from None
     if type(value) not in _PLAIN_TYPES or (type(value) is datetime.datetime and value.tzinfo is not None):
-        _check_every_value(data, is_document=False)
+        _check_every_value(data, _decoded_for_check(data), is_document=False)
     return value
 
 
@@ -127,16 +136,16 @@ def validate(data: bytes) -> tuple[object, bytes]:
     except (ValueError, RecursionError) as cause:
         raise _unreadable(cause) from None
     if not (_all_decoded_flat(map(type, doc.values())) and _has_plain_keys(data, doc)):
-        _check_every_value(data, is_document=True)
+        _check_every_value(data, doc, is_document=True)
     if next(iter(doc), None) != "_id":
         raise BadDocument("_id must be the document's first key")
     value = doc["_id"]
     kind = type(value)
-    if kind is tuple:
-        code, payload = value
-        value = build(code, payload)
-        if code == 2:
-            return value, canonical_object_id(payload)
+    if kind is _Extension:
+        payload = value.data
+        if value.code == 2:
+            return ObjectId(bytes(payload)), canonical_object_id(payload)
+        value = build(value.code, payload)
     elif kind is dict or kind is list:
         value = decode(data)["_id"]
     return value, canonical(value)
@@ -226,21 +235,68 @@ def _has_plain_keys(data: bytes, doc: Mapping[str, Any]) -> bool:
     return _UINT_64 not in data or all(type(v) is not int or v <= INT64_MAX for v in doc.values())
 
 
-def _check_every_value(data: bytes, *, is_document: bool) -> None:
+def _decoded_for_check(data: bytes) -> object:
     try:
-        value = msgpack.unpackb(
-            data, object_pairs_hook=_checked_map, ext_hook=_checked_extension, strict_map_key=False
-        )
+        return _decode_any_checked(data)
     except (ValueError, TypeError, RecursionError) as cause:
         raise _unreadable(cause) from None
+
+
+def _check_every_value(data: bytes, value: object, *, is_document: bool) -> None:
+    """value: what the checking decoder made of data.
+
+    Encoding it again in C proves that no key stood twice, unless the sender wrote numbers wider than needed: only then,
+    or when something is wrong, does Python see every pair.
+    """
     if is_document and type(value) is dict:
         for key in value:
-            if key.startswith("$"):
+            if type(key) is str and key.startswith("$"):
                 raise BadDocument(f"key {key!r}: a document's own keys must not begin with '$'", path=key)
-    _walk(value, ())
+    if not _is_written_once(data, value):
+        try:
+            value = msgpack.unpackb(
+                data, object_pairs_hook=_checked_map, ext_hook=_checked_extension, strict_map_key=False
+            )
+        except (ValueError, TypeError, RecursionError) as cause:
+            raise _unreadable(cause) from None
+    if len(data) < _WALK_BYTES_MAX or not _all_levels_sound(value):
+        _walk(value, [])
 
 
-def _walk(value: object, path: tuple[str, ...]) -> None:
+def _is_written_once(data: bytes, value: object) -> bool:
+    try:
+        return _encode_checked(value) == data
+    except (TypeError, ValueError, RecursionError):  # something in it is no document type
+        return False
+
+
+def _all_levels_sound(value: object) -> bool:
+    """Whether _walk would find nothing, level by level and mostly in C: for large documents a fifth of its time."""
+    level = [value]
+    for _ in range(DEPTH_MAX + 1):  # the first level is only the value itself
+        kinds = set(map(type, level))
+        if not _all_known(kinds):
+            return False
+        if int in kinds and any(v > INT64_MAX for v in level if type(v) is int):
+            return False
+        if kinds.isdisjoint(_CONTAINERS):
+            return True
+        maps = [v for v in level if type(v) is dict]
+        try:
+            if "\0" in "".join(chain.from_iterable(maps)):
+                return False
+        except TypeError:  # a key that is no text
+            return False
+        inside = [v.values() for v in maps]
+        inside += [v for v in level if type(v) is list]
+        level = list(chain.from_iterable(inside))
+        if not level:
+            return True
+    return kinds.isdisjoint(_CONTAINERS)
+
+
+def _walk(value: object, path: list[str]) -> None:
+    """Raise BadDocument for the first thing that may not be stored, with its path."""
     kind = type(value)
     if kind in _SOUND:
         return
@@ -256,26 +312,22 @@ def _walk(value: object, path: tuple[str, ...]) -> None:
         raise BadDocument(f"{_where(path)}{reason}", path=".".join(path))
     if len(path) >= DEPTH_MAX:
         raise _too_deep(path)
-    if kind is list:
-        kinds = set(map(type, value))
-        if kinds <= _SOUND or (kinds == {int} and max(value) <= INT64_MAX):
-            return
-        for position, child in enumerate(value):
-            if type(child) not in _SOUND:
-                _walk(child, (*path, str(position)))
-        return
-    for key, child in value.items():
-        if "\0" in key:
-            raise BadDocument(f"{_where(path)}key {key!r} must not hold NUL", path=".".join(path))
+    for name, child in value.items() if kind is dict else enumerate(value):
+        if kind is dict and type(name) is not str:
+            raise BadDocument(f"{_where(path)}keys must be text, not {type(name).__name__}", path=".".join(path))
+        if kind is dict and "\0" in name:
+            raise BadDocument(f"{_where(path)}key {name!r} must not hold NUL", path=".".join(path))
         if type(child) not in _SOUND:
-            _walk(child, (*path, key))
+            path.append(str(name))
+            _walk(child, path)
+            path.pop()
 
 
-def _where(path: tuple[str, ...]) -> str:
+def _where(path: Sequence[str]) -> str:
     return f"field {'.'.join(path)!r}: " if path else ""
 
 
-def _too_deep(path: tuple[str, ...]) -> BadDocument:
+def _too_deep(path: Sequence[str]) -> BadDocument:
     start = ".".join(path[:4])
     return BadDocument(f"field {start!r}...: maps and arrays nest deeper than {DEPTH_MAX}", path=start)
 

@@ -140,16 +140,36 @@ def test_pauses_double_up_to_a_limit():
     assert max(world.pauses) == PAUSE_MOST_S
 
 
+def test_a_courtesy_is_tried_once():
+    world = World(["a"], {"a": ["refused connection"]}, kind=Kind.COURTESY, node="a")
+    with pytest.raises(errors.AutoReconnect):
+        world.play()
+    assert world.asked == ["a"]
+
+
+def test_progress_renews_the_patience():
+    """Six requests, each answered after an outage of its own that is nearly as long as retry_s."""
+    world = World(["a"], {}, retry_s=1.0, kind=Kind.WRITE)
+    world.exchange = Exchange(Kind.WRITE, iter([Ping(0) for _ in range(6)]))
+    world.script = {"a": ["refused connection", "refused connection", "cut", "ok"] * 6}
+    world.play()
+    assert len(world.exchange.answers) == 6
+    assert world.now > 2.0
+
+
 def test_an_overloaded_node_is_given_the_time_it_asks_for():
     world = World(["a"], {"a": [("Overloaded", {"retry_after_ms": 700}), "ok"]}, kind=Kind.WRITE)
     assert world.play() == ["a", "a"]
     assert world.pauses == [0.7]
 
 
-def test_read_only_is_shown_at_once_when_there_is_nowhere_else_to_go():
+def test_a_node_that_takes_no_writes_yet_is_waited_for_and_others_are_tried():
+    """A primary refuses so for a moment after an unclean stop."""
+    world = World(["a"], {"a": [("ReadOnly", {}), ("ReadOnly", {}), "ok"]}, kind=Kind.WRITE)
+    assert world.play() == ["a", "a", "a"]
+    assert World(["a", "b"], {"a": [("ReadOnly", {})], "b": ["ok"]}, kind=Kind.WRITE).play() == ["a", "b"]
     with pytest.raises(errors.NotPrimaryError, match="ReadOnly"):
         World(["a"], {"a": [("ReadOnly", {})]}, kind=Kind.WRITE).play()
-    assert World(["a", "b"], {"a": [("ReadOnly", {})], "b": ["ok"]}, kind=Kind.WRITE).play() == ["a", "b"]
 
 
 def test_reads_go_to_the_kind_of_node_that_was_asked_for():

@@ -78,6 +78,15 @@ def test_insert_many_is_cut_by_count_and_all_of_it_arrives(things):
     assert things.estimated_document_count() == count
 
 
+def test_a_document_in_a_batch_that_cannot_be_stored_is_named_with_what_went_before_it(things):
+    count = verbs.CHUNK_WRITES_MAX + 2
+    documents = [{"_id": number} for number in range(count - 1)] + [{"_id": "bad", "a": object()}]
+    with pytest.raises(errors.InvalidDocument) as caught:
+        things.insert_many(documents)
+    assert caught.value.details["index"] == count - 1
+    assert caught.value.details["nInserted"] == things.count_documents({}) == verbs.CHUNK_WRITES_MAX
+
+
 def test_insert_many_refuses_what_is_no_list_of_documents(things):
     with pytest.raises(errors.InvalidOperation):
         things.insert_many([])

@@ -88,7 +88,18 @@ def test_a_cursor_is_not_resumed_over_a_lost_connection(node):
         node.faults.append(Fault.CUT_AFTER)
         with pytest.raises(errors.AutoReconnect):
             next(cursor)
+
+
+def test_closing_a_cursor_of_a_node_that_is_gone_neither_fails_nor_waits(words):
+    with FakeNode() as node:
+        client = connect(node, retry_s=60)
+        client["shop"]["things"].insert_many([{"_id": number} for number in range(10)])
+        cursor = client["shop"]["things"].find(batch_size=2)
+        next(cursor)
+    with client:
         cursor.close()
+        assert not cursor.alive
+    assert len(words()) == 1
 
 
 def test_connections_that_ended_while_idle_are_replaced_in_silence(node, words):
@@ -144,7 +155,7 @@ def test_a_node_that_is_down_is_logged_and_named(words):
         address = gone.address
     with pytest.raises(errors.ConnectionFailure, match=address):
         twinlog.connect(address, retry_s=0)
-    assert words() == [f"CONNECT_FAILED err={address}: connection refused node={address}"]
+    assert words() == [f"CONNECT_FAILED err=connection refused node={address}"]
 
 
 def test_set_client_logging_writes_the_lines_to_standard_error(capsys):
@@ -258,9 +269,10 @@ def test_a_refusal_keeps_the_engines_name_and_fields(node):
         node.faults.append(engine_errors.AckTimeout("kept here, 0 of 1 standbys confirmed", epoch=1, seq=7))
         with pytest.raises(errors.WTimeoutError) as caught:
             client["shop"]["things"].insert_one({"_id": 1})
-    assert caught.value.code == 64
-    assert caught.value.details["name"] == "AckTimeout"
-    assert caught.value.details["fields"] == {"epoch": 1, "seq": 7}
+        assert caught.value.code == 64
+        assert caught.value.details["name"] == "AckTimeout"
+        assert caught.value.details["fields"] == {"epoch": 1, "seq": 7}
+        assert client.last_position("shop") == (1, 7)
 
 
 def test_all_connections_in_use_is_an_error_after_a_while(node):

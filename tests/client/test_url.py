@@ -32,6 +32,7 @@ def test_a_bare_host_will_do():
 def test_arguments_win_over_the_url_and_the_url_over_the_environment():
     environ = {"TWINLOG_KEY_FILE": "env.key", "TWINLOG_PASSWORD": "secret"}
     assert parse("h", environ=environ).key_file == "env.key"
+    assert parse("h?key=", environ=environ).key_file is None
     assert parse("h?key=url.key", environ=environ).key_file == "url.key"
     assert parse("h?key=url.key&pool=2", environ=environ, key="arg.key", pool=3).key_file == "arg.key"
     assert parse("h?pool=2", pool=3).pool == 3

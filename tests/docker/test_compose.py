@@ -21,6 +21,7 @@ def test_a_pair_replicates_survives_a_crash_and_a_cut_and_fails_over(pair):
         assert count(pair, node) == DOCUMENTS
 
     pair.crash("a")
+    pair.wait(lambda: [] if pair.inspect("a", "{{.RestartCount}}") == "1" else ["a"], "not restarted")
     pair.wait_healthy("a", "b")
     pair.wait_equal()
     assert count(pair, "a") == DOCUMENTS, "what was acknowledged is kept (INV-1)"
@@ -33,7 +34,7 @@ def test_a_pair_replicates_survives_a_crash_and_a_cut_and_fails_over(pair):
     assert count(pair, "b") == DOCUMENTS + 1
 
     pair.run("stop", "-t", "5", "a")
-    pair.twinlog("promote", "b", "--force", "--yes")
+    pair.twinlog("promote", "b", "--yes")
     pair.twinlog("insert", "messages", '{"_id": "written to b"}')
     pair.run("start", "a")
     pair.wait_healthy("a", "b")

@@ -19,7 +19,6 @@ from node.metrics import Metrics
 from node.service import Service
 from node.users import Logins, User
 
-
 LAG = {"commits": 3, "bytes": 100, "seconds": 0.5}
 
 

@@ -27,6 +27,11 @@ def _config(directory: Path, **overrides):
     return load(None, {"data": str(directory), "listen.client": FREE, "listen.admin": FREE, **overrides})
 
 
+def _open(config, **more):
+    """A node whose jobs run in this process: a worker process takes a while to start."""
+    return Node.open(config, seams=storage.real_seams(config.data), **more)
+
+
 @asynccontextmanager
 async def _client(node: Node, key: wire.Key | None = None):
     async with await trio.open_tcp_stream(*node.client_address) as stream:
@@ -39,13 +44,15 @@ async def test_a_node_serves_and_keeps_what_it_acknowledged_over_a_restart(tmp_p
         hello = await client.call(wire.Hello, "test")
         assert (hello["role"], hello["node"]) == ("primary", "node")
         assert (await client.call(wire.Insert, "chat", "m", [document(id=1, text="kept")]))["n"] == 1
-    async with Node.open(config) as node, _client(node) as client:
+    ports = {"listen.client": str(node.client_address), "listen.admin": str(node.admin_address)}
+    async with Node.open(_config(tmp_path / "data", **ports)) as node, _client(node) as client:
+        assert str(node.admin_address) == ports["listen.admin"], "the ports were let go"
         assert (await client.call(wire.Get, "chat", "m", value(1)))["doc"] == {"_id": 1, "text": "kept"}
         assert (await client.call(wire.Insert, "chat", "m", [document(id=2)]))["n"] == 1
 
 
 async def test_sync_mode_serves_too(tmp_path):
-    async with Node.open(_config(tmp_path, sync_mode="sync")) as node, _client(node) as client:
+    async with _open(_config(tmp_path, sync_mode="sync")) as node, _client(node) as client:
         ids = [await client.send(wire.Insert, "chat", "m", [document(id=i)]) for i in range(20)]
         for request_id in ids:
             assert isinstance(await client.answer(request_id), wire.Reply)
@@ -54,7 +61,7 @@ async def test_sync_mode_serves_too(tmp_path):
 
 
 async def test_admin_http_answers_its_four_pages(tmp_path):
-    async with Node.open(_config(tmp_path)) as node, _client(node) as client:
+    async with _open(_config(tmp_path)) as node, _client(node) as client:
         await client.call(wire.Insert, "chat", "m", [document(id=1)])
         async with httpx.AsyncClient(base_url=f"http://{node.admin_address}") as http:
             assert (await http.get("/livez")).status_code == 200
@@ -72,13 +79,13 @@ async def test_admin_http_answers_its_four_pages(tmp_path):
 
 async def test_the_lock_names_the_addresses_and_keeps_a_second_node_out(tmp_path):
     config = _config(tmp_path)
-    async with Node.open(config) as node:
+    async with _open(config) as node:
         held = json.loads((tmp_path / "lock").read_text())
         assert held == {"client": str(node.client_address), "admin": str(node.admin_address)}
         with pytest.raises(errors.DirectoryInUse):
-            async with Node.open(config):
+            async with _open(config):
                 pass
-    async with Node.open(config) as node:
+    async with _open(config) as node:
         assert json.loads((tmp_path / "lock").read_text())["client"] == str(node.client_address)
 
 
@@ -87,22 +94,22 @@ async def test_a_port_in_use_is_a_config_error_naming_the_setting(tmp_path, sett
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = _config(tmp_path, **{setting: f"127.0.0.1:{taken.getsockname()[1]}"})
         with pytest.raises(errors.ConfigError) as refused:
-            async with Node.open(config):
+            async with _open(config):
                 pass
     assert refused.value.fields["path"] == setting and "another process" in refused.value.message
-    async with Node.open(_config(tmp_path)):  # nothing was left locked or bound
+    async with _open(_config(tmp_path)):  # nothing was left locked or bound
         pass
 
 
 async def test_a_host_of_another_machine_is_a_config_error(tmp_path):
     with pytest.raises(errors.ConfigError) as refused:
-        async with Node.open(_config(tmp_path, **{"listen.client": "192.0.2.1:6900", "allow_plain": True})):
+        async with _open(_config(tmp_path, **{"listen.client": "192.0.2.1:6900", "allow_plain": True})):
             pass
     assert refused.value.fields["path"] == "listen.client"
 
 
 async def test_a_node_without_admin_http_has_none(tmp_path):
-    async with Node.open(_config(tmp_path, **{"listen.admin": "none"})) as node:
+    async with _open(_config(tmp_path, **{"listen.admin": "none"})) as node:
         assert node.admin_address is None
         assert json.loads((tmp_path / "lock").read_text())["admin"] == ""
 
@@ -116,7 +123,7 @@ def _key_file(path: Path) -> wire.Key:
 
 async def test_with_keys_only_who_holds_one_gets_in(tmp_path):
     key = _key_file(tmp_path / "keys")
-    async with Node.open(_config(tmp_path / "data", client_keys=str(tmp_path / "keys"))) as node:
+    async with _open(_config(tmp_path / "data", client_keys=str(tmp_path / "keys"))) as node:
         async with _client(node, key) as client:
             assert (await client.call(wire.Insert, "chat", "m", [document(id=1)]))["n"] == 1
         with pytest.raises(wire.PlainRefused):
@@ -135,7 +142,7 @@ async def test_a_key_file_that_everybody_may_read_is_refused(tmp_path):
     _key_file(tmp_path / "keys")
     (tmp_path / "keys").chmod(0o644)
     with pytest.raises(errors.ConfigError) as refused:
-        async with Node.open(_config(tmp_path / "data", client_keys=str(tmp_path / "keys"))):
+        async with _open(_config(tmp_path / "data", client_keys=str(tmp_path / "keys"))):
             pass
     assert refused.value.fields["path"] == "client_keys" and "644" in refused.value.message
 
@@ -149,7 +156,7 @@ async def test_sigterm_ends_serve_in_order(tmp_path):
                 await client.call(wire.Insert, "chat", "m", [document(id=1)])
                 signal.raise_signal(signal.SIGTERM)
                 await client.ended()
-    async with Node.open(config) as node:
+    async with _open(config) as node:
         assert not any("unclean" in finding for finding in node.engine.database("chat").findings)
         assert node.engine.database("chat").position.seq >= 2
 
@@ -177,7 +184,7 @@ async def _opened(config):
     stop = trio.Event()
 
     async def run(task_status) -> None:
-        async with Node.open(config) as node:
+        async with _open(config) as node:
             task_status.started(node)
             await stop.wait()
 
@@ -188,7 +195,7 @@ async def _opened(config):
 
 
 async def test_a_copied_directory_is_a_node_of_its_own_unless_adopted(tmp_path):
-    async with Node.open(_config(tmp_path / "one")) as node, _client(node) as client:
+    async with _open(_config(tmp_path / "one")) as node, _client(node) as client:
         await client.call(wire.Insert, "chat", "m", [document(id=1)])
     (tmp_path / "two").mkdir()
     original = json.loads((tmp_path / "one" / "node.json").read_text())
@@ -200,10 +207,10 @@ async def test_a_copied_directory_is_a_node_of_its_own_unless_adopted(tmp_path):
         "nodes.a.client": "127.0.0.1:6900", "nodes.a.cluster": "127.0.0.1:6901", "listen.cluster": FREE,
     }  # fmt: skip
     with pytest.raises(errors.ConfigError) as refused:
-        async with Node.open(_config(tmp_path / "two", **cluster)):
+        async with _open(_config(tmp_path / "two", **cluster)):
             pass
     assert "--adopt" in refused.value.message
-    async with Node.open(_config(tmp_path / "two")) as node:
+    async with _open(_config(tmp_path / "two")) as node:
         assert node.engine.node_id != original["node_id"]
     assert not node_file.is_copy(disk)
 
@@ -211,5 +218,5 @@ async def test_a_copied_directory_is_a_node_of_its_own_unless_adopted(tmp_path):
 async def test_a_newer_node_file_is_refused(tmp_path):
     (tmp_path / "node.json").write_text('{"format": 2, "node_id": "00", "inode": 1}')
     with pytest.raises(errors.NewerFormat):
-        async with Node.open(_config(tmp_path)):
+        async with _open(_config(tmp_path)):
             pass

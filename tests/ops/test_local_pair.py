@@ -52,7 +52,7 @@ def test_the_first_five_minutes(directory, tmp_path):
     assert run("find", "people", "--count").strip() == "2500"
     assert json.loads(run("get", "people", "7"))["name"] == "n7"
     run("get", "people", "seven", code=ExitCode.NOT_FOUND)
-    assert run("insert", "people", '{"_id": "x", "at": {"$date": "2020-01-01T00:00:00Z"}}').strip() == '{"_id": "x"}'
+    assert run("insert", "people", '{"_id": "x", "at": {"$date": "2020-01-01T00:00:00Z"}}').strip() == '{"_id":"x"}'
     assert json.loads(run("find", "people", '{"_id": {"$lt": 3}}', "--sort", "-_id", "--limit", "1"))["_id"] == 2
 
     compared = status()

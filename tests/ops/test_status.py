@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,12 @@ def test_a_silent_node_and_no_primary_and_two_primaries():
     assert verdict([read_status("y:2", answer("b", "standby"))])[0] is ExitCode.UNREACHABLE
     code, problems = verdict(views(standby=answer("b", "primary")))
     assert code is ExitCode.UNREACHABLE and "2 nodes say they are primary: a, b" in problems
+
+
+def test_a_primary_that_cannot_compare_is_not_taken_for_silent():
+    waiting = replace(read_status("x:1", answer(hashes=("h1",))), mark_problem="waits for its standbys", marks=())
+    code, problems = verdict([waiting, views()[1]])
+    assert code is ExitCode.UNREACHABLE and problems == ["a could not compare: waits for its standbys"]
 
 
 def test_json_carries_what_the_tables_show(capsys):

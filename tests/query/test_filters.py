@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import BadQuery
-from storage.query.filters import compile_filter, id_point
+from storage.query.filters import compile_filter, id_point, pinned_id
+from storage.query.paths import MISSING
 from storage.values.keys import canonical
-from storage.values.order import sort_key
+from storage.values.order import equal, sort_key
 from tests.values.generated import documents, ids, scalars, values
 
 NAN = float("nan")
@@ -223,6 +224,7 @@ def test_ranges_agree_with_the_order_of_values(a: object, b: object) -> None:
 )
 def test_filters_that_name_one_id(spec: dict, pinned: object) -> None:
     assert id_point(spec) == (True, canonical(pinned))
+    assert equal(pinned_id(spec), pinned)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,12 @@ def test_filters_that_name_one_id(spec: dict, pinned: object) -> None:
 )
 def test_filters_that_do_not(spec: dict) -> None:
     assert id_point(spec) == (False, None)
+
+
+def test_without_an_equality_no_id_is_pinned() -> None:
+    assert pinned_id({"_id": {"$gt": 1}}) is MISSING
+    assert pinned_id({"a": 1}) is MISSING
+    assert pinned_id({"_id": [1]}) == [1]
 
 
 @given(ids, ids)

@@ -101,6 +101,13 @@ class World:
         self.states[self.seq] = self.model_hash()
         return self.seq
 
+    def sync_log(self) -> None:
+        """What the engine does before it seals: the log and every name is on the device."""
+        for path in self._paths:
+            self.disk.open_append(path).sync()
+        for directory in (f"{DIRECTORY}/commit", DIRECTORY, ""):
+            self.disk.sync_dir(directory)
+
     # Sealing and comparing
 
     def plan(self, to_seq: int | None = None) -> SealPlan:

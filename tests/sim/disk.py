@@ -95,9 +95,11 @@ class Platter:
         self.call_delay_s = 0.0002
         self.cold_reads = 0.0
         self.used_bytes = 0
+        self.failed_syncs = 0  # so far; what they lost is gone when the page cache is
         self.locks: dict[str, SimDisk] = {}
         self.lost_bytes = 0  # by all power cuts, for reports
         self.longest_call_s = 0.0  # of all calls through run()
+        self.on_failed_sync: Callable[[], None] | None = None
         self.on_append: Callable[[str, Inode], None] | None = None  # told after bytes were appended to a path
         self._changes: list[_NameChange] = []
         self._next_number = 1
@@ -273,6 +275,9 @@ class SimFile:
         platter = self._disk.platter
         if platter.sync_failures > 0:
             platter.sync_failures -= 1
+            platter.failed_syncs += 1
+            if platter.on_failed_sync is not None:
+                platter.on_failed_sync()
             self._inode.poisoned = True
             raise OSError(errno.EIO, "the simulated device failed a sync", self.path)
         if not self._inode.poisoned:

@@ -2,7 +2,8 @@
 
     start ── life(seams) runs ──> kill (kill -9) | power cut | planned crash at a disk operation | orderly stop ──> restart
 
-When a life is killed its disk raises SimCrash out of every call, so its clean-up code changes nothing; then its tasks are
+After a sync that failed the machine is restarted whole, as its operator must: what the kernel's page cache still shows may
+not be on the device. When a life is killed its disk raises SimCrash out of every call, so its clean-up code changes nothing; then its tasks are
 cancelled. Any other exception that ends a living process is a failure of the run.
 """
 
@@ -33,7 +34,9 @@ class Machine:
         self.platter = Platter(random.Random(rng.getrandbits(64)))
         self.disk: SimDisk | None = None
         self.lives = 0
-        self.power_cuts: list[float] = []
+        self.power_cuts: list[float] = []  # and failed syncs: moments that what is not synced may not outlive
+        self.platter.on_failed_sync = self._at_risk
+        self._unsettled_s: float | None = None  # when a life ended whose bytes nobody has synced since
         self.failures: list[str] = []
         self._entropy = random.Random(rng.getrandbits(64))
         self._skew_us = rng.randint(-2_000_000, 2_000_000)
@@ -62,6 +65,7 @@ class Machine:
         assert not self.running, f"{self.name} runs already"
         self.lives += 1
         self._lost_power = False
+        failed_syncs = self.platter.failed_syncs
         disk = self.disk = self.platter.mount(self._crashed)
         seams = Seams(disk, self.time_us, self._entropy.randbytes, WorkHere(disk))
         self._ended = trio.Event()
@@ -71,6 +75,11 @@ class Machine:
                 await self._guarded(life, seams, disk)
         finally:
             disk.kill()
+            if self.platter.failed_syncs > failed_syncs:
+                self.trace.note(self.name, "is restarted whole after a failed sync")
+                self._lost_power = True
+            if self._unsettled_s is None:
+                self._unsettled_s = trio.current_time()
             if self._lost_power:
                 self.platter.power_cut()
             self._end_tasks()
@@ -123,9 +132,19 @@ class Machine:
         if self.running:
             self.trace.note(self.name, "loses power")
             self._lost_power = True
-            self.power_cuts.append(trio.current_time())
+            self._at_risk()
             self.disk.kill()
             self._end_tasks()
+
+    def _at_risk(self) -> None:
+        """What is not synced may be lost from here: written in this life, or in one before that nobody has recovered."""
+        self.power_cuts.append(trio.current_time())
+        if self._unsettled_s is not None:
+            self.power_cuts.append(self._unsettled_s)
+
+    def settled(self) -> None:
+        """The life has opened its databases: what it found is durable from now on (INV-1)."""
+        self._unsettled_s = None
 
     def crash_in(self, steps: int) -> None:
         if self.alive:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from storage.errors import DamagedRecord
+from storage.shard import checkpoint as manifests
 from tests.sim.disk import ROOT, Platter, SimDisk
 from tests.sim.trace import Trace
 
@@ -19,7 +21,7 @@ def take_caches_away(platter: Platter, rng: random.Random, trace: Trace) -> bool
         checkpoints = [f"{name}/checkpoints/{file}" for file in disk.list_dir(f"{name}/checkpoints")]
         checkpoints = [path for path in checkpoints if path.endswith(".json")]
         fate = rng.random()
-        if fate < 0.4 and len(checkpoints) > 1:
+        if fate < 0.4 and len(checkpoints) > 1 and all(_is_sound(disk, name, path) for path in checkpoints):
             trace.note("vandal", "takes", checkpoints[-1])
             _damage(disk, rng, checkpoints[-1])
             did = True
@@ -31,6 +33,14 @@ def take_caches_away(platter: Platter, rng: random.Random, trace: Trace) -> bool
                     did = True
     disk.kill()
     return did
+
+
+def _is_sound(disk: SimDisk, directory: str, path: str) -> bool:
+    try:
+        manifests.load(disk, directory, int(path.rpartition("/")[2].removesuffix(".json")))
+    except DamagedRecord:
+        return False
+    return True
 
 
 def _damage(disk: SimDisk, rng: random.Random, path: str) -> None:

@@ -162,3 +162,16 @@ def test_every_package_has_tests():
     tested = {module.split(".")[0] for file in files_of("tests") if "/test_" in file.name
               for node in ast.walk(file.tree) for module in imported_modules(node)}  # fmt: skip
     assert set(PACKAGES) <= tested, f"no test imports {sorted(set(PACKAGES) - tested)}"
+
+
+def test_a_module_that_says_pure_is_held_to_it():
+    """The contract "pure modules do no I/O" names every module whose docstring begins by saying that it is pure."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (held,) = (contract["source_modules"] for contract in contracts if contract["name"] == "pure modules do no I/O")
+    findings = []
+    for file in PRODUCTION:
+        module = file.name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        says_pure = re.search(r"\bPure\b", (ast.get_docstring(file.tree) or "").split("\n\n")[0])
+        if says_pure and not any(f"{module}.".startswith(f"{name}.") for name in held):
+            findings.append(f"{file.name}: says it is pure; add {module} to the contract in pyproject.toml")
+    report(findings)

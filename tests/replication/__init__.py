@@ -1,0 +1,1 @@
+"""Promises of replication: matching, roles, acknowledgements, sessions, and whole clusters of members."""
