@@ -59,7 +59,7 @@ class Replica:
         self.stopped: set[tuple[str, bytes]] = set()
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
-        self.keeper = RoleKeeper(seams, self._role_changed)
+        self.keeper = RoleKeeper(seams, yields=self.open_or_close_all, changed=self._role_changed)
         self.on_advance: Callable[[bytes], None] = lambda uuid: None
         self.on_role: Callable[[RoleState, RoleState], None] = lambda old, new: None
         self._tended: dict[bytes, tuple[Database, Callable[[], None]]] = {}
@@ -181,7 +181,7 @@ class Replica:
         """Where clients should write; empty when not known."""
         state = self.state
         if state.role is Role.PRIMARY:
-            return self.config.client_address
+            return "" if self.keeper.yielding else self.config.client_address
         for peer in self.peers.values():
             if peer.hello is not None and peer.role is Role.PRIMARY and peer.epoch == state.epoch:
                 return peer.hello.address

@@ -18,11 +18,14 @@ from .roles import ROLE_FILE, Role, RoleState, on_hear, on_open, promoted, read_
 class RoleKeeper:
     """Invariant: `state` equals role.json, except while a change is being written; then `yielding` already refuses writes.
 
-    changed(old, new) runs in place right after `state` was set; it must not raise or wait.
+    yields() runs in place when yielding begins, changed(old, new) right after `state` was set; neither may raise or wait.
     """
 
-    def __init__(self, seams: Seams, changed: Callable[[RoleState, RoleState], None]) -> None:
+    def __init__(
+        self, seams: Seams, *, yields: Callable[[], None], changed: Callable[[RoleState, RoleState], None]
+    ) -> None:
         self._seams = seams
+        self._yields = yields
         self._changed = changed
         self._lock = trio.Lock()
         self.state = RoleState(Role.STANDBY, 0, "not opened yet")
@@ -45,6 +48,7 @@ class RoleKeeper:
             return False
         if self.state.role is Role.PRIMARY:
             self.yielding = True  # at once, while the file is written
+            self._yields()
         async with self._lock:
             state = on_hear(self.state, peer, role, epoch)
             if state == self.state:

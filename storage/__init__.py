@@ -14,16 +14,16 @@ from .disk import Disk, File, OsDisk
 from .disk_memory import MemoryDisk
 from .engine import Engine
 from .errors import *  # noqa: F403
-from .finding import Finding, Severity
 from .exchange.extjson import parse_line as parse_json_line
 from .exchange.extjson import to_json
 from .exchange.jsonl import BadLine, read_documents
+from .finding import Finding, Severity
 from .names import SYSTEM_DATABASE, check_collection_name, check_database_name
 from .operations import COLD, Cursor, WriteError, WriteResult
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign, history_from_lists
 from .query.filters import compile_filter
-from .seams import Seams, WorkHere, Workers, real_seams, wall_clock_us
+from .seams import Seams, Workers, WorkHere, real_seams, wall_clock_us
 from .seeding import PinnedCheckpoint, SeedTarget
 from .values.documents import decode as decode_document
 from .values.documents import decode_value, encode_value

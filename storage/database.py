@@ -38,8 +38,8 @@ from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
 from .recovery import Recovered, note_closed, remember
 from .sealing import Sealing
-from .seeding import PinnedCheckpoint, pin_checkpoint
 from .seams import Seams
+from .seeding import PinnedCheckpoint, pin_checkpoint
 from .shard.shardset import COLD, MISSING, ShardSet
 from .views import View
 

@@ -63,7 +63,9 @@ class WriteResult:
 
     @classmethod
     def recall(cls, kept: bytes) -> WriteResult:
-        """kept: what remembered() gave."""
+        """kept: what remembered() gave; empty when a checkpoint had no room for it: applied, details forgotten."""
+        if not kept:
+            return cls(replayed=True)
         counts, upserted, errors = msgpack.unpackb(kept, strict_map_key=False)
         rows = [WriteError.from_list(row) for row in errors]
         return cls(*counts, upserted=upserted, errors=rows, replayed=True)

@@ -32,6 +32,7 @@ KEY_FILE_BYTES_MAX = 64 * 1024
 CONNECT_FAILED = "CONNECT_FAILED"
 READ_LEN_FAILED = "READ_LEN_FAILED"
 LOGGER = logging.getLogger("twinlog.client")
+LOGGER.addHandler(logging.NullHandler())  # silent until the program logs or set_client_logging is called
 
 monotonic = time.monotonic
 random_bytes = os.urandom

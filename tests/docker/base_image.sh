@@ -24,6 +24,11 @@ apt_mirror() {
          $1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) { print $i; exit } }' "${files[@]}"
 }
 
+if docker image inspect "$tag" >/dev/null 2>&1; then
+    echo "base_image.sh: $tag is there already (docker image rm $tag to make it anew)"
+    exit 0
+fi
+
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9 # two builds at once would fill one tree together

@@ -6,7 +6,6 @@ import pytest
 
 from storage import MemoryDisk, SyncMode, decode_document, encode_document, encode_value, operations
 from storage.errors import DatabaseExists, DuplicateKey, ImmutableField, NoSuchDatabase
-
 from tests.engine.model import everything, insert, new_database, opened, settled
 
 

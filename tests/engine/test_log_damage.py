@@ -10,7 +10,6 @@ from storage.commit import codec
 from storage.commit.memtable import is_live
 from storage.commit.segment import HEADER_BYTES
 from storage.recovery import Recovered, recover
-
 from tests.engine.model import insert, new_database, opened
 
 COMMITS = 7

@@ -48,9 +48,18 @@ def test_text_read_back_is_the_same_document(doc: dict, canonical: bool) -> None
     assert same(parse_line(text.encode()), again)
 
 
-@given(plain_documents)
+def has_old_uuid(value: object) -> bool:
+    """bson.json_util turns every subtype 3 into a UUID, and fails when it is not 16 bytes."""
+    if isinstance(value, dict):
+        return any(map(has_old_uuid, value.values()))
+    if isinstance(value, list):
+        return any(map(has_old_uuid, value))
+    return isinstance(value, Binary) and value.subtype == 3
+
+
+@given(plain_documents.filter(lambda d: not has_old_uuid(d)))
 def test_other_tools_read_what_is_written(doc: dict) -> None:
-    """bson.json_util stands for MongoDB's own tools; numbers outside its reach are left out."""
+    """bson.json_util stands for MongoDB's own tools."""
     options = json_util.JSONOptions(
         uuid_representation=4, datetime_conversion=json_util.DatetimeConversion.DATETIME_AUTO, tz_aware=False
     )

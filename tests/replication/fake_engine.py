@@ -15,7 +15,16 @@ import msgpack
 import trio
 
 from storage import Advance, DamagedRecord, NoSuchDatabase, PeerError, Position, Reign, Seams, TwinlogError
-from storage.commit.codec import Op, Record, check_chain, decode_body, decode_head, encode, encode_body, first_chain
+from storage.commit.codec import (
+    Op,
+    Record,
+    check_chain,
+    decode_body,
+    decode_head,
+    encode,
+    encode_body,
+    first_chain,
+)
 
 
 @dataclass
@@ -63,8 +72,8 @@ class FakeDatabase:
         for frame in list(stored.frames):
             self._take(frame)
         stored.frames = []
-        self.flush()
         self.marks.clear()
+        self.flush()
 
     @property
     def durable_seq(self) -> int:

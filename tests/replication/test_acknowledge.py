@@ -50,7 +50,7 @@ def test_a_full_queue_refuses_by_name() -> None:
 def test_every_waiter_is_told_once_and_never_too_early(on_timeout: OnAckTimeout, steps: list) -> None:
     queue = make(on_timeout=on_timeout)
     told: dict[int, list] = {}
-    own = confirmed = 0
+    ends = {"own": 0, "confirmed": 0}
     now = 0.0
     added = 0
     for kind, value in steps:
@@ -61,20 +61,20 @@ def test_every_waiter_is_told_once_and_never_too_early(on_timeout: OnAckTimeout,
             def callback(error: object, number: int = number, seq: int = value) -> None:
                 told[number].append(error)
                 if error is None and on_timeout is OnAckTimeout.BLOCK:
-                    assert seq <= min(own, confirmed)
+                    assert seq <= ends["confirmed"]
                 if error is None:
-                    assert seq <= own
+                    assert seq <= ends["own"]
 
             queue.add(value, now + 3, callback)
         elif kind == "own":
-            own = max(own, value)
+            ends["own"] = max(ends["own"], value)
         elif kind == "confirm":
-            confirmed = max(confirmed, value)
+            ends["confirmed"] = max(ends["confirmed"], value)
         else:
             now += value
-            for callback, error in queue.expire(now, own, 1, 1):
+            for callback, error in queue.expire(now, ends["own"], 1, 1):
                 callback(error)
-        for callback in queue.advance(min(confirmed, own), own):
+        for callback in queue.advance(min(ends.values()), ends["own"]):
             callback(None)
         assert all(len(answers) <= 1 for answers in told.values())
         assert len(queue) == sum(not answers for answers in told.values())

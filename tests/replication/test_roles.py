@@ -6,7 +6,17 @@ import itertools
 
 import pytest
 
-from replication.roles import Link, Role, RoleState, on_hear, on_link, on_open, promoted, read_role, write_role
+from replication.roles import (
+    Link,
+    Role,
+    RoleState,
+    on_hear,
+    on_link,
+    on_open,
+    promoted,
+    read_role,
+    write_role,
+)
 from storage import DamagedRecord, NewerFormat
 
 EPOCHS = [4, 5, 6]

@@ -132,7 +132,7 @@ def test_databases_take_turns() -> None:
     for uuid in (U, V):
         session.news(uuid, 10)
     turns = []
-    for seq in (1, 2, 3, 4):
+    for _ in range(4):
         step = session.next_step()
         turns.append(step.uuid)
         session.shipped(step.uuid, b"x", session.shipment(step.uuid).sent_seq + 1)

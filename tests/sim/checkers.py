@@ -61,7 +61,8 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
     sizes = record.sizes
     if not sizes.is_sync:
         window_s = sizes.engine.flush_interval_s + 2 * record.longest_call_s + SLACK_S
-        if any(-SLACK_S <= cut - acknowledged.at_s <= window_s for cut in record.power_cuts):
+        late_s = record.longest_call_s + SLACK_S  # a sync that fails is known only when its call returns
+        if any(-late_s <= cut - acknowledged.at_s <= window_s for cut in record.power_cuts):
             return True
     for promotion in record.observations.promotions:
         if promotion.at_s < acknowledged.at_s:

@@ -509,16 +509,18 @@ class SimDisk:
         began = trio.current_time()
         before_s = rng.expovariate(1 / self.platter.call_delay_s) if self.platter.call_delay_s > 0 else 0.0
         with trio.CancelScope(shield=True):
-            await self._wait_or_die(before_s)
-            self._owed_s = 0.0
             try:
-                return call(*args)
+                await self._wait_or_die(before_s)
+                self._owed_s = 0.0
+                try:
+                    return call(*args)
+                finally:
+                    owed_s, self._owed_s = self._owed_s, 0.0
+                    if owed_s:
+                        await self._wait_or_die(owed_s)
+                    self.check_alive()
             finally:
-                owed_s, self._owed_s = self._owed_s, 0.0
-                if owed_s:
-                    await self._wait_or_die(owed_s)
                 self.platter.longest_call_s = max(self.platter.longest_call_s, trio.current_time() - began)
-                self.check_alive()
 
     async def _wait_or_die(self, seconds: float) -> None:
         with trio.move_on_after(seconds):

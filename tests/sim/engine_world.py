@@ -20,7 +20,7 @@ from tests.sim.observations import Acknowledged, Hashed, Observations
 from tests.sim.readers import keep_looking, look_at_all
 from tests.sim.sizes import FREE_BYTES_MIN, Sizes, draw_sizes
 from tests.sim.trace import Trace
-from tests.sim.vandal import take_caches_away
+from tests.sim.vandal import Vandal
 from tests.sim.workload import Answer, NoAnswer, Request, keep_asking
 
 DATABASE = "db"
@@ -40,10 +40,10 @@ class EngineWorld:
         platter = self.machine.platter
         platter.sync_delay_s, platter.cold_reads = self.sizes.sync_delay_s, self.sizes.cold_reads
         platter.on_append = self.tree.listen_to("a")
+        self.vandal = Vandal(random.Random(self.rng.getrandbits(64)), self.trace)
         self.engine: Engine | None = None
         self._opened = trio.Event()
         self._over = False
-        self._vandalised = False
         self._numbers = 0
         self._end_chain: int | None = None
 
@@ -76,7 +76,7 @@ class EngineWorld:
             machine.power_cuts,
             self._end_chain,
             machine.platter.longest_call_s,
-            self._vandalised,
+            self.vandal.acted,
         )
 
     # The node.
@@ -92,7 +92,7 @@ class EngineWorld:
             self.engine = None
             await trio.sleep(self.rng.uniform(0.001, 0.3))
             if self.rng.random() < 0.3:
-                self._vandalised |= take_caches_away(self.machine.platter, self.rng, self.trace)
+                self.vandal.visit(self.machine.platter)
 
     def _judge(self, error: Exception) -> None:
         """A disk that refuses while a database is being opened may end the process; anything else is a finding of the run."""
@@ -156,6 +156,11 @@ class EngineWorld:
                 result = await apply(database, request)
                 await database.visible_advance.wait_for(result.seq)
             except SimCrash:
+                raise NoAnswer from None
+            except TwinlogError:
+                raise
+            except Exception as error:
+                self.observations.crashes.append(f"{request.kind}: {shown(error)}")
                 raise NoAnswer from None
             if not machine.alive:
                 raise NoAnswer
