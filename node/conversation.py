@@ -116,7 +116,7 @@ class Conversation:
             self.finish(error.name)
 
     def finish(self, reason: str) -> None:
-        """Nothing more will be taken; requests under way are given up."""
+        """Nothing more will be taken; reads under way are given up, writes are finished and their answers dropped."""
         if self.finished:
             return
         self.finished = True

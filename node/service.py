@@ -64,7 +64,7 @@ class Caller(Protocol):
     role: Role
     owner: str  # whose cursors these are: key and user
     peer: str  # the host it comes from
-    scopes: set[trio.CancelScope]  # of its requests under way; cancelled when it goes
+    scopes: set[trio.CancelScope]  # of its reads under way; cancelled when it goes
 
     def answer(self, message: bytes) -> None: ...
 
@@ -235,12 +235,16 @@ class Service:
         if self._nursery is None:
             raise errors.ShuttingDown("this node is stopping or has not started; try again soon")
         self._waiting += 1
-        self._nursery.start_soon(self._run_request, caller, request, verb)
+        scope = trio.CancelScope()
+        if verb.role <= Role.READ:  # what changes something is finished even if nobody waits for the answer
+            caller.scopes.add(scope)  # before the task runs: the caller may be gone by then
+        self._nursery.start_soon(self._run_request, caller, request, verb, scope)
 
-    async def _run_request(self, caller: Caller, request: wire.Request, verb: _Verb) -> None:
+    async def _run_request(
+        self, caller: Caller, request: wire.Request, verb: _Verb, scope: trio.CancelScope
+    ) -> None:
         answered = False
-        with trio.CancelScope() as scope:
-            caller.scopes.add(scope)
+        with scope:
             try:
                 outcome = await verb.later(caller, request)
                 self._finish(caller, request.id, outcome)

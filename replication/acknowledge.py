@@ -60,6 +60,15 @@ class AckQueue:
 
     def add(self, seq: int, deadline: float, callback: Callback) -> None:
         """Wait for seq. Raises Overloaded at the bound."""
+        self.check_room()
+        waiter = _Waiter(seq, deadline, callback)
+        self._arrivals += 1
+        self._count += 1
+        heapq.heappush(self._by_seq, (seq, self._arrivals, waiter))
+        self._by_deadline.append(waiter)
+
+    def check_room(self) -> None:
+        """Raises Overloaded when nobody more may wait."""
         if self._count >= self._limit:
             raise Overloaded(
                 f"database {self._name!r}: {self._limit} writes already wait for their acknowledgement; try again soon",
@@ -67,11 +76,6 @@ class AckQueue:
                 limit=self._limit,
                 retry_after_ms=100,
             )
-        waiter = _Waiter(seq, deadline, callback)
-        self._arrivals += 1
-        self._count += 1
-        heapq.heappush(self._by_seq, (seq, self._arrivals, waiter))
-        self._by_deadline.append(waiter)
 
     def settled(self, seq: int, own_durable: int) -> bool:
         """Whether a write up to seq needs no waiting now."""

@@ -14,11 +14,12 @@ from storage import BadRequest, Database, Engine, PromotionRefused, Seams, Twinl
 
 from .acknowledge import Callback
 from .alarms import Alarm, AlarmKind
+from .conversation import Conversation
 from .links import Dial, MessageLink
 from .meeting import Meetings
 from .new_reign import Reigns
 from .replica import Replica, log
-from .roles import Role
+from .roles import Role, RoleState
 from .settings import MemberConfig
 from .status import member_status
 from .waiting import Acknowledger
@@ -33,7 +34,7 @@ class Member:
         self._meetings = Meetings(self._replica, dial)
         self._acknowledger = Acknowledger(self._replica)
         self._replica.on_advance = self._advanced
-        self._replica.on_role = self._acknowledger.role_changed
+        self._replica.on_role = self._role_changed
         self._reigns: Reigns | None = None
         self._nursery: trio.Nursery | None = None
         self._opened = trio.Event()
@@ -58,10 +59,12 @@ class Member:
         return self._replica.primary_address()
 
     def check_writable(self, database: Database | None = None) -> None:
-        """Raises NotPrimary (with primary=...) or ReadOnly when a write now would be refused."""
+        """Raises NotPrimary (with primary=...), ReadOnly or Overloaded when a write now would be refused."""
         error = self._replica.why_closed(database)
         if error is not None:
             raise error
+        if database is not None:
+            self._acknowledger.check_room(database)
 
     def when_acknowledged(self, database: Database, seq: int, callback: Callback) -> None:
         """See Acknowledger.when_acknowledged: callback(None) or callback(error), perhaps at once."""
@@ -128,17 +131,29 @@ class Member:
         self._check_promotion(force=force)
         await replica.keeper.promote(highest, lambda: self._check_promotion(force=force))
         promoted = replica.state
-        for conversation in replica.cut_links():  # nothing of the old epoch may still be appended or replaced
-            await conversation.gone.wait()
-        exist = [database.uuid for database in replica.engine.databases.values()]
-        await replica.dropped.discard(*exist)
-        if replica.state == promoted:
-            self._reigns.take_office(ask_standbys=False)
-            while replica.state == promoted and set(self._uuids()) - replica.ready - self._reigns.failed:
-                await replica.changes.wait_past(replica.changes.value)
+        while replica.state == promoted and self._is_taking_office():
+            await replica.changes.wait_past(replica.changes.value)
         if replica.state != promoted:
             raise PromotionRefused(f"{self._config.name} was promoted and demoted again: {replica.state.why}", behind=0)
         return promoted.epoch
+
+    def _role_changed(self, old: RoleState, new: RoleState) -> None:
+        """In place, right after the change: what follows does not depend on whoever asked for it."""
+        self._acknowledger.role_changed(old, new)
+        if new.role is Role.PRIMARY and self._nursery is not None:
+            self._nursery.start_soon(self._take_office, new, list(self._replica.conversations))
+
+    async def _take_office(self, promoted: RoleState, ending: list[Conversation]) -> None:
+        for conversation in ending:  # nothing of the old epoch may still be appended or replaced
+            await conversation.gone.wait()
+        if self._replica.state == promoted and self._reigns is not None:
+            self._reigns.take_office(ask_standbys=False)
+            self._replica.bump()
+
+    def _is_taking_office(self) -> bool:
+        reigns = self._reigns
+        assert reigns is not None, "promote after run has started"
+        return reigns.office != self._replica.state or bool(set(self._uuids()) - self._replica.ready - reigns.failed)
 
     def _uuids(self) -> list[bytes]:
         return [database.uuid for database in self._replica.engine.databases.values()]

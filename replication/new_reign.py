@@ -13,6 +13,7 @@ from storage import Database, PeerError, TwinlogError
 
 from .alarms import AlarmKind
 from .replica import Replica, log
+from .roles import RoleState
 from .tails import TailHunt, answers_needed
 
 
@@ -24,10 +25,12 @@ class Reigns:
         self._replica = replica
         self._nursery = nursery
         self.failed: set[bytes] = set()  # no reign could begin in these since this node took office
+        self.office: RoleState | None = None  # the role in which take_office was last called
 
     def take_office(self, *, ask_standbys: bool) -> None:
         """This node is primary: bring every database into its epoch. ask_standbys: False right after a promotion."""
         self.failed.clear()
+        self.office = self._replica.state
         for database in list(self._replica.engine.databases.values()):
             self.take_over(database, ask_standbys=ask_standbys)
 

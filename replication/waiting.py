@@ -10,7 +10,7 @@ import math
 
 import trio
 
-from storage import AckTimeout, Database, DiskFailed, NoSuchDatabase, TwinlogError
+from storage import AckTimeout, Database, DiskFailed, NoSuchDatabase, Overloaded, TwinlogError
 
 from .acknowledge import AckQueue, Callback, acknowledged_seq
 from .alarms import AlarmKind
@@ -29,13 +29,13 @@ class Acknowledger:
     def when_acknowledged(self, database: Database, seq: int, callback: Callback) -> None:
         """Tell callback(None) once seq is acknowledged, or callback(error); at once, in place, when that is known now.
 
-        Raises Overloaded when too many wait already (the commit is kept), and what check_writable raises when this node
-        has meanwhile lost its role.
+        Raises nothing: the commit is made, so all that can be said of it is said to the callback.
         """
         config = self._replica.config
         error = self._replica.why_closed(database)
         if error is not None:
-            raise self._unknown(database.name, seq, str(error))
+            callback(self._unknown(database.name, seq, str(error)))
+            return
         queue = self._queues.get(database.uuid)
         if queue is None:
             queue = AckQueue(database.name, limit=config.ack_queue_max, on_timeout=config.on_ack_timeout)
@@ -46,9 +46,19 @@ class Acknowledger:
             return
         deadline = trio.current_time() + config.ack_timeout_s if config.acks > 0 else math.inf
         was_idle = queue.next_deadline() is None
-        queue.add(seq, deadline, callback)
+        try:
+            queue.add(seq, deadline, callback)
+        except Overloaded as full:
+            callback(self._unknown(database.name, seq, str(full)))
+            return
         if was_idle:
             self._bell.set()
+
+    def check_room(self, database: Database) -> None:
+        """Before a write: raises Overloaded when too many wait for their acknowledgement already (INV-8)."""
+        queue = self._queues.get(database.uuid)
+        if queue is not None:
+            queue.check_room()
 
     async def acknowledged(self, database: Database, seq: int) -> None:
         """Return once seq is acknowledged; raises AckTimeout or what else became of it."""

@@ -19,10 +19,11 @@ from .commit.codec import COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Op, Record
 from .database import Database
 from .errors import BadRequest, DuplicateKey, ImmutableField, Overloaded, TwinlogError
 from .names import check_collection_name
-from .query.filters import compile_filter, id_point
+from .query.filters import MISSING, compile_filter, id_point, pinned_id
 from .results import WriteError, WriteResult
 from .shard.shardset import COLD
 from .values.documents import decode, decode_value, encode_value, has_id_first, normalise, validate
+from .values.keys import canonical
 
 NOW_DOCUMENTS_MAX = 500  # about 2 ms of validation
 NOW_BYTES_MAX = 2**20
@@ -275,11 +276,10 @@ async def replace_one(
 
 
 async def _upsert(db: Database, collection: str, spec: dict, doc: bytes, request: bytes) -> WriteResult:
-    pinned, key = id_point(spec)
-    if pinned:
-        wanted = spec["_id"]["$eq"] if isinstance(spec["_id"], dict) and "$eq" in spec["_id"] else spec["_id"]
+    wanted = pinned_id(spec)
+    if wanted is not MISSING:
         doc = doc if has_id_first(doc) else normalise(doc, lambda: wanted)
-        if validate(doc)[1] != key:
+        if validate(doc)[1] != canonical(wanted):
             raise ImmutableField(f"{db.name}.{collection}: the filter and the replacement name different _id values")
     inserted = await _insert_waiting(db, collection, [doc], ordered=True, request=request)
     if inserted.errors:

@@ -73,6 +73,10 @@ async def test_replace_delete_and_drop() -> None:
             database, "things", {"_id": 77}, encode_document({"_id": 77}), upsert=True
         )
         assert upserted.upserted_id == encode_value(77)
+        for spec in ({"$and": [{"_id": 78}]}, {"_id": {"$in": [78]}}, {"_id": {"$eq": 78}}):
+            again = await operations.replace_one(database, "things", spec, encode_document({"_id": 78}), upsert=True)
+            assert (again.upserted_id, again.matched) in ((encode_value(78), 0), (None, 1))
+        await operations.delete(database, "things", {"_id": 78})
         gone = await operations.delete(database, "things", {"kind": 0}, many=True)
         await settled(database, database.position.seq)
         assert gone.deleted == 3

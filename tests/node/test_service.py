@@ -232,7 +232,20 @@ async def test_requests_that_wait_are_bounded_over_all_connections(nursery):
         assert refused.value.fields["bound"] == "requests_max"
 
 
-async def test_requests_of_a_client_that_left_are_given_up(nursery):
+async def test_a_write_of_a_client_that_left_is_finished(nursery):
+    async with open_rig() as rig:
+        async with connect(rig, nursery) as client:
+            await _insert(client, 0)
+            await client.send(wire.Insert, "chat", "messages", [document(id=i) for i in range(1, 12_001)])
+            while not rig.service.under_way:
+                await trio.lowlevel.checkpoint()
+        await rig.service.drained()
+        db = rig.engine.database("chat")
+        await db.visible_advance.wait_for(db.position.seq)
+        assert await storage.operations.count(db, "messages", {}) == 12_001
+
+
+async def test_reads_of_a_client_that_left_are_given_up(nursery):
     async with open_rig(position_timeout_ms=600_000) as rig:
         async with connect(rig, nursery) as client:
             await _insert(client, 1)

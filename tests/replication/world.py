@@ -209,6 +209,21 @@ class World:
         database.flush()
         return seq
 
+    async def document(self, node: str, key: bytes, name: str = "d") -> bytes | None:
+        database = self.database(node, name)
+        if self._kind == "fake":
+            return database.documents.get((1, key))
+        return await database.view().get(1, key)
+
+    def hold(self, node: str) -> None:
+        """Nothing of the database on this node becomes durable until release (fake engine only)."""
+        if self._kind == "fake":
+            self.database(node).hold = True
+
+    def release(self, node: str) -> None:
+        if self._kind == "fake":
+            self.database(node).release()
+
     async def until(self, what: Callable[[], object]) -> None:
         """Let virtual time pass until what() holds."""
         with trio.move_on_after(PATIENCE_S):

@@ -57,7 +57,8 @@ def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
 
 def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
     """async: a power cut anywhere within flush_interval (and the syncs around it). Any mode: a promotion of a node that did
-    not have it, when too few standbys had to confirm it or too few were asked."""
+    not have it, when too few standbys had to confirm it or too few were asked, or acknowledged by a primary of a lower
+    epoch that had not yet heard of the promotion."""
     sizes = record.sizes
     if not sizes.is_sync:
         window_s = sizes.engine.flush_interval_s + 2 * record.longest_call_s + SLACK_S
@@ -65,9 +66,10 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
         if any(-late_s <= cut - acknowledged.at_s <= window_s for cut in record.power_cuts):
             return True
     for promotion in record.observations.promotions:
-        if promotion.at_s < acknowledged.at_s:
-            continue
-        if sizes.acks > 0 and not sizes.degrades and promotion.safe:
+        if acknowledged.at_s < promotion.at_s:
+            if sizes.acks > 0 and not sizes.degrades and promotion.safe:
+                continue
+        elif acknowledged.epoch >= promotion.epoch:
             continue
         had = {request for commit in record.tree.path_to(promotion.chain) for request in commit.requests}
         if acknowledged.request not in had:

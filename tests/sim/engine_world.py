@@ -13,6 +13,7 @@ from storage import Engine, Seams
 from storage.errors import DiskFailed, DiskFull, TwinlogError
 from tests.sim.checkers import Record
 from tests.sim.disk import CAPACITY_BYTES, SimCrash
+from tests.sim.faults import innermost, shown
 from tests.sim.history import CommitTree
 from tests.sim.in_process import apply, changed_by
 from tests.sim.machine import Machine
@@ -223,18 +224,3 @@ class EngineWorld:
         self._end_chain = seen.chain
         self.machine.stop()
         await self.machine.wait_ended()
-
-
-def innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def shown(error: BaseException) -> str:
-    """An exception with the place it came from."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f"{place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place is not None else "?"
-    return f"{type(error).__name__} at {where}: {error}"

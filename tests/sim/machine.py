@@ -37,7 +37,7 @@ class Machine:
         self.power_cuts: list[float] = []  # and failed syncs: moments that what is not synced may not outlive
         self.platter.on_failed_sync = self._at_risk
         self._unsettled_s: float | None = None  # when a life ended whose bytes nobody has synced since
-        self.failures: list[str] = []
+        self.on_down: Callable[[bool], None] = lambda power: None  # told as a life ends; True when without power
         self._entropy = random.Random(rng.getrandbits(64))
         self._skew_us = rng.randint(-2_000_000, 2_000_000)
         self._scope: trio.CancelScope | None = None
@@ -77,12 +77,13 @@ class Machine:
             disk.kill()
             if self.platter.failed_syncs > failed_syncs:
                 self.trace.note(self.name, "is restarted whole after a failed sync")
+                self._at_risk()
                 self._lost_power = True
             if self._unsettled_s is None:
                 self._unsettled_s = trio.current_time()
             if self._lost_power:
                 self.platter.power_cut()
-            self._end_tasks()
+            self._end_tasks(power=self._lost_power)
             self.trace.note(self.name, "ended")
             self._ended.set()
 
@@ -104,7 +105,8 @@ class Machine:
         self.trace.note(self.name, "crashes at a planned disk operation")
         self._end_tasks()
 
-    def _end_tasks(self) -> None:
+    def _end_tasks(self, *, power: bool = False) -> None:
+        self.on_down(power)
         if self._scope is not None:
             self._scope.cancel()
         for scope in self._lifelines:
@@ -134,7 +136,7 @@ class Machine:
             self._lost_power = True
             self._at_risk()
             self.disk.kill()
-            self._end_tasks()
+            self._end_tasks(power=True)
 
     def _at_risk(self) -> None:
         """What is not synced may be lost from here: written in this life, or in one before that nobody has recovered."""
@@ -154,7 +156,8 @@ class Machine:
         """An orderly end: the life's tasks are cancelled and may use the disk while they end."""
         if self.alive:
             self.trace.note(self.name, "is stopped")
-            self._end_tasks()
+            for scope in (self._scope, *self._lifelines):
+                scope.cancel()
 
     async def wait_ended(self) -> None:
         await self._ended.wait()

@@ -25,6 +25,9 @@ class Sizes:
     play_s: float
     sync_delay_s: float
     cold_reads: float
+    window_bytes: int
+    seed_chunk_bytes: int
+    is_secure: bool
 
     @property
     def is_sync(self) -> bool:
@@ -59,4 +62,7 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         play_s=rng.choice([3.0, 6.0]),
         sync_delay_s=rng.choice([0.0, 0.001, 0.01]),
         cold_reads=rng.choice([0.0, 0.1, 0.5]),
+        window_bytes=rng.choice([4_000, 2**20]),
+        seed_chunk_bytes=rng.choice([1_000, 2**20]),
+        is_secure=rng.random() < 0.2,
     )
