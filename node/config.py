@@ -339,5 +339,5 @@ def _check_loopback(section: Section, config: NodeConfig) -> None:
             raise section.error(
                 setting,
                 f"must be set, because the {what} port listens on {address}, which is not loopback; make a key with"
-                f" `twinlog key new`, or set allow_plain: true to go without",
+                f" `twinlog keygen FILE`, or set allow_plain: true to go without",
             )

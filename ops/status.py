@@ -77,18 +77,14 @@ class NodeView:
 
 
 def ask_all(target: Target, *, mark: bool) -> list[NodeView]:
-    """Every host of the URL. With mark: after a MARK went through the primary's databases, with what each node said to it."""
-    views = [ask(target, host, mark=False) for host in target.hosts()]
-    if not mark:
-        return views
-    marked = {view.host: compare(target, view) for view in views if view.role == PRIMARY}
-    return [marked.get(view.host) or ask(target, view.host, mark=False) for view in views]
-
-
-def compare(target: Target, primary: NodeView) -> NodeView:
-    """The primary's view after a MARK, or as it was, with the reason why there is none."""
-    view = ask(target, primary.host, mark=True)
-    return view if view.reachable else replace(primary, mark_problem=view.problem)
+    """Every host of the URL. With mark the primary is asked first and puts a MARK through its databases, so that the others'
+    answers are from after it."""
+    hosts = target.hosts()
+    views = {host: ask(target, host, mark=False) for host in hosts}
+    if mark:
+        for host in sorted(hosts, key=lambda host: views[host].role != PRIMARY):
+            views[host] = ask(target, host, mark=views[host].role == PRIMARY)
+    return [views[host] for host in hosts]
 
 
 def ask(target: Target, host: str, *, mark: bool) -> NodeView:

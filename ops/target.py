@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 import click
 
@@ -39,11 +39,17 @@ class Target:
 
     def hosts(self) -> list[str]:
         """The host:port entries of the URL, in order."""
-        netloc = urlsplit(self.url).netloc.rpartition("@")[2]
-        return [host for host in netloc.split(",") if host]
+        authority = self._authority_and_path()[0]
+        return [host for host in authority.rpartition("@")[2].split(",") if host]
 
     def default_database(self) -> str | None:
-        return urlsplit(self.url).path.strip("/") or None
+        return unquote(self._authority_and_path()[1]).strip("/") or None
+
+    def _authority_and_path(self) -> tuple[str, str]:
+        # Several hosts are more than urllib's parser takes.
+        rest = self.url.partition("://")[2].partition("?")[0]
+        authority, _, path = rest.partition("/")
+        return authority, path
 
     def connect(self, **options: Any) -> Any:
         """A blocking client; raises the client's own errors."""

@@ -117,6 +117,7 @@ class Meetings:
     async def _talk(self, conversation: Conversation, peer: Peer, sent: Hello, received: Hello) -> None:
         """After the Hellos: settle roles, settle which of two links stays, then lead, follow or listen."""
         replica = self._replica
+        replica.hear_states(peer, received)
         await replica.hear(peer, received.role, received.epoch)
         old = peer.conversation
         if old is not None:

@@ -18,8 +18,8 @@ from .tails import TailHunt, answers_needed
 
 
 class Reigns:
-    """Invariant: a UUID enters replica.ready only when its reign of the current epoch is durable here, or is the first
-    commit of a new database (whatever is acknowledged later is then durable after it)."""
+    """Invariant: a UUID enters replica.ready only when its reign of the current epoch is synced here, whatever the sync
+    mode: a reign that standbys have and a power cut took from the primary would part their histories for good."""
 
     def __init__(self, replica: Replica, nursery: trio.Nursery) -> None:
         self._replica = replica
@@ -48,7 +48,9 @@ class Reigns:
             database.flush()
         except TwinlogError as error:
             return self._cannot(database.uuid, error)
-        self._open(database)
+        self._replica.founded.add(database.uuid)
+        self._replica.open_or_close(database)
+        self._nursery.start_soon(self._take_over, database.uuid, False)
 
     def force(self) -> int:
         """Stop waiting for standbys. Returns for how many databases."""
@@ -77,8 +79,8 @@ class Reigns:
                 seq = database.begin_reign(began.epoch)
                 database.flush()
                 log.info("%s: reign of epoch %d begins at commit %d", database.name, began.epoch, seq)
-                await database.make_durable()  # synced before anything is answered or shipped, in async mode too
-                await database.visible_advance.wait_for(seq)
+            await database.make_durable()
+            await database.visible_advance.wait_for(database.history[-1].first_seq)
             if self._replica.state == began and self._replica.leads and self._replica.database(uuid) is database:
                 self._open(database)
         except TwinlogError as error:
@@ -93,6 +95,7 @@ class Reigns:
 
     def _open(self, database: Database) -> None:
         self._replica.hunts.pop(database.uuid, None)
+        self._replica.founded.discard(database.uuid)
         self._replica.ready.add(database.uuid)
         self._replica.open_or_close(database)
         self._replica.bump()

@@ -40,8 +40,8 @@ log = logging.getLogger("twinlog.replication")
 class Replica:
     """The shared state of one node.
 
-    `ready` holds the databases whose reign of this epoch has begun durably: only those take writes, answer standbys and
-    ship (INV-4). `stopped` holds the copies that must not be streamed until an operator says so (INV-6).
+    `ready` holds the databases whose reign of this epoch has begun and is synced: only those answer standbys and ship, and
+    take writes (INV-4). `founded` are new ones: they take writes while their first reign is being synced. `stopped` holds the copies that must not be streamed until an operator says so (INV-6).
     """
 
     def __init__(self, engine: Engine, config: MemberConfig, seams: Seams) -> None:
@@ -54,6 +54,7 @@ class Replica:
         self.conversations: set[Conversation] = set()
         self.follower: Conversation | None = None
         self.ready: set[bytes] = set()
+        self.founded: set[bytes] = set()
         self.hunts: dict[bytes, TailHunt] = {}
         self.tail_sources: dict[str, TailSource] = {}
         self.stopped: set[tuple[str, bytes]] = set()
@@ -122,6 +123,7 @@ class Replica:
                 self._tended.pop(uuid)[1]()
         for uuid in gone:
             self.ready.discard(uuid)
+            self.founded.discard(uuid)
             self.hunts.pop(uuid, None)
             self._meters.pop(uuid, None)
             for peer in self.peers.values():
@@ -164,7 +166,7 @@ class Replica:
             where = self.primary_address()
             told = f"write to the primary at {where}" if where else "no primary is known: promote a node"
             return NotPrimary(f"node {self.config.name} is a standby of epoch {state.epoch}; {told}", primary=where)
-        if database is not None and database.uuid not in self.ready:
+        if database is not None and database.uuid not in self.ready and database.uuid not in self.founded:
             hunt = self.hunts.get(database.uuid)
             reason = hunt.explain() if hunt else f"its reign of epoch {state.epoch} has not begun"
             return ReadOnly(f"database {database.name!r} takes no writes yet: {reason}")
@@ -190,6 +192,7 @@ class Replica:
     def _role_changed(self, old: RoleState, new: RoleState) -> None:
         log.warning("%s is now %s of epoch %d: %s", self.config.name, new.role.value, new.epoch, new.why)
         self.ready.clear()
+        self.founded.clear()
         self.hunts.clear()
         for peer in self.peers.values():
             peer.copies.clear()  # what counts for one reign's acknowledgements says nothing about another's
@@ -259,6 +262,12 @@ class Replica:
             del peer.meters[uuid]
         for uuid, (_, seq, log_bytes) in beat.positions.items():
             peer.meters.setdefault(uuid, LagMeter()).observe(seq, log_bytes, now)
+
+    def hear_states(self, peer: Peer, hello: Hello) -> None:
+        """The positions in a Hello, so that a promotion right after it knows of them; heartbeats then tell more."""
+        for state in hello.databases:
+            log_bytes = peer.positions.get(state.uuid, (0, 0, 0))[2]
+            peer.positions[state.uuid] = (state.epoch, state.durable_seq, log_bytes)
 
     def missing_commits(self) -> int:
         """How many commits other nodes are known to have that this one has not: what a promotion may lose."""

@@ -127,6 +127,8 @@ class Engine:
             if existing is not None:
                 self._check_same(existing, uuid=uuid, shards=shards, crc=crc)
                 return existing
+            if name in self.unopened:
+                self.database(name)  # raises what is wrong with it: nothing is created over damaged data (INV-7)
             if len(self.databases) >= self.options.databases_max:
                 raise Overloaded(
                     f"{len(self.databases)} databases exist, the limit is {self.options.databases_max}; drop one first",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage import MemoryDisk, SyncMode, decode_document, encode_document, encode_value, operations
-from storage.errors import DatabaseExists, DuplicateKey, ImmutableField, NoSuchDatabase
+from storage.errors import DamagedRecord, DatabaseExists, DuplicateKey, ImmutableField, NoSuchDatabase
 from tests.engine.model import everything, insert, new_database, opened, settled
 
 
@@ -136,3 +136,14 @@ async def test_databases_stand_alone_and_their_options_are_fixed() -> None:
             engine.database("two")
     async with opened(disk, start=2) as engine:
         assert list(engine.databases) == ["one"]
+
+
+async def test_a_database_too_damaged_to_open_stays_as_it_is() -> None:
+    disk = MemoryDisk()
+    async with opened(disk) as engine:
+        await insert(await new_database(engine), {"_id": 1})
+    disk.replace_file("db/database.json", b"{")
+    async with opened(disk, start=2) as engine:
+        with pytest.raises(DamagedRecord, match=r"database\.json"):
+            await engine.create_database("db")
+        assert disk.list_dir("db/commit")

@@ -29,13 +29,14 @@ class Chaos:
         self.names = list(world.nodes)
         self.acknowledged: list[tuple[str, bytes]] = []  # by whom, key
         self.trace: list[str] = []
+        self.torn = ""  # the node that lost durable commits to a power cut and has not got them back yet
 
     def up(self) -> list[str]:
         return [name for name in self.names if self.world.nodes[name].up]
 
     async def step(self) -> None:
         weights = {self.write: 8, self.sleep: 6, self.heal: 3, self.start: 3, self.release: 3, self.promote: 1}
-        weights |= {self.cut: 1, self.deafen: 1, self.kill: 1, self.stop: 1, self.hold: 1}
+        weights |= {self.cut: 1, self.deafen: 1, self.kill: 2, self.stop: 1, self.hold: 2, self.power_cut: 1}
         action = self.rng.choices(list(weights), list(weights.values()))[0]
         self.trace.append(action.__name__)
         await action()
@@ -82,6 +83,17 @@ class Chaos:
         if self.up():
             await self.world.kill(self.rng.choice(self.up()))
 
+    async def power_cut(self) -> None:
+        """The primary loses commits that only its kernel had (as in async mode); one node at a time, or all is lost."""
+        leaders = [name for name in self.up() if self.world.member(name).role is Role.PRIMARY]
+        if leaders and not self.torn and self.world.lossy and self.world.same(*self.names):
+            self.torn = leaders[0]
+            synced = self.world.database(self.torn).history[-1].first_seq
+            await self.world.kill(self.torn)
+            frames = self.world.nodes[self.torn].shelf.databases["d"].frames
+            del frames[max(synced, len(frames) - self.rng.randint(1, 5)) :]
+            await self.world.start(self.torn)
+
     async def stop(self) -> None:
         if self.up():
             await self.world.stop(self.rng.choice(self.up()))
@@ -95,6 +107,10 @@ class Chaos:
         if not self.up():
             return
         name = self.rng.choice(self.up())
+        if self.torn and self.world.same(*self.names):
+            self.torn = ""
+        if name == self.torn:
+            return  # an operator who does that loses what it lost
         with trio.move_on_after(5):
             try:
                 await self.world.member(name).promote(force=self.rng.random() < 0.3)

@@ -30,8 +30,13 @@ class Watched:
         self.disk = SlowDisk()
         self.changes: list[tuple[Role, Role, RoleState]] = []
         seams = Seams(self.disk, lambda: 1, lambda count: bytes(count), WorkHere(self.disk))
-        self.keeper = RoleKeeper(seams, yields=lambda: None, changed=self.changed)
+        self.yielded = 0
+        self.keeper = RoleKeeper(seams, yields=self.yields, changed=self.changed)
         self.seams = seams
+
+    def yields(self) -> None:
+        assert self.keeper.yielding
+        self.yielded += 1
 
     def changed(self, old: RoleState, new: RoleState) -> None:
         self.changes.append((old.role, new.role, self.on_disk()))
@@ -66,6 +71,7 @@ async def test_a_primary_refuses_from_the_moment_it_hears(autojump_clock: object
         nursery.start_soon(watched.keeper.hear, "b", Role.STANDBY, 3)
         await trio.sleep(0.5)
         assert watched.keeper.yielding and watched.keeper.state.role is Role.PRIMARY
+        assert watched.yielded == 1, "writes are refused at once"
     assert not watched.keeper.yielding and watched.keeper.state.role is Role.STANDBY
 
 

@@ -86,6 +86,7 @@ class World:
         self.nodes = {name: Node(name, number) for number, name in enumerate(names)}
         self.links: list[MemoryLink] = []
         self.refused: set[frozenset[str]] = set()
+        self.lossy = kind == "fake"  # whether a test may take frames off a node's disk
         self.delay_s = 0.0  # every message takes so long
         self._random = 0
 
@@ -239,8 +240,9 @@ class World:
 
     def same(self, *nodes: str, name: str = "d") -> bool:
         """Whether these nodes have equal ends, chains included (INV-6), all of it durable."""
-        found = [self.nodes[node].engine.databases.get(name) for node in nodes]
-        return all(found) and len({(d.uuid, d.position, d.chain, d.visible, d.history) for d in found}) == 1
+        found = [self.nodes[node].engine.databases.get(name) for node in nodes if self.nodes[node].up]
+        ends = {(d.uuid, d.position, d.chain, d.visible, d.history) for d in found if d}
+        return len(found) == len(nodes) and all(found) and len(ends) == 1
 
     def alarms(self, node: str) -> set[str]:
         return {alarm.kind.value for alarm in self.member(node).alarms}

@@ -76,7 +76,7 @@ class SimNode:
         self._sizes = sizes
         self._observations = observations
         self._key = key
-        self._ring = wire.KeyRing([key]) if key is not None else None
+        self._ring = wire.KeyRing((key,)) if key is not None else None
         machine.on_down = self._went_down
 
     @property
@@ -123,6 +123,7 @@ class SimNode:
     async def _life(self, seams: Seams, *, rng: random.Random) -> None:
         async with Engine.open(seams, options=self._sizes.engine) as engine:
             self.machine.settled()
+            engine.watch_databases(lambda kind, name: self.trace.note(self.name, kind, name))
             engine.node_id = self.name.encode().ljust(16, b"-").hex()
             database = engine.databases.get(DATABASE)
             if database is not None:
