@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import random
+import signal
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,10 @@ import trio
 from trio.testing import MockClock
 
 from tests.sim.checkers import Record, broken_promises
+from tests.sim.faults import innermost, shown
 from tests.sim.trace import Trace
+
+WALL_S_MAX = 120
 
 
 class World(Protocol):
@@ -36,6 +40,31 @@ class Verdict:
     acknowledged: int
     views: int
     trace: list[str]
+
+
+def make_world(kind: str, seed: int, *, verbose: bool = False) -> World:
+    """kind: cluster or engine."""
+    from tests.sim.engine_world import EngineWorld
+    from tests.sim.world import World as ClusterWorld
+
+    return {"cluster": ClusterWorld, "engine": EngineWorld}[kind](seed, verbose=verbose)
+
+
+def play_seed(world: World, seed: int, *, wall_s_max: int = WALL_S_MAX) -> Verdict:
+    """As run_seed, but whatever goes wrong, a run that hangs included, is a failed verdict."""
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(wall_s_max)
+    try:
+        return run_seed(world, seed)
+    except Exception as error:
+        return Verdict(seed, [f"the run itself failed: {shown(innermost(error))}"], "", 0, 0, 0, list(world.trace.lines))
+    finally:
+        signal.alarm(0)
+        gc.collect()
+
+
+def _too_long(_number: int, _frame: object) -> None:
+    raise TimeoutError("the run took too long on the wall clock")
 
 
 def run_seed(world: World, seed: int) -> Verdict:
