@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from storage import Seams
+from storage import PromotionRefused, Seams
 
 from .roles import ROLE_FILE, Role, RoleState, on_hear, on_open, promoted, read_role, write_role
 
@@ -57,11 +57,19 @@ class RoleKeeper:
         return True
 
     async def promote(self, highest_heard: int, check: Callable[[], None]) -> RoleState:
-        """Become primary of a new epoch. check() runs again under the lock and may refuse by raising."""
+        """Become primary of a new epoch. check() runs again under the lock and may refuse by raising; PromotionRefused when
+        the new role cannot be written."""
         async with self._lock:
             check()
             state = promoted(self.state, highest_heard)
-            await self._become(state)
+            try:
+                await self._become(state)
+            except OSError as error:
+                raise PromotionRefused(
+                    f"{ROLE_FILE} could not be written ({error}); this node goes on as {self.state.role.value}: mend the "
+                    "disk and promote it again",
+                    behind=0,
+                ) from error
         return state
 
     async def _become(self, state: RoleState) -> None:

@@ -11,6 +11,7 @@ last seq durable at this node's own level (INV-1). commit() and append_frames() 
 from __future__ import annotations
 
 import errno
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
@@ -42,6 +43,8 @@ from .seams import Seams
 from .seeding import PinnedCheckpoint, pin_checkpoint
 from .shard.shardset import COLD, MISSING, ShardSet
 from .views import View
+
+log = logging.getLogger("twinlog.database")
 
 MARKS_MAX = 64
 FOLDS_MAX = 4  # MARKs whose hash is still being worked out; a MARK beyond that stays without one
@@ -441,8 +444,13 @@ class Database:
 
     async def _fold_marks(self) -> None:
         async for view in self._folds:
-            await self.visible_advance.wait_for(view.seq)
-            digest = await view.state_hash()
+            try:
+                await self.visible_advance.wait_for(view.seq)
+                digest = await view.state_hash()
+            except (TwinlogError, OSError) as error:  # this node has no answer; a failed or damaged disk is told elsewhere too
+                log.warning("%s: no state hash for the MARK at %d: %s", self.name, view.seq, error)
+                self.marks.pop(view.seq, None)
+                continue
             if view.seq in self.marks:
                 self.marks[view.seq] = digest
             self.mark_advance.set(view.seq)

@@ -84,7 +84,7 @@ async def test_a_role_that_cannot_be_written_is_not_taken(autojump_clock: object
     watched.disk.fails = False
     assert await watched.keeper.hear("b", Role.PRIMARY, 3)
     watched.disk.fails = True
-    with pytest.raises(OSError):
+    with pytest.raises(PromotionRefused, match="could not be written"):
         await watched.keeper.promote(3, lambda: None)
     assert watched.keeper.state.role is Role.STANDBY
 

@@ -20,7 +20,7 @@ from tests.sim.observations import Hashed, Observations, Promotion
 from tests.sim.sizes import Sizes
 from tests.sim.trace import Trace
 
-PATIENCE_S = 1.5  # how long a careful operator waits for a primary that is down
+PATIENCE_S = 0.8  # how long a careful operator waits for a primary that is down
 ORDER_TIMEOUT_S = 20.0
 SETTLE_ROUND_S = 0.5
 FORCE_AFTER_S = 15.0

@@ -47,6 +47,7 @@ FAULTS = {
     "reset": 1.0,
     "heal": 4.0,
     "hasty": 0.4,
+    "lose the primary": 1.5,
     "mark": 1.0,
     "reseal": 0.5,
 }
@@ -186,10 +187,25 @@ class World:
             node = self.rng.choice(list(self.nodes.values()))
             if fault == "hasty":
                 await self.operator.hasty()
+            elif fault == "lose the primary":
+                await self._lose_primary()
             elif fault == "mark":
                 await self.operator.mark(self.tree)
             elif not self._break_machine(fault, node):
                 self._break_network(fault)
+
+    async def _lose_primary(self) -> None:
+        """Its links go first and it writes on for a while, then it is away long enough for a failover."""
+        primary = self.operator.primary()
+        if primary is None:
+            return
+        for name in self.nodes:
+            if name != primary.name and self.rng.random() < 0.7:
+                self.trace.note("nemesis", "cuts", primary.name, name)
+                self.rng.choice([self.network.cut, self.network.silence])(primary.name, name)
+        await trio.sleep(self.rng.uniform(0.0, 0.4))
+        primary.down_s = 4.0
+        self.rng.choice([primary.machine.kill, primary.machine.cut_power])()
 
     def _break_machine(self, fault: str, node: SimNode) -> bool:
         rng, machine, platter = self.rng, node.machine, node.machine.platter
