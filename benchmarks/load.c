@@ -14,6 +14,7 @@
  *   limit N                             requests in all; 0: until the seconds are over
  *   keys sequence|random FIRST COUNT    numbers to put in: FIRST, FIRST+1, ... or any of FIRST .. FIRST+COUNT-1
  *   answer_min BYTES                    a shorter answer is a miss (a document that was not there)
+ *   answer_max BYTES                    a longer one too (an insert that lists errors); 0: no limit
  *   template HEX                        one request, framed; Twinlog: the message without packet
  *   patch KIND OFFSET                   slot16 u16 big-endian, 256 + slot: a Twinlog request's id
  *                                       key64 u64 big-endian    dec16 16 decimal digits    both take the next key
@@ -89,7 +90,7 @@ static uint32_t depth = 1;
 static double warmup, seconds = 1, rate;
 static uint64_t limit, key_first, key_count, key_next, write_next, random_state = 88172645463325252ULL;
 static uint8_t write_salt[8];
-static size_t answer_min;
+static size_t answer_min, answer_max;
 static uint8_t *template;
 static size_t template_length;
 static struct patch *patches;
@@ -303,7 +304,7 @@ static void complete(struct connection *c, uint32_t slot, size_t length, int bad
         c->slots[c->free_count++] = slot;
     else
         c->head = (c->head + 1) % depth;
-    if (!bad && length < answer_min) misses++;
+    if (!bad && (length < answer_min || (answer_max && length > answer_max))) misses++;
     if (c->began[slot] < counts_from || c->began[slot] >= ends_at || bad) return;
     double latency = at - c->began[slot];
     int bucket = bucket_of((uint64_t)(latency * 1e9));
@@ -562,6 +563,7 @@ static void read_orders(void) {
         else if (!strcmp(word, "rate")) rate = atof(rest);
         else if (!strcmp(word, "limit")) limit = strtoull(rest, NULL, 10);
         else if (!strcmp(word, "answer_min")) answer_min = strtoull(rest, NULL, 10);
+        else if (!strcmp(word, "answer_max")) answer_max = strtoull(rest, NULL, 10);
         else if (!strcmp(word, "patch")) read_patch(rest);
         else if (!strcmp(word, "connection")) read_connection(rest);
         else if (!strcmp(word, "keys") && sscanf(rest, "%31s %llu %llu", value, &first, &count) == 3) {

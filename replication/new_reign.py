@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import trio
 
-from storage import Database, PeerError, TwinlogError
+from storage import Database, DiskFull, PeerError, TwinlogError
 
 from .alarms import AlarmKind
 from .replica import Replica, log
 from .roles import RoleState
 from .tails import TailHunt, answers_needed
+
+FULL_RETRY_S = 1.0  # before a reign that met a full disk is tried again
 
 
 class Reigns:
@@ -46,8 +48,13 @@ class Reigns:
         try:
             database.begin_reign(self._replica.state.epoch)
             database.flush()
+        except DiskFull as error:
+            self._cannot(database.uuid, error)
+            self._nursery.start_soon(self._take_over, database.uuid, False)
+            return
         except TwinlogError as error:
-            return self._cannot(database.uuid, error)
+            self._cannot(database.uuid, error)
+            return
         self._replica.founded.add(database.uuid)
         self._replica.open_or_close(database)
         self._nursery.start_soon(self._take_over, database.uuid, False)
@@ -83,6 +90,11 @@ class Reigns:
             await database.visible_advance.wait_for(database.history[-1].first_seq)
             if self._replica.state == began and self._replica.leads and self._replica.database(uuid) is database:
                 self._open(database)
+        except DiskFull as error:  # passes by itself, so this does too
+            self._cannot(uuid, error)
+            await trio.sleep(FULL_RETRY_S)
+            if self._replica.state == began and self._replica.leads and uuid not in self._replica.ready:
+                self._nursery.start_soon(self._take_over, uuid, ask_standbys)
         except TwinlogError as error:
             self._cannot(uuid, error)
 
@@ -94,6 +106,8 @@ class Reigns:
         self._replica.bump()
 
     def _open(self, database: Database) -> None:
+        self.failed.discard(database.uuid)
+        self._replica.alarms.clear(AlarmKind.NO_REIGN, database=database.name)
         self._replica.hunts.pop(database.uuid, None)
         self._replica.founded.discard(database.uuid)
         self._replica.ready.add(database.uuid)

@@ -422,10 +422,14 @@ class Database:
                 self._fail(f"{self.name}: closing the commit log failed ({error})")
                 return
             if not self.unclean:
-                await self.seams.disk.run(
-                    note_closed, self.seams.disk, self.directory, self.position.seq, self.chain
-                )
+                await self._note_closed()
         self.abandon()
+
+    async def _note_closed(self) -> None:
+        try:
+            await self.seams.disk.run(note_closed, self.seams.disk, self.directory, self.position.seq, self.chain)
+        except OSError as error:  # everything is in the log; the next opening only takes it for an unclean stop
+            log.warning("%s: the orderly end could not be noted: %s", self.name, error)
 
     def abandon(self) -> None:
         """Let go of every file without writing."""

@@ -9,7 +9,7 @@ durability: the caller waits for `result.seq`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 from bson import ObjectId
@@ -138,6 +138,8 @@ def _insert_group(
     request: bytes,
 ) -> WriteResult | None:
     """Check and commit at the appended end, in place. None: a key's record is cold."""
+    if request and request in db.requests:  # the same request came again while this one waited
+        return WriteResult.recall(db.requests[request])
     collection_id, records = _collection_for_write(db, collection)
     taken: set[bytes] = set()
     result = WriteResult(errors=list(errors))
@@ -223,28 +225,36 @@ async def _end_document(db: Database, collection_id: int, key: bytes) -> bytes |
     return held
 
 
-async def _first_match(db: Database, collection: str, spec: dict) -> tuple[bytes, bytes] | None:
-    """(key, document) of one document that matches at the appended end, with no await after the last check."""
+async def _first_match(db: Database, collection: str, spec: dict) -> tuple[int, bytes, bytes] | None:
+    """(collection id, key, document) of one document that matches at the appended end; no await follows the last check, that
+    the collection is still the one that was looked through included."""
     matches = compile_filter(spec)
-    collection_id = db.catalog.ids.get(collection)
-    if collection_id is None:
-        return None
     pinned, key = id_point(spec)
-    if pinned:
-        held = await _end_document(db, collection_id, key)
-        return (key, held) if held is not None and matches(decode(held)) else None
     for _ in range(RETRIES_MAX):
-        candidate = None
-        async for batch in db.end_view().scan(collection_id):
-            candidate = next((row[2] for row in batch if matches(decode(row[3]))), None)
-            if candidate is not None:
-                break
-        if candidate is None:
+        collection_id = db.catalog.ids.get(collection)
+        if collection_id is None:
             return None
-        held = await _end_document(db, collection_id, candidate)
+        if not pinned:
+            key = await _candidate(db, collection_id, matches)
+            if key is None:
+                return None
+        held = await _end_document(db, collection_id, key)
+        if db.catalog.ids.get(collection) != collection_id:
+            continue
         if held is not None and matches(decode(held)):
-            return candidate, held
+            return collection_id, key, held
+        if pinned:
+            return None
     raise Overloaded(f"{db.name}.{collection}: the matching document changed {RETRIES_MAX} times meanwhile; try again")
+
+
+async def _candidate(db: Database, collection_id: int, matches: Callable[[dict], bool]) -> bytes | None:
+    """The key of the first document that matched at the appended end when this began."""
+    async for batch in db.end_view().scan(collection_id):
+        for row in batch:
+            if matches(decode(row[3])):
+                return row[2]
+    return None
 
 
 async def replace_one(
@@ -256,12 +266,14 @@ async def replace_one(
         return WriteResult.recall(db.requests[request])
     await room(db)
     found = await _first_match(db, collection, spec)
+    if request and request in db.requests:  # the same request came again while this one waited
+        return WriteResult.recall(db.requests[request])
     db.check_writable()
     if found is None:
         if not upsert:
             return WriteResult()
         return await _upsert(db, collection, spec, doc, request)
-    key, held = found
+    collection_id, key, held = found
     old_id = decode(held)["_id"]
     new = doc if has_id_first(doc) else normalise(doc, lambda: old_id)
     _, new_key = validate(new)
@@ -271,7 +283,7 @@ async def replace_one(
         )
     result = WriteResult(matched=1, modified=int(new != held))
     if result.modified:
-        _commit(db, [Record(Op.PUT, db.catalog.ids[collection], key, new)], result, request)
+        _commit(db, [Record(Op.PUT, collection_id, key, new)], result, request)
     return result
 
 
@@ -298,9 +310,11 @@ async def delete(
     if not many:
         await room(db)
         found = await _first_match(db, collection, spec)
+        if request and request in db.requests:
+            return WriteResult.recall(db.requests[request])
         result = WriteResult(deleted=int(found is not None))
         if found is not None:
-            gone = Record(Op.DELETE, db.catalog.ids[collection], found[0], b"")
+            gone = Record(Op.DELETE, found[0], found[1], b"")
             _commit(db, [gone], result, request, frees_space=True)
         return result
     return await _delete_many(db, collection, spec, request)
@@ -319,6 +333,11 @@ async def _delete_many(db: Database, collection: str, spec: dict, request: bytes
         group = keys[start : start + COMMIT_RECORDS_MAX]
         await room(db)
         await _warm(db, collection, group)
+        if db.catalog.ids.get(collection) != collection_id:
+            break  # dropped meanwhile, and everything that matched with it
+        if part_of(request, number) in db.requests:
+            total.add(WriteResult.recall(db.requests[part_of(request, number)]), 0)
+            continue
         records = []
         for key in group:
             held = db.end_now(collection_id, key)

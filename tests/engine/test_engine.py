@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from storage import MemoryDisk, SyncMode, decode_document, encode_document, encode_value, operations
 from storage.errors import DamagedRecord, DatabaseExists, DuplicateKey, ImmutableField, NoSuchDatabase
@@ -147,3 +148,48 @@ async def test_a_database_too_damaged_to_open_stays_as_it_is() -> None:
         with pytest.raises(DamagedRecord, match=r"database\.json"):
             await engine.create_database("db")
         assert disk.list_dir("db/commit")
+
+
+@pytest.mark.parametrize("verb", ["insert", "replace", "delete"])
+async def test_two_copies_of_one_request_at_once_apply_once(verb: str) -> None:
+    async with opened(MemoryDisk(), memtable_records_max=5) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": n, "n": 0} for n in range(12)))
+        await database.sealing.seal_now()
+        before = database.position.seq
+        results: list[operations.WriteResult] = []
+
+        async def once() -> None:
+            request = b"q" * 16
+            if verb == "insert":
+                results.append(await operations.insert(database, "things", [encode_document({"_id": "x"})], request=request))
+            elif verb == "replace":
+                changed = encode_document({"n": 1})
+                results.append(await operations.replace_one(database, "things", {"n": 0}, changed, request=request))
+            else:
+                results.append(await operations.delete(database, "things", {"n": 0}, request=request))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(once)
+        assert database.position.seq == before + 1
+        assert sorted(result.replayed for result in results) == [False, True, True]
+        assert len({(r.inserted, r.matched, r.modified, r.deleted, r.seq) for r in results}) == 1
+
+
+async def test_a_collection_dropped_while_a_replace_looks_for_its_document_is_gone() -> None:
+    async with opened(MemoryDisk(), memtable_records_max=5) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": n, "n": n} for n in range(12)))
+        await database.sealing.seal_now()
+        answers = []
+
+        async def replace() -> None:
+            answers.append(await operations.replace_one(database, "things", {"n": 11}, encode_document({"n": 0})))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replace)
+            nursery.start_soon(operations.drop_collection, database, "things")
+        assert [answer.matched for answer in answers] in ([0], [1])
+        await settled(database, database.position.seq)
+        assert operations.list_collections(database) == []

@@ -6,6 +6,7 @@ import errno
 
 import pytest
 import trio
+import trio.testing
 
 from storage import MemoryDisk, SyncMode, encode_document, operations
 from storage.errors import DiskFailed, DiskFull
@@ -70,4 +71,33 @@ async def test_a_sync_that_fails_stops_writing_for_good(autojump_clock: object) 
         del database.log._sync_files
         with pytest.raises(DiskFailed):
             await insert(database, {"_id": 3})
+        assert [doc["_id"] for doc in await everything(database)] == [1]
+
+
+async def test_closing_on_a_full_disk_is_an_unclean_stop_and_no_crash() -> None:
+    disk = MemoryDisk()
+    async with opened(disk) as engine:
+        await insert(await new_database(engine), {"_id": 1})
+        disk.capacity_bytes = 1
+    disk.capacity_bytes = None
+    async with opened(disk, start=2) as engine:
+        database = engine.database("db")
+        assert database.unclean and [doc["_id"] for doc in await everything(database)] == [1]
+
+
+async def test_a_mark_that_cannot_become_durable_has_no_hash_and_ends_nothing(autojump_clock: object) -> None:
+    async with opened(MemoryDisk(), sync_mode=SyncMode.SYNC) as engine:
+        database = await new_database(engine)
+        await insert(database, {"_id": 1})
+
+        def failing(*_: object) -> None:
+            raise OSError(errno.EIO, "input/output error")
+
+        database.log._sync_files = failing  # type: ignore[method-assign]
+        seq = database.mark()
+        database.flush()
+        with pytest.raises(DiskFailed):
+            await database.visible_advance.wait_for(seq)
+        await trio.testing.wait_all_tasks_blocked()
+        assert seq not in database.marks
         assert [doc["_id"] for doc in await everything(database)] == [1]

@@ -217,6 +217,6 @@ def broken_promises(record: Record, *, lines_max: int = 20) -> list[str]:
             lines += checker(record)
         except KeyError as error:
             lines.append(f"{checker.__name__}: a node is at a chain nobody ever wrote: {error}")
-    return lines[:lines_max]
+    return list(dict.fromkeys(lines))[:lines_max]
 
 

@@ -141,7 +141,15 @@ class EngineWorld:
             for number in range(self.sizes.clients):
                 rng = random.Random(self.rng.getrandbits(64))
                 nursery.start_soon(
-                    keep_asking, rng, self, self.number, self.sizes.keys, self._done, self._refused, lambda: self._over
+                    keep_asking,
+                    rng,
+                    self,
+                    self.number,
+                    self.sizes.keys,
+                    self.sizes.pause_s,
+                    self._done,
+                    self._refused,
+                    lambda: self._over,
                 )
                 self.trace.note(f"client{number}", "begins")
         done.set()

@@ -19,6 +19,7 @@ class Sizes:
     crc: bool
     keys: int  # ids are drawn from 0 to keys
     clients: int
+    pause_s: float  # mean between two requests of a client
     standbys: int
     acks: int
     degrades: bool
@@ -43,7 +44,7 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         shards=shards,
         crc=crc,
         cache_bytes=rng.choice([0, 4096, 2**20]),
-        memtable_records_max=rng.choice([8, 25, 60]),
+        memtable_records_max=rng.choice([12, 25, 60]),
         memtable_bytes_max=rng.choice([2_000, 20_000]),
         seal_age_s=rng.choice([1.0, 30.0]),
         log_segment_bytes=rng.choice([500, 4_000, 2**20]),
@@ -56,6 +57,7 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         crc=crc,
         keys=rng.choice([10, 40, 200]),
         clients=rng.randint(1, 3),
+        pause_s=rng.choice([0.03, 0.07]),
         standbys=standbys,
         acks=rng.randint(0, standbys),
         degrades=rng.random() < 0.3,

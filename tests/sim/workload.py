@@ -17,7 +17,6 @@ from storage import encode_document
 from storage.errors import TwinlogError
 
 COLLECTIONS = ("c0", "c1", "c2")
-PAUSE_S = 0.02
 RETRY_S = 0.2
 
 
@@ -78,13 +77,14 @@ async def keep_asking(
     port: Port,
     number: Callable[[], int],
     keys: int,
+    pause_s: float,
     done: Callable[[Request, Answer], None],
     refused: Callable[[Request, TwinlogError], None],
     is_over: Callable[[], bool],
 ) -> None:
     """A client's life. It ends after the answer that follows is_over()."""
     while not is_over():
-        await trio.sleep(rng.expovariate(1 / PAUSE_S))
+        await trio.sleep(rng.expovariate(1 / pause_s))
         request = draw_request(rng, number, keys)
         while True:
             try:

@@ -162,7 +162,15 @@ class World:
                 rng = self._rng()
                 port = WirePort(f"client{number}", list(self.nodes), self.network, self._rng())
                 nursery.start_soon(
-                    keep_asking, rng, port, self.number, self.sizes.keys, self._done, self._refused, lambda: self._over
+                    keep_asking,
+                    rng,
+                    port,
+                    self.number,
+                    self.sizes.keys,
+                    self.sizes.pause_s,
+                    self._done,
+                    self._refused,
+                    lambda: self._over,
                 )
         done.set()
 

@@ -1,0 +1,17 @@
+"""The cases by name, in the order in which they run. Each is one module with WHAT and measure(run, case)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from . import bulk, catchup, client, durable, opening, point, sealing
+
+CASES: dict[str, ModuleType] = {
+    "point": point,
+    "durable": durable,
+    "bulk": bulk,
+    "client": client,
+    "sealing": sealing,
+    "catchup": catchup,
+    "open": opening,
+}

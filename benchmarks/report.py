@@ -1,0 +1,149 @@
+"""What was measured, and how it reads: medians with their spread, ratios of medians, Markdown and JSON. Pure.
+
+A measure is one question (insert, 16 connections of 1) put to several contenders in turn, several rounds each. The ratio
+of a row is its median over its peer's; every peer stands in the same measure of the same run. Nothing is compared
+across runs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+EXTRAS = {
+    "p50_us": "p50 µs", "p99_us": "p99 µs", "p999_us": "p99.9 µs", "max_us": "max µs",
+    "server_us": "server CPU µs", "client_us": "client CPU µs", "generator_share": "generator busy",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One round of one contender: the figure, and what else was seen (extras by the names in EXTRAS)."""
+
+    value: float
+    extras: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """One contender. peer: the contender that it is set against, or None."""
+
+    contender: str
+    peer: str | None = None
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(sample.value for sample in self.samples)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        values = [sample.value for sample in self.samples]
+        return min(values), max(values)
+
+    def extra(self, name: str) -> float | None:
+        """The median over the rounds that have it; a maximum stays the maximum."""
+        values = [sample.extras[name] for sample in self.samples if name in sample.extras]
+        if not values:
+            return None
+        return max(values) if name == "max_us" else statistics.median(values)
+
+
+@dataclass
+class Measure:
+    """One question. higher_is_better only words the ratio; it changes no figure."""
+
+    name: str
+    unit: str
+    rows: list[Row]
+    higher_is_better: bool = True
+
+    def row(self, contender: str) -> Row | None:
+        return next((row for row in self.rows if row.contender == contender and row.samples), None)
+
+    def ratio(self, row: Row) -> float | None:
+        """This row's median over its peer's; None without a peer, or when the peer was not measured."""
+        peer = self.row(row.peer) if row.peer else None
+        if peer is None or not peer.median:
+            return None
+        return row.median / peer.median
+
+
+@dataclass
+class CaseReport:
+    """One case: its measures, and what could not be measured and why."""
+
+    name: str
+    what: str
+    measures: list[Measure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """A whole run. machine: label to text, in order."""
+
+    machine: dict[str, str]
+    command: str
+    cases: list[CaseReport] = field(default_factory=list)
+
+
+def number(value: float) -> str:
+    """Three or more digits that mean something."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _ratio_text(measure: Measure, row: Row) -> str:
+    ratio = measure.ratio(row)
+    if ratio is None:
+        return "" if row.peer is None else f"{row.peer}: not measured"
+    good = ratio >= 1 if measure.higher_is_better else ratio <= 1
+    text = f"{ratio:.2f} × {row.peer}"
+    return text if good else f"**{text}**"
+
+
+def _measure_lines(measure: Measure) -> Iterable[str]:
+    rows = [row for row in measure.rows if row.samples]
+    extras = [name for name in EXTRAS if any(row.extra(name) is not None for row in rows)]
+    yield f"**{measure.name}** ({measure.unit}, {'more' if measure.higher_is_better else 'less'} is better)"
+    yield ""
+    yield "| " + " | ".join(["contender", "median", "lowest to highest", "ratio", *(EXTRAS[name] for name in extras)]) + " |"
+    yield "|---" * (4 + len(extras)) + "|"
+    for row in rows:
+        low, high = row.spread
+        cells = [row.contender, number(row.median), f"{number(low)} to {number(high)}", _ratio_text(measure, row)]
+        for name in extras:
+            value = row.extra(name)
+            share = name == "generator_share"
+            cells.append("" if value is None else f"{value * 100:.0f} %" if share else number(value))
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+
+
+def markdown(report: Report) -> str:
+    """The report as a page. Ratios in bold are those where the row is behind its peer."""
+    lines = ["# Benchmark report", "", f"`{report.command}`", ""]
+    lines += [f"- {label}: {text}" for label, text in report.machine.items()]
+    lines.append("")
+    for case in report.cases:
+        lines += [f"## {case.name}", "", case.what, ""]
+        for measure in case.measures:
+            lines += _measure_lines(measure)
+        lines += [f"- {note}" for note in case.notes]
+        if case.notes:
+            lines.append("")
+    return "\n".join(lines)
+
+
+def plain(report: Report) -> dict:
+    """The report as plain values for JSON: every round, and the medians and ratios worked out."""
+    value = asdict(report)
+    for case, case_value in zip(report.cases, value["cases"], strict=True):
+        for measure, measure_value in zip(case.measures, case_value["measures"], strict=True):
+            for row, row_value in zip(measure.rows, measure_value["rows"], strict=True):
+                if row.samples:
+                    row_value.update(median=row.median, spread=row.spread, ratio=measure.ratio(row))
+    return value

@@ -1,0 +1,151 @@
+"""Each checker on records made by hand: silent on a run that kept its promises, loud on the smallest run that did not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgpack
+import pytest
+
+from storage.commit.codec import CATALOG, Op
+from storage.commit.codec import Record as Row
+from tests.sim import checkers
+from tests.sim.checkers import Record
+from tests.sim.history import Commit, CommitTree, Digest, digest_of
+from tests.sim.observations import Acknowledged, Got, Hashed, Observations, Promotion, Seen
+from tests.sim.sizes import draw_sizes
+
+ROOT = 7
+KEY, DOC = b"k", msgpack.packb({"_id": 1})
+
+
+def commit(seq: int, *rows: Row, epoch: int = 1, parent: int | None = None, origin: str = "a", chain: int = 0) -> Commit:
+    parent = (ROOT if seq == 1 else 100 + seq - 1) if parent is None else parent
+    return Commit(chain or 100 + seq, parent, seq, epoch, rows, origin, float(seq))
+
+
+def request(name: bytes) -> Row:
+    return Row(Op.REQUEST, 0, name, b"")
+
+
+@pytest.fixture
+def record() -> Record:
+    """Reign, a collection with one document (request one), another request; shown and acknowledged as it was."""
+    tree = CommitTree(lambda: 0.0)
+    tree.roots.add(ROOT)
+    named = Row(Op.PUT, CATALOG, b"c0", msgpack.packb({"_id": "c0", "id": 1}))
+    tree._add(commit(1, Row(Op.REIGN, 0, b"", bytes(8))))
+    tree._add(commit(2, named, Row(Op.PUT, 1, KEY, DOC), request(b"one")))
+    tree._add(commit(3, Row(Op.DELETE, 1, b"other", b""), request(b"two")))
+    sizes = replace(draw_sizes(random.Random(0), standbys=1), acks=1, degrades=False)
+    sizes = replace(sizes, engine=replace(sizes.engine, sync_mode=type(sizes.engine.sync_mode)("sync")))
+    seen = Seen("a", 0, 4.0, 1, 3, 103, digest_of([(1, KEY, DOC)]), (("c0", 1),), final=True)
+    observations = Observations(seen=[seen], acknowledged=[Acknowledged(b"one", "a", 2.5, 1, 2)])
+    return Record(sizes, tree, observations, {}, [], 103)
+
+
+def told(lines: Iterator[str], promise: str) -> bool:
+    return any(line.startswith(promise) for line in lines)
+
+
+def test_a_good_record_passes(record: Record) -> None:
+    assert checkers.broken_promises(record) == []
+
+
+def test_lost_acknowledgement(record: Record) -> None:
+    record.observations.acknowledged.append(Acknowledged(b"gone", "a", 3.5, 1, 4))
+    assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1")
+
+
+def test_request_applied_twice(record: Record) -> None:
+    record.tree._add(commit(4, request(b"one")))
+    record.end_chain = 104
+    assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1")
+
+
+def test_a_power_cut_excuses_async_within_the_window_only(record: Record) -> None:
+    lost = Acknowledged(b"gone", "a", 10.0, 1, 4)
+    record.power_cuts = [10.01]
+    assert not checkers.may_be_lost(record, lost), "sync mode is never excused"
+    mode = type(record.sizes.engine.sync_mode)("async")
+    record.sizes = replace(record.sizes, engine=replace(record.sizes.engine, sync_mode=mode))
+    assert checkers.may_be_lost(record, lost)
+    record.power_cuts = [12.0]
+    assert not checkers.may_be_lost(record, lost)
+
+
+@pytest.mark.parametrize("safe", [False, True])
+@pytest.mark.parametrize("acks", [0, 1])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_promotion_excuses_what_it_may(record: Record, safe: bool, acks: int, before: bool) -> None:
+    record.sizes = replace(record.sizes, acks=acks)
+    record.observations.promotions.append(Promotion("b", 5.0, 2, 103, safe))
+    lost = Acknowledged(b"gone", "a", 4.0 if before else 6.0, 1, 4)
+    assert checkers.may_be_lost(record, lost) == (not before or not safe or acks == 0)
+    assert not checkers.may_be_lost(record, replace(lost, request=b"one")), "the promoted node had it"
+    assert not checkers.may_be_lost(record, replace(lost, at_s=6.0, epoch=2)), "acknowledged by the new primary"
+
+
+def test_content_of_no_commit(record: Record) -> None:
+    record.observations.seen.append(replace(record.observations.seen[0], digest=Digest(2, 5)))
+    assert told(checkers.inv2_prefix(record), "INV-2")
+
+
+def test_state_of_a_chain_nobody_wrote(record: Record) -> None:
+    record.observations.seen.append(replace(record.observations.seen[0], chain=999))
+    assert told(checkers.inv2_prefix(record), "INV-2")
+
+
+@pytest.mark.parametrize(("chain", "document", "holds"), [(103, DOC, True), (103, None, False), (101, DOC, False), (101, None, True)])
+def test_single_reads(record: Record, chain: int, document: bytes | None, holds: bool) -> None:
+    record.observations.got.append(Got("a", chain, "c0", KEY, document))
+    assert told(checkers.inv2_single_reads(record), "INV-2") != holds
+
+
+def test_going_back_within_one_opening(record: Record) -> None:
+    older = replace(record.observations.seen[0], seq=2, chain=102)
+    record.observations.seen.append(older)
+    assert told(checkers.inv3_order(record), "INV-3")
+    record.observations.seen[-1] = replace(older, opening=1)
+    assert not told(checkers.inv3_order(record), "INV-3")
+
+
+def test_a_position_that_is_not_its_chains(record: Record) -> None:
+    record.observations.seen.append(replace(record.observations.seen[0], seq=4))
+    assert told(checkers.inv3_order(record), "INV-3")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        commit(4, epoch=1, origin="b"),
+        commit(5, parent=103),
+        commit(4, epoch=0),
+        commit(4, epoch=2, origin="b"),
+        commit(2, parent=ROOT, chain=900),
+    ],
+    ids=["second writer", "gap", "epoch falls", "no reign", "begins late"],
+)
+def test_one_writer_an_epoch(record: Record, bad: Commit) -> None:
+    record.tree._add(bad)
+    assert told(checkers.inv4_one_writer(record), "INV-4")
+
+
+def test_equal_positions_with_two_chains(record: Record) -> None:
+    record.tree._add(commit(3, parent=102, chain=933))
+    record.observations.seen.append(replace(record.observations.seen[0], node="b", chain=933))
+    assert told(checkers.inv6_equal_state(record), "INV-6")
+
+
+def test_state_hash_of_something_else(record: Record) -> None:
+    fold = dict(record.tree.walk())
+    assert fold, "the tree can be walked"
+    record.observations.hashed.append(Hashed("a", "mark", 3, 103, "00" * 32))
+    assert told(checkers.inv6_equal_state(record), "INV-6")
+
+
+def test_a_run_without_an_end(record: Record) -> None:
+    record.end_chain = None
+    assert list(checkers.no_surprises(record))
