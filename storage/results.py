@@ -73,6 +73,7 @@ class WriteResult:
     def add(self, other: WriteResult, index: int) -> None:
         """Fold in the result of a part whose first write has that index in the whole."""
         self.seq = max(self.seq, other.seq)
+        self.replayed = self.replayed or other.replayed
         self.inserted += other.inserted
         self.matched += other.matched
         self.modified += other.modified

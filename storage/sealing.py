@@ -180,9 +180,11 @@ def _drop_checkpoints(disk: Disk, directory: str, floor: int | None, pins: froze
     keep = set(seqs[-2:]) | {seq for seq in seqs if seq in pins}
     if floor is not None:
         keep |= set([seq for seq in seqs if seq <= floor][-1:])
-    for seq in seqs:
-        if seq not in keep:
-            disk.remove(f"{directory}/checkpoints/{seq:020d}.json")
+    gone = [seq for seq in seqs if seq not in keep]
+    for seq in gone:
+        disk.remove(f"{directory}/checkpoints/{seq:020d}.json")
+    if gone:  # before the files they name: a power cut must not bring back a manifest without its files
+        disk.sync_dir(f"{directory}/checkpoints")
     return sorted(keep)
 
 

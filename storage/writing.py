@@ -59,7 +59,6 @@ async def insert(
         await room(db)
         if part_request and part_request in db.requests:
             total.add(WriteResult.recall(db.requests[part_request]), start)
-            total.replayed = True
         else:
             total.add(await _insert_waiting(db, collection, group, ordered=ordered, request=part_request), start)
         if ordered and total.errors:

@@ -164,7 +164,7 @@ async def test_two_copies_of_one_request_at_once_apply_once(verb: str) -> None:
             if verb == "insert":
                 results.append(await operations.insert(database, "things", [encode_document({"_id": "x"})], request=request))
             elif verb == "replace":
-                changed = encode_document({"n": 1})
+                changed = encode_value({"n": 1})
                 results.append(await operations.replace_one(database, "things", {"n": 0}, changed, request=request))
             else:
                 results.append(await operations.delete(database, "things", {"n": 0}, request=request))
@@ -185,7 +185,7 @@ async def test_a_collection_dropped_while_a_replace_looks_for_its_document_is_go
         answers = []
 
         async def replace() -> None:
-            answers.append(await operations.replace_one(database, "things", {"n": 11}, encode_document({"n": 0})))
+            answers.append(await operations.replace_one(database, "things", {"n": 11}, encode_value({"n": 0})))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(replace)
