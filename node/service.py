@@ -184,6 +184,8 @@ class Service:
                 self._finish(caller, request.id, outcome)
         except errors.TwinlogError as error:
             self._refuse(caller, request.id, error)
+        except OSError as error:
+            self._refuse(caller, request.id, errors.of_disk(error, verb.name))
         except Exception:
             log.exception("a %s request met a bug", verb.name)
             self._refuse(caller, request.id, _bug(verb))
@@ -251,6 +253,9 @@ class Service:
                 answered = True
             except errors.TwinlogError as error:
                 self._refuse(caller, request.id, error)
+                answered = True
+            except OSError as error:
+                self._refuse(caller, request.id, errors.of_disk(error, verb.name))
                 answered = True
             except Exception:
                 log.exception("a %s request met a bug", verb.name)

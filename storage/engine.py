@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from . import errors
 from . import identity as identities
 from .database import Database
 from .disk import Disk
@@ -141,7 +142,10 @@ class Engine:
                 self.options.crc if crc is None else crc,
             )
             disk = self.seams.disk
-            await disk.run(_make_directory, disk, name, fixed)
+            try:
+                await disk.run(_make_directory, disk, name, fixed)
+            except OSError as error:
+                raise errors.of_disk(error, f"creating database {name!r}") from error
             database = await self._open(name)
             self._tell("created", name)
             return database

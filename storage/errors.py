@@ -7,6 +7,7 @@ things travel over the client wire; `from_wire` makes the same class again on th
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -218,6 +219,13 @@ class InternalError(TwinlogError):
     """A bug in Twinlog: the log has the trace."""
 
     code = 8
+
+
+def of_disk(error: OSError, doing: str) -> DiskFull | DiskFailed:
+    """The refusal for a disk that did not do what was asked; nothing was acknowledged."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"{doing}: no space left ({error}); free some and try again")
+    return DiskFailed(f"{doing}: {error}; check the device")
 
 
 def _every_class(root: type[TwinlogError]) -> dict[str, type[TwinlogError]]:

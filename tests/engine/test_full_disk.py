@@ -101,3 +101,13 @@ async def test_a_mark_that_cannot_become_durable_has_no_hash_and_ends_nothing(au
         await trio.testing.wait_all_tasks_blocked()
         assert seq not in database.marks
         assert [doc["_id"] for doc in await everything(database)] == [1]
+
+
+async def test_a_database_that_cannot_be_created_is_refused_by_name_and_leaves_nothing() -> None:
+    disk = MemoryDisk()
+    async with opened(disk) as engine:
+        disk.capacity_bytes = 1
+        with pytest.raises(DiskFull, match="creating database 'db'"):
+            await engine.create_database("db")
+        disk.capacity_bytes = None
+        await insert(await new_database(engine), {"_id": 1})

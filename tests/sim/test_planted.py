@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+import replication.role_keeper as role_keeper_module
 import storage.database as database_module
 import storage.recovery as recovery_module
-from replication.role_keeper import RoleKeeper
 from replication.roles import Role, RoleState
 from storage import EngineOptions, SyncMode
 from storage.commit.codec import Op, Record
@@ -118,12 +118,16 @@ def test_inv4_a_promotion_without_a_new_epoch(monkeypatch: pytest.MonkeyPatch) -
     must_tell("INV-4", World, first=3)
 
 
-def test_inv4_a_role_that_is_not_persisted(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forget(self: RoleKeeper, state: RoleState) -> None:
-        return None
+def test_inv4_a_configuration_that_beats_the_persisted_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = role_keeper_module.on_open
 
-    monkeypatch.setattr(RoleKeeper, "_persist", forget)
-    must_tell("", cluster_world(), first=45)
+    def as_configured(persisted: RoleState | None, *, named_primary: bool, data_epoch: int) -> RoleState:
+        if named_primary:
+            return RoleState(Role.PRIMARY, max(data_epoch, 1), "planted")
+        return honest(persisted, named_primary=named_primary, data_epoch=data_epoch)
+
+    monkeypatch.setattr(role_keeper_module, "on_open", as_configured)
+    must_tell("INV-4", cluster_world())
 
 
 def test_inv5_a_log_that_is_cut_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
