@@ -6,7 +6,7 @@
 #   make lint               ruff, the import contracts
 #   make sim SEEDS=200      the whole cluster in one process, 200 fresh seeds; SEED=7 replays one
 #   make keys               the two key files that docker-compose.yml asks for, below .docker-pair/
-#   make bench              what can be measured, and how
+#   make bench              Twinlog beside Redis and PostgreSQL, minutes a case; ARGS="point --short" for a first look
 
 PYTHON ?= python3
 PAIR   ?= .local-pair
@@ -56,9 +56,6 @@ keys: $(STAMP)
 	done
 	@grep -qs '^TWINLOG_KEY_GROUP=' .env || echo "TWINLOG_KEY_GROUP=$$(stat -c %g .docker-pair/client.key)" >> .env
 
+# Its report says what was left out, such as a peer that is not installed.
 bench: $(STAMP)
-	@found=0; for file in benchmarks/*.py; do \
-		[ -f "$$file" ] || continue; found=1; \
-		echo "$(BIN)/python $$file    $$($(BIN)/python -c 'import ast, sys; print((ast.get_docstring(ast.parse(sys.stdin.read())) or "").split("\n")[0])' < $$file)"; \
-	done; \
-	[ $$found = 1 ] || echo "there is no benchmark yet: they will be scripts in benchmarks/, each run by itself"
+	@$(BIN)/python -m benchmarks $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 from . import generator, machine
 from .cases import CASES
 from .contest import Run, say
+from .generator import LoadFailed, Unavailable
+from .processes import ServerFailed
 from .report import CaseReport, Report, markdown, plain
 
 SHORT_ROUNDS, SHORT_SECONDS = 3, 1.0
 LONG_ROUNDS, LONG_SECONDS = 7, 5.0
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def arguments() -> argparse.Namespace:
@@ -35,6 +39,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     chosen = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that the servers are stopped on the way out
     run = Run(
         short=chosen.short,
         rounds=chosen.rounds or (SHORT_ROUNDS if chosen.short else LONG_ROUNDS),
@@ -43,7 +48,7 @@ def main() -> int:
     )
     try:
         generator.build()
-    except generator.Unavailable as error:
+    except Unavailable as error:
         say(f"the load generator cannot be built: {error}")
         return 1
     report = Report(
@@ -53,7 +58,11 @@ def main() -> int:
         say(f"{name}:")
         case = CaseReport(name, CASES[name].WHAT)
         report.cases.append(case)
-        CASES[name].measure(run, case)
+        try:
+            CASES[name].measure(run, case)
+        except (LoadFailed, ServerFailed, Unavailable) as error:
+            case.notes.append(f"broken off: {error}")
+            say(f"  broken off: {error}")
     report.machine["load average at the end"] = " ".join(f"{load:.2f}" for load in os.getloadavg())
     if chosen.out is None:
         print(markdown(report))

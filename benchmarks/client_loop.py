@@ -84,7 +84,7 @@ def main() -> None:
     next_key = sequence.__next__ if kind == "insert" else draw
     done = [0] * int(threads)
     begun = threading.Barrier(int(threads) + 1)
-    ends_at = [0.0]
+    ends_at = [float("inf")]
 
     def loop(number: int) -> None:
         work = make()
@@ -96,10 +96,9 @@ def main() -> None:
     running = [threading.Thread(target=loop, args=(number,), daemon=True) for number in range(int(threads))]
     for thread in running:
         thread.start()
-    began = time.monotonic()
-    ends_at[0] = began + float(seconds)
     begun.wait()
     began = time.monotonic()
+    ends_at[0] = began + float(seconds)
     for thread in running:
         thread.join()
     took = time.monotonic() - began

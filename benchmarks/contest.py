@@ -27,11 +27,11 @@ LOAD_EXTRAS = ("p50_us", "p99_us", "p999_us", "max_us")
 
 @dataclass(frozen=True)
 class Contender:
-    """peer: the name of the contender that this one is set against."""
+    """peers: the names of the contenders that this one is set against."""
 
     name: str
     round: Callable[[], Sample]
-    peer: str | None = None
+    peers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def ask(
     case: CaseReport, name: str, unit: str, contenders: list[Contender], rounds: int, *, higher_is_better: bool = True
 ) -> Measure:
     """Every contender in turn, so many rounds."""
-    rows = {contender.name: Row(contender.name, contender.peer) for contender in contenders}
+    rows = {contender.name: Row(contender.name, contender.peers) for contender in contenders}
     measure = Measure(name, unit, list(rows.values()), higher_is_better)
     case.measures.append(measure)
     failed: set[str] = set()

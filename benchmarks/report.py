@@ -1,7 +1,7 @@
 """What was measured, and how it reads: medians with their spread, ratios of medians, Markdown and JSON. Pure.
 
-A measure is one question (insert, 16 connections of 1) put to several contenders in turn, several rounds each. The ratio
-of a row is its median over its peer's; every peer stands in the same measure of the same run. Nothing is compared
+A measure is one question (insert, 16 connections of 1) put to several contenders in turn, several rounds each. The ratios
+of a row are its median over its peers'; every peer stands in the same measure of the same run. Nothing is compared
 across runs.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 EXTRAS = {
     "p50_us": "p50 µs", "p99_us": "p99 µs", "p999_us": "p99.9 µs", "max_us": "max µs",
     "server_us": "server CPU µs", "client_us": "client CPU µs", "generator_share": "generator busy",
+    "seconds": "seconds", "mb_per_s": "MB/s of log", "largest_kb": "largest kB", "per_second": "inserts per second", "drained_s": "s to drain",
 }  # fmt: skip
 
 
@@ -27,10 +28,10 @@ class Sample:
 
 @dataclass
 class Row:
-    """One contender. peer: the contender that it is set against, or None."""
+    """One contender. peers: the contenders that it is set against."""
 
     contender: str
-    peer: str | None = None
+    peers: tuple[str, ...] = ()
     samples: list[Sample] = field(default_factory=list)
 
     @property
@@ -62,12 +63,10 @@ class Measure:
     def row(self, contender: str) -> Row | None:
         return next((row for row in self.rows if row.contender == contender and row.samples), None)
 
-    def ratio(self, row: Row) -> float | None:
-        """This row's median over its peer's; None without a peer, or when the peer was not measured."""
-        peer = self.row(row.peer) if row.peer else None
-        if peer is None or not peer.median:
-            return None
-        return row.median / peer.median
+    def ratios(self, row: Row) -> dict[str, float]:
+        """This row's median over that of each of its peers that was measured."""
+        measured = {peer: self.row(peer) for peer in row.peers}
+        return {name: row.median / peer.median for name, peer in measured.items() if peer is not None and peer.median}
 
 
 @dataclass
@@ -97,12 +96,16 @@ def number(value: float) -> str:
 
 
 def _ratio_text(measure: Measure, row: Row) -> str:
-    ratio = measure.ratio(row)
-    if ratio is None:
-        return "" if row.peer is None else f"{row.peer}: not measured"
-    good = ratio >= 1 if measure.higher_is_better else ratio <= 1
-    text = f"{ratio:.2f} × {row.peer}"
-    return text if good else f"**{text}**"
+    ratios = measure.ratios(row)
+    texts = []
+    for peer in row.peers:
+        if peer not in ratios:
+            texts.append(f"{peer}: not measured")
+            continue
+        good = ratios[peer] >= 1 if measure.higher_is_better else ratios[peer] <= 1
+        text = f"{number(ratios[peer])} × {peer}"
+        texts.append(text if good else f"**{text}**")
+    return ", ".join(texts)
 
 
 def _measure_lines(measure: Measure) -> Iterable[str]:
@@ -110,7 +113,7 @@ def _measure_lines(measure: Measure) -> Iterable[str]:
     extras = [name for name in EXTRAS if any(row.extra(name) is not None for row in rows)]
     yield f"**{measure.name}** ({measure.unit}, {'more' if measure.higher_is_better else 'less'} is better)"
     yield ""
-    yield "| " + " | ".join(["contender", "median", "lowest to highest", "ratio", *(EXTRAS[name] for name in extras)]) + " |"
+    yield "| " + " | ".join(["contender", "median", "lowest to highest", "ratios", *(EXTRAS[name] for name in extras)]) + " |"
     yield "|---" * (4 + len(extras)) + "|"
     for row in rows:
         low, high = row.spread
@@ -145,5 +148,5 @@ def plain(report: Report) -> dict:
         for measure, measure_value in zip(case.measures, case_value["measures"], strict=True):
             for row, row_value in zip(measure.rows, measure_value["rows"], strict=True):
                 if row.samples:
-                    row_value.update(median=row.median, spread=row.spread, ratio=measure.ratio(row))
+                    row_value.update(median=row.median, spread=row.spread, ratios=measure.ratios(row))
     return value

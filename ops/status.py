@@ -9,7 +9,7 @@ Knows the shape of the node's status answer, here and nowhere else in ops; asks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .exit_codes import ExitCode

@@ -11,14 +11,15 @@ salvage/). A log that ends below the checkpoint goes on in a new segment after i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import posixpath
+from dataclasses import dataclass, field, replace
 
 from . import identity as identities
 from .catalog import Catalog
 from .commit.codec import CATALOG, Op, Record, decode_body, decode_head, first_chain
 from .commit.memtable import Memtable
 from .commit.scan import LogEnd, LogScanner, LogVerdict, list_segments
-from .commit.segment import HEADER_BYTES
+from .commit.segment import HEADER_BYTES, decode_header
 from .disk import Disk
 from .errors import DamagedRecord
 from .identity import Identity
@@ -60,7 +61,9 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     found, findings = checkpoints.newest_valid(disk, directory)
     state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
     scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain)
+    vouched = 0
     for head, body in scanner:
+        vouched = max(vouched, head.synced_seq)
         for row, record in enumerate(decode_body(head.record_count, body)):
             _replay(state, head.seq, row, record, head.epoch, head.time_us)
         state.last_seq, state.chain, state.time_us = head.seq, head.chain, head.time_us
@@ -77,10 +80,42 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         )
         state.findings.append(state.damaged)
     state.segments = [(path, name.first_seq) for path, name in list_segments(disk, directory)]
-    for path, _ in state.segments:
-        disk.open_append(path).sync()
     state.clean = _was_closed(disk, directory, state)
+    if not state.damaged:
+        base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
+        _make_durable(disk, directory, verdict, state.last_seq if state.clean else max(vouched, base_seq))
     return state
+
+
+def _make_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int) -> None:
+    """What was recovered must survive a power cut before anyone is shown it (INV-1).
+
+    Segments with commits beyond `vouched`, the last seq that is known to have been synced, are written anew: the last owner
+    may have died of a failed sync, and then the page cache calls clean what the device never took.
+    """
+    for segment in verdict.segments:
+        if segment.last_seq > vouched:
+            _write_anew(disk, segment.path, disk.read_file(segment.path))
+        else:
+            disk.open_append(segment.path).sync()
+    disk.sync_dir(f"{directory}/commit")
+
+
+def _write_anew(disk: Disk, path: str, data: bytes) -> None:
+    """A segment's bytes in a new file under the same name, synced; its header names the new file's own inode."""
+    header = decode_header(data, path)
+    assert header is not None, "only segments with sound commits are written anew"
+    beside = f"{path}.new"
+    if disk.exists(beside):
+        disk.remove(beside)
+    file = disk.create(beside)
+    try:
+        file.append([replace(header, inode=file.inode()).encode(), data[HEADER_BYTES:]])
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(beside, path)
+    disk.sync_dir(posixpath.dirname(path))
 
 
 def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: list[str]) -> Recovered:
@@ -160,7 +195,7 @@ def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], 
     for path in reversed(after_bad):
         disk.remove(path)
     if verdict.bad_path in held:
-        disk.replace_file(verdict.bad_path, data[: held[verdict.bad_path]])
+        _write_anew(disk, verdict.bad_path, data[: held[verdict.bad_path]])
     else:
         disk.remove(verdict.bad_path)
     disk.sync_dir(f"{directory}/commit")
@@ -253,7 +288,7 @@ def finish_rewind(disk: Disk, directory: str, identity: Identity) -> None:
         if name.first_seq > to_seq:
             disk.remove(segment_path)
         else:
-            disk.replace_file(segment_path, data[:end])
+            _write_anew(disk, segment_path, data[:end])
     if disk.exists(f"{directory}/commit"):
         disk.sync_dir(f"{directory}/commit")
     if disk.exists(f"{directory}/{CLOSED_FILE}"):

@@ -35,7 +35,7 @@ class Library:
     """One library against one server."""
 
     name: str
-    peer: str | None
+    peers: tuple[str, ...]
     python: str
     module: str
     address: str
@@ -82,18 +82,18 @@ def libraries(
 ) -> list[Library]:
     keys = twinlog_fields(twinlog)[0].keys
     found = [
-        Library("Twinlog encrypted", "redis-py TLS", sys.executable, "twinlog", twinlog.url(), twinlog, keys),
-        Library("Twinlog plain", "redis-py plain", sys.executable, "twinlog", twinlog.url(secure=False) + "?key=", twinlog, keys),
+        Library("Twinlog encrypted", ("redis-py TLS",), sys.executable, "twinlog", twinlog.url(), twinlog, keys),
+        Library("Twinlog plain", ("redis-py plain", "psycopg plain"), sys.executable, "twinlog", twinlog.url(secure=False) + "?key=", twinlog, keys),
     ]
     if redis is not None:
         keys = redis_fields(redis)[0].keys
         tls = f"rediss://127.0.0.1:{redis.tls_address[1]}/0"
-        found.append(Library("redis-py TLS", None, python, "redis", tls, redis, keys))
-        found.append(Library("redis-py plain", None, python, "redis", f"redis://127.0.0.1:{redis.address[1]}/0", redis, keys))
+        found.append(Library("redis-py TLS", (), python, "redis", tls, redis, keys))
+        found.append(Library("redis-py plain", (), python, "redis", f"redis://127.0.0.1:{redis.address[1]}/0", redis, keys))
     if postgres is not None:
         keys = postgres_fields(postgres, synchronous_commit=False)[0].keys
         address = f"host=127.0.0.1 port={postgres.address[1]} user=postgres dbname=postgres sslmode=disable options='-c synchronous_commit=off'"
-        found.append(Library("psycopg plain", None, python, "psycopg", address, postgres, keys))
+        found.append(Library("psycopg plain", (), python, "psycopg", address, postgres, keys))
     return found
 
 
@@ -115,9 +115,5 @@ def measure(run: Run, case: CaseReport) -> None:
             contenders = libraries(twinlog, redis, postgres, python)
             for threads in THREADS:
                 for kind in ("insert", "get"):
-                    turns = [Contender(one.name, one.turn(kind, threads, run.seconds), one.peer) for one in contenders]
+                    turns = [Contender(one.name, one.turn(kind, threads, run.seconds), one.peers) for one in contenders]
                     ask(case, f"client {kind}, {threads} threads", "per second", turns, run.rounds)
-            for measure in case.measures:
-                ours, theirs = measure.row("Twinlog plain"), measure.row("psycopg plain")
-                if ours and theirs:
-                    case.notes.append(f"{measure.name}: Twinlog plain is {ours.median / theirs.median:.2f} × psycopg plain")

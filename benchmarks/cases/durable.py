@@ -6,7 +6,7 @@ from benchmarks.contest import Run, ask, started
 from benchmarks.report import CaseReport
 from benchmarks.servers import PostgresServer, RedisServer, TwinlogServer
 
-from .point import against_postgres, postgres_fields, redis_fields, twinlog_fields
+from .point import postgres_fields, redis_fields, twinlog_fields
 
 WHAT = (
     "Inserts whose answer means fdatasync: Twinlog with sync_mode sync, Redis with appendfsync always, PostgreSQL with synchronous_commit "
@@ -33,4 +33,3 @@ def measure(run: Run, case: CaseReport) -> None:
                 contenders = [field.contender("insert", run, connections=connections, depth=depth) for field in fields]
                 name = f"durable insert, {connections} connections × {depth}"
                 ask(case, name, "per second", contenders, run.rounds)
-            against_postgres(case)

@@ -73,7 +73,7 @@ def measure(run: Run, case: CaseReport) -> None:
                         Contender(
                             field.server.name,
                             lambda server=field.server, hard=hard: turn(server, kill_of(server) if hard else None),
-                            "PostgreSQL" if isinstance(field.server, TwinlogServer) else None,
+                            ("PostgreSQL", "Redis") if isinstance(field.server, TwinlogServer) else (),
                         )
                         for field in fields
                     ]

@@ -44,6 +44,7 @@ class CommitLog:
         self._unsynced: list[File] = []
         self._new_names = False
         self._sync_lock = trio.Lock()
+        self._sync_failure: OSError | None = None
         self._sync_s = SYNC_IN_PLACE_S_MAX * 2
         self._cursor: tuple[int, str, int] | None = None  # next seq, path, offset
         self.segments: list[tuple[str, int]] = []  # (path, first seq), oldest first; recovery fills it
@@ -86,19 +87,28 @@ class CommitLog:
         self.written_seq = self.appended_seq
 
     async def sync(self) -> int:
-        """Everything written when this begins survives a power cut when it returns; returns synced_seq."""
+        """Everything written when this begins survives a power cut when it returns; returns synced_seq.
+
+        Once it has failed it fails ever after: what the device holds is not known any more (INV-1).
+        """
         async with self._sync_lock:
+            if self._sync_failure is not None:
+                raise self._sync_failure
             target = self.written_seq
             if target == self.synced_seq:
                 return target
             files, self._unsynced = self._unsynced, []
             new_names, self._new_names = self._new_names, False
             began = trio.current_time()
-            if self._sync_s < SYNC_IN_PLACE_S_MAX:
-                self._sync_files(files, new_names)
-                await trio.lowlevel.checkpoint()
-            else:
-                await self._disk.run(self._sync_files, files, new_names)
+            try:
+                if self._sync_s < SYNC_IN_PLACE_S_MAX:
+                    self._sync_files(files, new_names)
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._disk.run(self._sync_files, files, new_names)
+            except OSError as error:
+                self._sync_failure = error
+                raise
             self._sync_s = 0.8 * self._sync_s + 0.2 * (trio.current_time() - began)
             self.synced_seq = max(self.synced_seq, target)
             return self.synced_seq

@@ -8,7 +8,7 @@ import pytest
 from storage import MemoryDisk, SyncMode
 from storage.commit import codec
 from storage.commit.memtable import is_live
-from storage.commit.segment import HEADER_BYTES
+from storage.commit.segment import HEADER_BYTES, decode_header
 from storage.recovery import Recovered, recover
 from tests.engine.model import insert, new_database, opened
 
@@ -96,4 +96,16 @@ async def test_zeros_behind_the_last_commit_are_no_loss() -> None:
     disk = disk_with({**files, path: files[path] + bytes(4096)})
     state = recover(disk, "db", records_max=100)
     assert (state.last_seq, state.damaged, state.findings) == (COMMITS + 1, "", [])
-    assert disk.read_file(path) == files[path] and not disk.exists("db/salvage")
+    assert disk.read_file(path)[HEADER_BYTES:] == files[path][HEADER_BYTES:] and not disk.exists("db/salvage")
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+async def test_what_no_later_commit_vouches_for_is_written_anew_after_an_unclean_stop(cut: int) -> None:
+    files, path = await small_log(SyncMode.SYNC)
+    disk = disk_with({**files, path: files[path][: len(files[path]) - cut]})
+    before = disk.inode(path)
+    state = recover(disk, "db", records_max=100)
+    assert state.last_seq == COMMITS + 1 - cut and not state.clean
+    assert disk.inode(path) != before, "the page cache's word is not taken for what the last owner may have failed to sync"
+    assert decode_header(disk.read_file(path), path).inode == disk.inode(path)
+    assert [head.seq for _, head, _ in codec.frames(disk.read_file(path), HEADER_BYTES)] == [*range(1, state.last_seq + 1)]

@@ -29,7 +29,7 @@ class Record:
     tree: CommitTree
     observations: Observations
     platters: dict[str, Platter]
-    power_cuts: list[float]
+    power_cuts: list[tuple[float, str]]  # (when, which node)
     end_chain: int | None  # of the history that survived; None when the run never came to an end
     longest_call_s: float = 0.0
     vandalised: bool = False  # index files and checkpoints were taken away: the offline checker may say so
@@ -56,18 +56,21 @@ def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
 
 
 def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
-    """async: a power cut anywhere within flush_interval (and the syncs around it). Any mode: a promotion of a node that did
-    not have it, when too few standbys had to confirm it or too few were asked, or acknowledged by a primary of a lower
-    epoch that had not yet heard of the promotion."""
+    """async: power cuts within flush_interval (and the syncs around it) of the primary and of as many standbys as had to
+    confirm it. Any mode: a promotion of a node that did not have it, when too few standbys had to confirm it or too few
+    were asked, or acknowledged by a primary of a lower epoch that had not yet heard of the promotion."""
     sizes = record.sizes
+    needed = 0 if sizes.degrades else sizes.acks  # standbys that have it too
+    cut: set[str] = set()
     if not sizes.is_sync:
         window_s = sizes.engine.flush_interval_s + 2 * record.longest_call_s + SLACK_S
         late_s = record.longest_call_s + SLACK_S  # a sync that fails is known only when its call returns
-        if any(-late_s <= cut - acknowledged.at_s <= window_s for cut in record.power_cuts):
+        cut = {node for at_s, node in record.power_cuts if -late_s <= at_s - acknowledged.at_s <= window_s}
+        if acknowledged.node in cut and len(cut) > needed:
             return True
     for promotion in record.observations.promotions:
         if acknowledged.at_s < promotion.at_s:
-            if sizes.acks > 0 and not sizes.degrades and promotion.safe:
+            if needed and promotion.safe and len(cut) < needed:
                 continue
         elif acknowledged.epoch >= promotion.epoch:
             continue

@@ -74,7 +74,7 @@ class EngineWorld:
             self.tree,
             self.observations,
             {"a": machine.platter},
-            machine.power_cuts,
+            [(at_s, "a") for at_s in machine.power_cuts],
             self._end_chain,
             machine.platter.longest_call_s,
             self.vandal.acted,

@@ -67,13 +67,20 @@ def test_request_applied_twice(record: Record) -> None:
 
 def test_a_power_cut_excuses_async_within_the_window_only(record: Record) -> None:
     lost = Acknowledged(b"gone", "a", 10.0, 1, 4)
-    record.power_cuts = [10.01]
+    record.power_cuts = [(10.01, "a")]
     assert not checkers.may_be_lost(record, lost), "sync mode is never excused"
     mode = type(record.sizes.engine.sync_mode)("async")
-    record.sizes = replace(record.sizes, engine=replace(record.sizes.engine, sync_mode=mode))
+    record.sizes = replace(record.sizes, acks=0, engine=replace(record.sizes.engine, sync_mode=mode))
     assert checkers.may_be_lost(record, lost)
-    record.power_cuts = [12.0]
+    record.power_cuts = [(12.0, "a")]
     assert not checkers.may_be_lost(record, lost)
+    record.power_cuts = [(10.01, "b")]
+    assert not checkers.may_be_lost(record, lost), "only the node that acknowledged it had to keep it"
+    record.sizes = replace(record.sizes, acks=1)
+    record.power_cuts = [(10.01, "a")]
+    assert not checkers.may_be_lost(record, lost), "a standby has it too"
+    record.power_cuts = [(10.01, "a"), (10.02, "b")]
+    assert checkers.may_be_lost(record, lost)
 
 
 @pytest.mark.parametrize("safe", [False, True])

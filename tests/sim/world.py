@@ -148,7 +148,7 @@ class World:
             self.tree,
             self.observations,
             {machine.name: machine.platter for machine in machines},
-            sorted(cut for machine in machines for cut in machine.power_cuts),
+            sorted((cut, machine.name) for machine in machines for cut in machine.power_cuts),
             self._end_chain,
             max(machine.platter.longest_call_s for machine in machines),
             any(node.vandal.acted for node in self.nodes.values()),
