@@ -292,10 +292,24 @@ async def _upsert(db: Database, collection: str, spec: dict, doc: bytes, request
         doc = doc if has_id_first(doc) else normalise(doc, lambda: wanted)
         if validate(doc)[1] != canonical(wanted):
             raise ImmutableField(f"{db.name}.{collection}: the filter and the replacement name different _id values")
-    inserted = await _insert_waiting(db, collection, [doc], ordered=True, request=request)
-    if inserted.errors:
-        raise inserted.errors[0].error
-    return WriteResult(seq=inserted.seq, upserted={0: inserted.ids[0]})
+    [row], errors = prepare(db, [doc], ordered=True)
+    if row is None:
+        raise errors[0].error
+    key, id_value, new = row
+    while True:
+        collection_id, records = _collection_for_write(db, collection)
+        held = db.end_now(collection_id, key)
+        if held is not COLD:
+            break
+        await _warm(db, collection, [key])
+    if request and request in db.requests:  # the same request came again while this one waited
+        return WriteResult.recall(db.requests[request])
+    db.check_writable()
+    if held is not None:
+        raise duplicate(db, collection, id_value)
+    result = WriteResult(upserted={0: id_value})
+    _commit(db, [*records, Record(Op.PUT, collection_id, key, new)], result, request)
+    return result
 
 
 async def delete(

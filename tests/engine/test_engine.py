@@ -150,7 +150,7 @@ async def test_a_database_too_damaged_to_open_stays_as_it_is() -> None:
         assert disk.list_dir("db/commit")
 
 
-@pytest.mark.parametrize("verb", ["insert", "replace", "delete"])
+@pytest.mark.parametrize("verb", ["insert", "replace", "upsert", "delete"])
 async def test_two_copies_of_one_request_at_once_apply_once(verb: str) -> None:
     async with opened(MemoryDisk(), memtable_records_max=5) as engine:
         database = await new_database(engine)
@@ -166,6 +166,11 @@ async def test_two_copies_of_one_request_at_once_apply_once(verb: str) -> None:
             elif verb == "replace":
                 changed = encode_value({"n": 1})
                 results.append(await operations.replace_one(database, "things", {"n": 0}, changed, request=request))
+            elif verb == "upsert":
+                new = encode_document({"_id": 99})
+                results.append(
+                    await operations.replace_one(database, "things", {"_id": 99}, new, upsert=True, request=request)
+                )
             else:
                 results.append(await operations.delete(database, "things", {"n": 0}, request=request))
 
@@ -174,7 +179,7 @@ async def test_two_copies_of_one_request_at_once_apply_once(verb: str) -> None:
                 nursery.start_soon(once)
         assert database.position.seq == before + 1
         assert sorted(result.replayed for result in results) == [False, True, True]
-        assert len({(r.inserted, r.matched, r.modified, r.deleted, r.seq) for r in results}) == 1
+        assert len({(r.inserted, r.matched, r.modified, r.deleted, r.seq, r.upserted_id) for r in results}) == 1
 
 
 async def test_a_collection_dropped_while_a_replace_looks_for_its_document_is_gone() -> None:
