@@ -23,9 +23,13 @@ from .commit.codec import (
     CATALOG,
     COMMIT_BYTES_MAX,
     COMMIT_RECORDS_MAX,
+    DELETE,
     HEAD_BYTES,
+    MARK,
+    PUT,
+    REIGN,
+    REQUEST,
     Head,
-    Op,
     Record,
     check_chain,
     decode_body,
@@ -145,7 +149,7 @@ class Database:
         for memtable in memtables:
             version = memtable.newest(collection, key)
             if version is not None:
-                return version[3] if version[2] == Op.PUT else None
+                return version[3] if version[2] == PUT else None
         if self.sealing.shards is None:
             return None
         record = self.sealing.shards.find_now(collection, key)
@@ -191,10 +195,10 @@ class Database:
 
     def check_writable(self, *, frees_space: bool = False) -> None:
         """Raises why not. Deletions and drops may use the reserve of a full disk."""
-        refusal = self.refusal
+        refusal = self._failure or self._damage or self._refusal
         if refusal is not None:
             raise refusal
-        if not frees_space:
+        if not frees_space and self._looks_at_space_now:
             self._check_space()
 
     async def wait_room(self) -> None:
@@ -226,14 +230,14 @@ class Database:
         assert epoch >= self.position.epoch, f"epoch {epoch} after {self.position.epoch}"
         reign_id = int.from_bytes(self.seams.random_bytes(8), "little")
         reign = Reign(epoch, reign_id, self.position.seq + 1, self.chain)
-        record = Record(Op.REIGN, CATALOG, b"", reign_id.to_bytes(8, "little"))
+        record = Record(REIGN, CATALOG, b"", reign_id.to_bytes(8, "little"))
         seq = self._append([record], encode_body([record]), reign)
         self.unclean = False
         return seq
 
     def mark(self) -> int:
         """Put a MARK into the log; `marks[seq]` holds this node's state hash once mark_advance reaches it."""
-        record = Record(Op.MARK, CATALOG, b"", b"")
+        record = Record(MARK, CATALOG, b"", b"")
         return self.commit([record], frees_space=True)
 
     def _append(self, records: Sequence[Record], body: bytes, reign: Reign) -> int:
@@ -263,7 +267,8 @@ class Database:
         failure = self._failure or self._damage
         if failure is not None:
             raise failure
-        self._check_space()
+        if self._looks_at_space_now:
+            self._check_space()
         offset = 0
         while offset < len(data):
             try:
@@ -285,7 +290,7 @@ class Database:
             raise PeerError(f"{self.name}: commit {head.seq} does not continue this copy's chain (INV-6)")
         records = decode_body(head.record_count, frame[HEAD_BYTES:])
         reign = self.history[-1] if self.history else None
-        if records and records[0].op == Op.REIGN:
+        if records and records[0].op == REIGN:
             reign = Reign(head.epoch, int.from_bytes(records[0].doc, "little"), head.seq, self.chain)
         if reign is None or reign.epoch != head.epoch:
             raise PeerError(f"{self.name}: commit {head.seq} of epoch {head.epoch} belongs to no reign known here")
@@ -300,19 +305,20 @@ class Database:
     ) -> None:
         """One commit into memory. It cannot fail: everything was checked."""
         memtable = self.sealing.active
-        marked = False
+        put, seq, marked = memtable.put, position.seq, False
         for row, record in enumerate(records):
-            if record.op in (Op.PUT, Op.DELETE):
-                memtable.put(record.collection, record.id, position.seq, row, record.op, record.doc, time_us)
-                if record.collection == CATALOG:
+            op, collection, key, doc = record
+            if op <= DELETE:
+                put(collection, key, seq, row, op, doc, time_us)
+                if collection == CATALOG:
                     self.catalog = self.catalog.after(record)
-            elif record.op == Op.REIGN:
-                self.history = (*self.history, reign)
-            elif record.op == Op.REQUEST:
+            elif op == REQUEST:
                 remember(self.requests, record)
-            elif record.op == Op.MARK:
+            elif op == REIGN:
+                self.history = (*self.history, reign)
+            elif op == MARK:
                 marked = True
-        memtable.last_seq = position.seq
+        memtable.last_seq = seq
         self.position, self.chain, self.last_time_us = position, chain, time_us
         self._appended.append((position, chain, self.catalog))
         if marked:
@@ -357,17 +363,21 @@ class Database:
         self.visible_advance.fail(self._failure)
         return self._failure
 
+    @property
+    def _looks_at_space_now(self) -> bool:
+        since = self.log.bytes_appended - self._space_checked_at
+        return self.full or since >= SPACE_CHECK_BYTES or not self._space_checked_at
+
     def _check_space(self) -> None:
-        if self.full or self.log.bytes_appended - self._space_checked_at >= SPACE_CHECK_BYTES or not self._space_checked_at:
-            free = self.seams.disk.free_bytes()
-            self._space_checked_at = self.log.bytes_appended or 1
-            self.full = self._stuck or free < self.engine_options.free_bytes_min
-            if self.full:
-                raise DiskFull(
-                    f"{self.name}: {free} bytes free, {self.engine_options.free_bytes_min} are kept in reserve; free some "
-                    "space, writing resumes by itself",
-                    free_bytes=free,
-                )
+        free = self.seams.disk.free_bytes()
+        self._space_checked_at = self.log.bytes_appended or 1
+        self.full = self._stuck or free < self.engine_options.free_bytes_min
+        if self.full:
+            raise DiskFull(
+                f"{self.name}: {free} bytes free, {self.engine_options.free_bytes_min} are kept in reserve; free some "
+                "space, writing resumes by itself",
+                free_bytes=free,
+            )
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The tasks behind a database, until cancelled."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from . import identity as identities
@@ -32,7 +33,7 @@ REWIND_FILE = "rewind.json"
 CLOSED_FILE = "closed.json"
 REQUESTS_MAX = 10_000
 
-Requests = dict[bytes, bytes]  # request id -> remembered answer, oldest first
+Requests = OrderedDict[bytes, bytes]  # request id -> remembered answer, oldest first; dict would make popping slow
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ def _write_anew(disk: Disk, path: str, data: bytes) -> None:
 def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: list[str]) -> Recovered:
     if found is None:
         chain = first_chain(identity.uuid)
-        return Recovered(identity, None, Memtable(0), Catalog(), (), 0, chain, 0, {}, [], findings=findings)
+        return Recovered(identity, None, Memtable(0), Catalog(), (), 0, chain, 0, OrderedDict(), [], findings=findings)
     if found.uuid != identity.uuid.hex():
         raise DamagedRecord(f"checkpoint {found.seq} belongs to database {found.uuid}, not {identity.uuid.hex()}")
     ids = {name: entry.id for name, entry in found.collections.items()}
@@ -134,7 +135,7 @@ def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: lis
         found.seq,
         found.chain,
         found.time_us,
-        {kept.id: kept.answer for kept in found.requests},
+        OrderedDict((kept.id, kept.answer) for kept in found.requests),
         [],
         findings=findings,
     )
@@ -156,7 +157,7 @@ def remember(requests: Requests, record: Record) -> None:
     """Keep the answer of one request; the oldest goes when there are too many (INV-8)."""
     requests[record.id] = record.doc
     while len(requests) > REQUESTS_MAX:
-        del requests[next(iter(requests))]
+        requests.popitem(last=False)
 
 
 def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:

@@ -43,7 +43,8 @@ def insert_now(
     if request and request in db.requests:
         return WriteResult.recall(db.requests[request])
     db.check_writable()
-    check_collection_name(collection)
+    if collection not in db.catalog.ids:
+        check_collection_name(collection)
     prepared, errors = prepare(db, docs, ordered=ordered)
     return _insert_group(db, collection, prepared, errors, ordered=ordered, request=request)
 

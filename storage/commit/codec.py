@@ -27,8 +27,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import google_crc32c
 import xxhash
@@ -61,11 +61,12 @@ class Op(IntEnum):
     REQUEST = 5  # id: a client's request id (16 bytes), document: MessagePack of the answer it got
 
 
+PUT, DELETE, MARK, REIGN, REQUEST = (int(op) for op in Op)  # plain numbers for the paths of every record
+
 CATALOG = 0  # collection id of the catalog: its documents are {"_id": name, "id": collection id, ...}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One write. `doc` is empty for a deletion."""
 
     op: int
@@ -74,9 +75,8 @@ class Record:
     doc: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A frame's header, its crc checked."""
+class Head(NamedTuple):
+    """A frame's header, its crc checked. (Named tuples: made for every record, at a quarter of a frozen dataclass's cost.)"""
 
     body_crc: int
     body_len: int
@@ -94,11 +94,10 @@ class Head:
 
 
 def encode_body(records: Sequence[Record]) -> bytes:
-    table = b"".join([ENTRY.pack(r.op, 0, len(r.id), r.collection, len(r.doc)) for r in records])
-    parts = [table]
-    for record in records:
-        parts.append(record.id)
-        parts.append(record.doc)
+    pack = ENTRY.pack
+    parts = [pack(op, 0, len(key), collection, len(doc)) for op, collection, key, doc in records]
+    for _, _, key, doc in records:
+        parts += (key, doc)
     return b"".join(parts)
 
 
