@@ -40,10 +40,11 @@ class Acknowledger:
         if queue is None:
             queue = AckQueue(database.name, limit=config.ack_queue_max, on_timeout=config.on_ack_timeout)
             self._queues[database.uuid] = queue
-        self._advance(queue, database)
-        if queue.settled(seq, database.visible.seq):
-            callback(None)
-            return
+        if seq <= database.visible.seq:  # else the change that makes it durable here will look anew
+            self._advance(queue, database)
+            if queue.settled(seq, database.visible.seq):
+                callback(None)
+                return
         deadline = trio.current_time() + config.ack_timeout_s if config.acks > 0 else math.inf
         was_idle = queue.next_deadline() is None
         try:

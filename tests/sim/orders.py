@@ -90,11 +90,12 @@ class Operator:
             await self.promote(self._rng.choice(candidates), force=True, safe=False)
 
     async def promote(self, node: SimNode, *, force: bool, safe: bool) -> None:
-        """One order, its outcome recorded even when the node dies over it."""
+        """One order, its outcome recorded even when the node dies over it or nobody waits for the answer any more."""
         database, member = node.database, node.member
         chain, began_s, epoch = database.visible_chain, trio.current_time(), member.epoch + 1
         self._trace.note("operator", "promotes", node.name, tuple(database.visible), "by force" if force else "")
         self._epoch = max(self._epoch, epoch)
+        was_refused = False
         try:
             with node.machine.lifeline(), trio.move_on_after(ORDER_TIMEOUT_S):
                 epoch = await member.promote(force=force)
@@ -106,10 +107,12 @@ class Operator:
             self._trace.note("operator", "is refused by", node.name, error.name)
             if member.epoch < epoch:
                 self._epoch = max([other.member.epoch for other in self._up()], default=self._epoch)
-                return
+                was_refused = True
         except Exception as error:
             self._observations.crashes.append(f"promote on {node.name}: {shown(error)}")
-        self._observations.promotions.append(Promotion(node.name, began_s, epoch, chain, safe))
+        finally:
+            if not was_refused:
+                self._observations.promotions.append(Promotion(node.name, began_s, epoch, chain, safe))
 
     async def mark(self, tree: CommitTree) -> bool:
         """A MARK over the whole cluster; what each node answered goes to the checker. Whether everybody did."""
