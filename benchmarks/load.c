@@ -18,7 +18,6 @@
  *   template HEX                        one request, framed; Twinlog: the message without packet
  *   patch KIND OFFSET                   slot16 u16 big-endian, 256 + slot: a Twinlog request's id
  *                                       key64 u64 big-endian    dec16 16 decimal digits    both take the next key
- *                                       same64 same16           the key of the patch before
  *                                       write128                16 bytes that no other request has
  *   connection FD                       or: connection FD SEND_KEY SEND_COUNTER RECEIVE_KEY RECEIVE_COUNTER
  *
@@ -58,8 +57,9 @@
 #define READ_BYTES (256 * 1024)
 
 enum protocol { TWINLOG, REDIS, POSTGRES };
-enum kind { SLOT16, KEY64, DEC16, SAME64, SAME16, WRITE128 };
-static const char *KINDS[] = {"slot16", "key64", "dec16", "same64", "same16", "write128"};
+enum kind { SLOT16, KEY64, DEC16, WRITE128, KINDS };
+static const char *KIND_NAMES[KINDS] = {"slot16", "key64", "dec16", "write128"};
+static const size_t KIND_BYTES[KINDS] = {2, 8, 16, 16};
 
 struct bytes {
     uint8_t *at;
@@ -214,8 +214,6 @@ static void open_packets(struct connection *c) {
     }
 }
 
-/* Requests. */
-
 static uint64_t next_key(void) {
     if (!random_keys) return key_first + key_next++;
     random_state ^= random_state << 13;
@@ -233,19 +231,17 @@ static void issue(struct connection *c, double due) {
     struct bytes *to = c->sealer ? &c->queued : &c->out;
     uint8_t *at = reserve(to, template_length);
     memcpy(at, template, template_length);
-    uint64_t key = 0;
     for (size_t i = 0; i < patch_count; i++) {
         uint8_t *place = at + patches[i].offset;
         switch (patches[i].kind) {
         case SLOT16: put_big(place, 256 + slot, 2); break;
-        case KEY64: put_big(place, key = next_key(), 8); break;
-        case DEC16: put_decimal16(place, key = next_key()); break;
-        case SAME64: put_big(place, key, 8); break;
-        case SAME16: put_decimal16(place, key); break;
+        case KEY64: put_big(place, next_key(), 8); break;
+        case DEC16: put_decimal16(place, next_key()); break;
         case WRITE128:
             memcpy(place, write_salt, 8);
             put_big(place + 8, write_next++, 8);
             break;
+        case KINDS: break;
         }
     }
     to->length += template_length;
@@ -285,8 +281,6 @@ static void flush(struct connection *c) {
         c->writes = wanted;
     }
 }
-
-/* Answers. */
 
 static void remember_error(const uint8_t *text, size_t length) {
     errors++;
@@ -410,8 +404,6 @@ static void receive(struct connection *c) {
     flush(c);
 }
 
-/* Driving. */
-
 static void shake_hands(SSL_CTX *context, struct connection *c) {
     c->ssl = checked(SSL_new(context));
     SSL_set_fd(c->ssl, c->fd);
@@ -438,8 +430,6 @@ static void begin(void) {
         if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event)) die("epoll: %s", strerror(errno));
     }
 }
-
-static uint64_t outstanding_now(void) { return issued - answered; }
 
 /* Requests at fixed times, over the connections in turn; one that finds no free slot waits, and its latency with it. */
 static void issue_due(uint64_t *scheduled, int *turn) {
@@ -480,8 +470,8 @@ static void drive(void) {
             while (connections[i].outstanding < depth && may_issue(starts_at)) issue(&connections[i], starts_at);
             flush(&connections[i]);
         }
-    while (outstanding_now() || may_issue(now())) {
-        if (now() > ends_at + DRAIN_SECONDS) die("%llu requests had no answer %.0f s after the end", (unsigned long long)outstanding_now(), DRAIN_SECONDS);
+    while (issued != answered || may_issue(now())) {
+        if (now() > ends_at + DRAIN_SECONDS) die("%llu requests had no answer %.0f s after the end", (unsigned long long)(issued - answered), DRAIN_SECONDS);
         int ready = epoll_wait(epoll_fd, events, EVENTS, 100);
         for (int i = 0; i < ready; i++) {
             struct connection *c = events[i].data.ptr;
@@ -500,8 +490,6 @@ static void drive(void) {
     }
 }
 
-/* Standard input and output. */
-
 static size_t from_hex(const char *text, uint8_t *to, size_t room) {
     size_t length = strlen(text) / 2;
     if (length > room) die("%zu bytes where %zu have room", length, room);
@@ -517,9 +505,9 @@ static void read_patch(const char *line) {
     char kind[16];
     size_t offset;
     if (sscanf(line, "%15s %zu", kind, &offset) != 2 || patch_count == PATCHES_MAX) die("patch %s", line);
-    for (int i = 0; i < 6; i++)
-        if (!strcmp(kind, KINDS[i])) {
-            patches[patch_count++] = (struct patch){i, offset};
+    for (int i = 0; i < KINDS; i++)
+        if (!strcmp(kind, KIND_NAMES[i])) {
+            patches[patch_count++] = (struct patch){(enum kind)i, offset};
             return;
         }
     die("patch %s", kind);
@@ -581,8 +569,7 @@ static void read_orders(void) {
 static void check_orders(void) {
     if (!template_length || !connection_count || depth < 1 || depth > DEPTH_MAX) die("template, connections and a depth up to %d are needed", DEPTH_MAX);
     for (size_t i = 0; i < patch_count; i++) {
-        static const size_t SIZES[] = {2, 8, 16, 8, 16, 16};
-        if (patches[i].offset + SIZES[patches[i].kind] > template_length) die("patch %zu lies past the template", i);
+        if (patches[i].offset + KIND_BYTES[patches[i].kind] > template_length) die("patch %zu lies past the template", i);
     }
     if (getrandom(write_salt, sizeof write_salt, 0) != sizeof write_salt) die("no randomness");
 }

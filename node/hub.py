@@ -136,7 +136,9 @@ class Hub:
             self._metrics.wakeups += 1
             self._in_turn = True
             self._turn_ends_at = trio.current_time() + SLICE_S
-            for descriptor, mask in self._epoll.poll(0, EVENTS_MAX):
+            events = self._epoll.poll(0, EVENTS_MAX)
+            first = self._metrics.wakeups % len(events) if events else 0  # epoll begins with the same ones every time
+            for descriptor, mask in events[first:] + events[:first]:
                 self._on_event(descriptor, mask)
                 if trio.current_time() > self._turn_ends_at:
                     break  # what was not looked at is ready still in the next turn

@@ -398,7 +398,7 @@ class Database:
             self._work = trio.Event()
             while self._failure is None and self.visible.seq < self.position.seq:
                 await self.make_durable()
-                if self.log.pending_bytes and self._failure is None:
+                if self._stuck and self._failure is None:
                     await trio.sleep(FULL_RETRY_S)
 
     async def _sync_now_and_then(self) -> None:

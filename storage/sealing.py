@@ -77,6 +77,7 @@ class Sealing:
         if self.frozen is not None or self.active.last_seq == self.active.base_seq:
             return
         self.frozen, self.active = self.active, Memtable(self.active.last_seq)
+        self._database.log.roll()
         self._active_since = trio.current_time()
         self._wanted.set()
 

@@ -27,6 +27,7 @@ WHAT = (
     "has not applied while 16 connections with 64 outstanding inserts each load the primary (median and largest of samples)."
 )
 PER_REQUEST = 1000
+MEASURED_DOCUMENTS = 10_000
 CATCH_UP_SECONDS_MAX = 600.0
 POLL_SECONDS = 0.01
 SAMPLE_SECONDS = 0.2
@@ -51,8 +52,8 @@ class TwinlogNode(TwinlogServer):
         with self.connect(retry_s=30) as client:
             return tuple(client.status(f"127.0.0.1:{self.address[1]}")["databases"].get(DB, {"visible": [0, 0]})["visible"])
 
-    def log_bytes(self) -> int:
-        return sum(file.stat().st_size for file in (self.directory / DB / "commit").glob("*"))
+    def log_sizes(self) -> dict[str, float]:
+        return {file.name: file.stat().st_size for file in (self.directory / DB / "commit").glob("*.log")}
 
 
 @dataclass
@@ -64,10 +65,18 @@ class Pair:
     field: Field
     make_standby: Callable[[], Server]
     caught_up: Callable[[Server], bool]
-    log_bytes: Callable[[], float]
+    log_sizes: Callable[[], dict[str, float]]  # by file; old files may go at any time
     lag_bytes: Callable[[], float | None]
 
-    def insert(self, documents: int) -> None:
+    def insert(self, documents: int) -> float:
+        """Returns how many bytes of log they took, reckoned from the first ones."""
+        before = self.log_sizes()
+        self._insert(MEASURED_DOCUMENTS)
+        grown = sum(size - before.get(name, 0) for name, size in self.log_sizes().items())
+        self._insert(documents - MEASURED_DOCUMENTS)
+        return grown / MEASURED_DOCUMENTS * documents
+
+    def _insert(self, documents: int) -> None:
         order = Load(self.field.requests["insert_many"], seconds=900, limit=documents // PER_REQUEST)
         load(self.primary, self.field.dial, 1, order, self.field.keys)
 
@@ -103,7 +112,7 @@ def twinlog_pair(directory: Path, held: ExitStack) -> Pair:
         field,
         lambda: TwinlogNode(directory / "standby", "b", config_file, ("127.0.0.1", ports[2])),
         lambda standby: standby.position() == primary.position(),
-        primary.log_bytes,
+        primary.log_sizes,
         lag,
     )
 
@@ -128,11 +137,11 @@ def postgres_pair(directory: Path, held: ExitStack) -> Pair:
         answer = primary.query(lag_query)
         return float(answer) if answer else None
 
-    def log_bytes() -> float:
-        return float(primary.query("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"))
+    def log_sizes() -> dict[str, float]:
+        return {"wal": float(primary.query("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"))}
 
     return Pair(
-        "PostgreSQL", primary, field, lambda: PostgresServer(directory / "pg_standby", copy_of=primary), caught_up, log_bytes, lag
+        "PostgreSQL", primary, field, lambda: PostgresServer(directory / "pg_standby", copy_of=primary), caught_up, log_sizes, lag
     )
 
 
@@ -181,9 +190,7 @@ def live_lag(pair: Pair, standby: Server, seconds: float) -> Sample:
 
 
 def one_pair(pair: Pair, documents: int, seconds: float, found: dict[str, dict[str, Sample]]) -> None:
-    log = pair.log_bytes()
-    pair.insert(documents)
-    log = pair.log_bytes() - log
+    log = pair.insert(documents)
     began = time.monotonic()
     standby = pair.make_standby()
     try:
@@ -191,9 +198,7 @@ def one_pair(pair: Pair, documents: int, seconds: float, found: dict[str, dict[s
         pair.wait_caught_up(standby)
         found["empty"][pair.name] = rate_of(documents, log, time.monotonic() - began)
         standby.stop()
-        log = pair.log_bytes()
-        pair.insert(documents)
-        log = pair.log_bytes() - log
+        log = pair.insert(documents)
         began = time.monotonic()
         standby.start()  # type: ignore[call-arg]
         pair.wait_caught_up(standby)

@@ -40,17 +40,18 @@ def measure(run: Run, case: CaseReport) -> None:
             lambda: PostgresServer(directory / "postgres"),
         )
         with started(case, *makers) as (sealing, unsealed, redis, postgres):
-            named = [
-                ("Twinlog plain, sealing", ("Twinlog plain, no seals", ("PostgreSQL plain", "Redis plain"), "Redis plain"), twinlog_fields(sealing)[1]),
-                ("Twinlog plain, no seals", ("PostgreSQL plain", "Redis plain"), twinlog_fields(unsealed)[1]),
+            peers = ("PostgreSQL plain", "Redis plain")
+            named: list[tuple[str, tuple[str, ...], Field]] = [
+                ("Twinlog plain, sealing", ("Twinlog plain, no seals", *peers), twinlog_fields(sealing)[1]),
+                ("Twinlog plain, no seals", peers, twinlog_fields(unsealed)[1]),
             ]
             if redis is not None:
                 named.append(("Redis plain", (), redis_fields(redis)[1]))
             if postgres is not None:
                 named.append(("PostgreSQL plain", (), postgres_fields(postgres, synchronous_commit=False)[0]))
             contenders = [
-                Contender(name, lambda field=field: turn(field, field.server, field.keys, RATE, seconds), peers)
-                for name, peers, field in named
+                Contender(name, lambda field=field: turn(field, field.server, field.keys, RATE, seconds), against)
+                for name, against, field in named
             ]
             name = f"insert at {RATE:,} per second for {seconds:.0f} s"
             measure = ask(case, name, "p99.9 µs", contenders, rounds, higher_is_better=False)

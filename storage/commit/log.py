@@ -38,6 +38,7 @@ class CommitLog:
         self._segment_bytes = segment_bytes
         self._reign = reign
         self._file: File | None = None
+        self._rolls = False
         self._buffer = bytearray()
         self._recent: deque[bytes] = deque()
         self._recent_bytes = 0
@@ -59,7 +60,7 @@ class CommitLog:
         """Take one encoded commit. May open a new segment (and then write what is pending): raises OSError, and then
         the frame was not taken."""
         assert seq == self.appended_seq + 1, f"append of {seq} after {self.appended_seq}"
-        if self._file is None or reign is not self._reign or self._file.size >= self._segment_bytes:
+        if self._file is None or self._rolls or reign is not self._reign or self._file.size >= self._segment_bytes:
             self._open_segment(reign, seq, chain_before)
         self._buffer += frame
         self.appended_seq = seq
@@ -68,6 +69,10 @@ class CommitLog:
         self._recent_bytes += len(frame)
         while self._recent_bytes > RECENT_BYTES_MAX and len(self._recent) > 1:
             self._recent_bytes -= len(self._recent.popleft())
+
+    def roll(self) -> None:
+        """The next commit begins a new segment: so that a seal, which reads whole segments, reads its own commits only."""
+        self._rolls = self._file is not None
 
     def write(self) -> None:
         """Hand everything pending to the kernel. On OSError what was not written stays pending."""
@@ -173,7 +178,7 @@ class CommitLog:
             self._disk.remove(path)
             raise
         self._unsynced.append(file)
-        self._file, self._reign, self._new_names = file, reign, True
+        self._file, self._reign, self._new_names, self._rolls = file, reign, True, False
         self.segments.append((path, first_seq))
 
     def _sync_files(self, files: list[File], new_names: bool) -> None:  # noqa: FBT001
