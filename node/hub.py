@@ -35,6 +35,7 @@ RECEIVE_BYTES_MAX = 262_144  # taken from one socket in one turn
 SEND_BYTES_MAX = 1_048_576  # sealed for one socket in one step
 SEND_STEPS_MAX = 4  # steps for one socket in one turn
 EVENTS_MAX = 256
+ROUNDS_MAX = 16  # looks at the sockets in one turn
 ACCEPTS_MAX = 64  # in one turn
 CROWD_MAX = 64  # connections over the limit that are being told so
 SLICE_S = 0.004
@@ -136,14 +137,22 @@ class Hub:
             self._metrics.wakeups += 1
             self._in_turn = True
             self._turn_ends_at = trio.current_time() + SLICE_S
-            events = self._epoll.poll(0, EVENTS_MAX)
-            first = self._metrics.wakeups % len(events) if events else 0  # epoll begins with the same ones every time
-            for descriptor, mask in events[first:] + events[:first]:
-                self._on_event(descriptor, mask)
-                if trio.current_time() > self._turn_ends_at:
-                    break  # what was not looked at is ready still in the next turn
-            self._settle()
+            for _ in range(ROUNDS_MAX):  # who sends again at once is served without a way through the scheduler
+                if not self._serve_ready():
+                    break
             self._in_turn = False
+
+    def _serve_ready(self) -> bool:
+        """One round over the sockets that are ready; False when there are none, or this turn's time is over."""
+        events = self._epoll.poll(0, EVENTS_MAX)
+        self._metrics.rounds += 1
+        first = self._metrics.rounds % len(events) if events else 0  # epoll begins with the same ones every time
+        for descriptor, mask in events[first:] + events[:first]:
+            self._on_event(descriptor, mask)
+            if trio.current_time() > self._turn_ends_at:
+                break  # what was not looked at is ready still in the next turn
+        self._settle()
+        return bool(events) and trio.current_time() < self._turn_ends_at
 
     async def _deliver(self) -> None:
         """The second half of a turn, for answers that came from elsewhere and for what a turn left over."""

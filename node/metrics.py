@@ -26,6 +26,7 @@ class Metrics:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.wakeups = 0
+        self.rounds = 0
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._status: Callable[[], dict[str, Any]] | None = None
         self._registry = CollectorRegistry(auto_describe=False)
@@ -60,6 +61,7 @@ class Metrics:
             ("received_bytes", "Bytes received from clients", self.received_bytes),
             ("sent_bytes", "Bytes sent to clients", self.sent_bytes),
             ("wakeups", "Times the hub woke up", self.wakeups),
+            ("rounds", "Times the hub looked for sockets that are ready", self.rounds),
         ):
             yield CounterMetricFamily(f"twinlog_{name}", meaning, value=count)
         for name, (meaning, read) in sorted(self._gauges.items()):
