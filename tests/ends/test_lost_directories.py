@@ -1,0 +1,63 @@
+"""A node that comes back without its files: a standby is seeded anew; a primary is not followed into emptiness (INV-7)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.ends.pair_under_fire import BATCH, COLLECTION, DB, PairUnderFire
+
+SMALL = "memtable_records_max: 1000\nlog_segment_mb: 1\n"
+
+
+def lose_directory(fire: PairUnderFire, name: str) -> None:
+    """The worker of a killed node ends a moment after it, and may still make a file: then the removal is tried again."""
+    fire.kill(name)
+    directory = fire.directory / name
+    while directory.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_standby_without_its_directory_is_seeded_while_writes_go_on(tmp_path: Path) -> None:
+    with PairUnderFire(tmp_path, SMALL) as fire:
+        fire.wait_for_more(150 * BATCH)  # three memtables: the log alone no longer holds the beginning
+        lose_directory(fire, "b")
+        fire.wait_for_more(20 * BATCH)
+        fire.start()
+        fire.wait_for_more(20 * BATCH)
+        fire.finish()
+        marks = fire.wait_equal()
+        assert marks["a"] == marks["b"]
+        assert fire.numbers_on("b") >= fire.acknowledged
+        first_seqs = [int(segment.stem.split("-")[2]) for segment in (fire.directory / "b" / DB / "commit").glob("*.log")]
+        assert min(first_seqs) > 1, "it was given a checkpoint, not the log from its beginning"
+
+
+def test_a_standby_with_data_refuses_an_emptied_primary_and_takes_over(tmp_path: Path) -> None:
+    with PairUnderFire(tmp_path, SMALL) as fire:
+        fire.wait_for_more(30 * BATCH)
+        fire.finish()
+        fire.wait_equal()
+        kept = fire.acknowledged
+        lose_directory(fire, "a")
+        fire.start()
+        addresses = fire.local.addresses()
+
+        def refused() -> str | None:
+            with fire.connect(read="any") as client:
+                alarms = client.status(addresses["b"])["alarms"]
+            return None if any(alarm["kind"] in ("refused-copy", "unknown-to-primary") for alarm in alarms) else f"{alarms}"
+
+        fire.local.wait_ready(refused)
+        assert fire.numbers_on("b") >= kept, "nothing was copied over the standby's own"
+        with fire.connect() as client:
+            client.promote(addresses["b"], force=True)
+            client[DB][COLLECTION].insert_one({"_id": "after", "n": -1})
+
+        def followed() -> str | None:
+            with fire.connect() as client:
+                mark = client.status(addresses["b"], mark=True)["databases"][DB]["mark"]
+            return None if len(mark["nodes"]) == 2 and mark["equal"] else f"{mark}"
+
+        fire.local.wait_ready(followed)
+        assert fire.numbers_on("a") == fire.numbers_on("b") >= kept | {-1}
