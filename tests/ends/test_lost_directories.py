@@ -52,6 +52,14 @@ def test_a_standby_with_data_refuses_an_emptied_primary_and_takes_over(tmp_path:
         assert fire.numbers_on("b") >= kept, "nothing was copied over the standby's own"
         with fire.connect() as client:
             client.promote(addresses["b"], force=True)
+
+        def fenced() -> str | None:
+            with fire.connect() as client:
+                role = client.status(addresses["a"])["role"]
+            return None if role == "standby" else f"a is still {role}"
+
+        fire.local.wait_ready(fenced)  # until then both take writes, each in its own epoch (INV-4)
+        with fire.connect() as client:
             client[DB][COLLECTION].insert_one({"_id": "after", "n": -1})
 
         def followed() -> str | None:
