@@ -124,21 +124,24 @@ class Following:
 
     async def _append(self, append: Append) -> None:
         """INV-3: whole commits, in order, checked by header and chain."""
-        database = self._replica.database(append.uuid)
-        if database is not None:
-            await database.wait_room()
-        if not self._current or self._session.phase(append.uuid) is not Phase.STREAMING:
-            return
-        if database is None or self._replica.database(append.uuid) is not database:
-            return self._halt(append.uuid, "its database is gone here")
-        try:
-            database.append_frames(append.data)
-            database.flush()
-        except PeerError as error:
-            self._alarm(AlarmKind.CHAIN_DIFFERS, append.uuid, f"INV-6: {error}")
-            return self._halt(append.uuid, str(error))
-        except TwinlogError as error:
-            return self._fail(append.uuid, error)
+        offset = 0
+        while offset < len(append.data):
+            database = self._replica.database(append.uuid)
+            if database is not None:
+                await database.wait_room()
+            if not self._current or self._session.phase(append.uuid) is not Phase.STREAMING:
+                return
+            if database is None or self._replica.database(append.uuid) is not database:
+                return self._halt(append.uuid, "its database is gone here")
+            try:
+                offset = database.append_some(append.data, offset)
+                database.flush()
+            except PeerError as error:
+                self._alarm(AlarmKind.CHAIN_DIFFERS, append.uuid, f"INV-6: {error}")
+                return self._halt(append.uuid, str(error))
+            except TwinlogError as error:
+                return self._fail(append.uuid, error)
+            await trio.lowlevel.checkpoint()  # one slice at a time (INV-9); who we are is looked at again after it
         self._acks_due[append.uuid] = None
         self._conversation.wake()
 

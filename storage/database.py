@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
@@ -54,6 +55,7 @@ MARKS_MAX = 64
 FOLDS_MAX = 4  # MARKs whose hash is still being worked out; a MARK beyond that stays without one
 SPACE_CHECK_BYTES = 2**20  # appended between two looks at the free space
 FULL_RETRY_S = 0.5
+APPEND_SLICE_S = 0.003  # how long appending a peer's frames may hold the loop at a time (INV-9)
 
 
 class Database:
@@ -260,7 +262,15 @@ class Database:
         return seq
 
     def append_frames(self, data: bytes) -> int:
-        """A standby's commit path: frames as the primary wrote them. Returns the new appended seq.
+        """All of append_some(); returns the new appended seq."""
+        offset = 0
+        while offset < len(data):
+            offset = self.append_some(data, offset, math.inf)
+        return self.position.seq
+
+    def append_some(self, data: bytes, offset: int, slice_s: float = APPEND_SLICE_S) -> int:
+        """A standby's commit path: whole frames as the primary wrote them, from offset on, for about slice_s (INV-9).
+        Returns the offset after the last one taken.
 
         Raises PeerError when they do not continue this copy (nothing of the bad frame on is taken), DiskFull, DiskFailed.
         """
@@ -269,7 +279,7 @@ class Database:
             raise failure
         if self._looks_at_space_now:
             self._check_space()
-        offset = 0
+        ends_at = trio.current_time() + slice_s
         while offset < len(data):
             try:
                 head = decode_head(data, offset)
@@ -279,7 +289,9 @@ class Database:
             except DamagedRecord as error:
                 raise PeerError(f"{self.name}: the peer sent a damaged frame: {error}") from error
             offset += head.frame_len
-        return self.position.seq
+            if trio.current_time() >= ends_at:
+                break
+        return offset
 
     def _append_frame(self, head: Head, frame: bytes) -> None:
         if head.seq != self.position.seq + 1 or head.epoch < self.position.epoch:

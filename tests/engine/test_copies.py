@@ -35,6 +35,21 @@ async def test_frames_make_an_equal_copy() -> None:
         assert await target.chain_at(7) == await source.chain_at(7) is not None
 
 
+async def test_frames_are_taken_in_slices_of_whole_commits() -> None:
+    async with opened(MemoryDisk()) as here, opened(MemoryDisk(), start=2) as there:
+        source = await new_database(here)
+        target = await standby_of(there, source)
+        for number in range(5):
+            await insert(source, {"_id": number})
+        data = await source.read_log(0, 10**6)
+        assert data
+        offset, seqs = 0, []
+        while offset < len(data):
+            offset = target.append_some(data, offset, slice_s=0)
+            seqs.append(target.position.seq)
+        assert seqs == [1, 2, 3, 4, 5, 6] and target.chain == source.chain
+
+
 @pytest.mark.parametrize("fault", ["gap", "flip", "short"])
 async def test_frames_that_do_not_continue_the_copy_are_refused_and_change_nothing(fault: str) -> None:
     async with opened(MemoryDisk()) as here, opened(MemoryDisk(), start=2) as there:

@@ -129,14 +129,18 @@ class FakeDatabase:
     def append_frames(self, data: bytes) -> int:
         offset = 0
         while offset < len(data):
-            head = decode_head(data, offset)
-            assert head is not None
-            frame = data[offset : offset + head.frame_len]
-            if head.seq != self.position.seq + 1 or not check_chain(head, frame, self.chain):
-                raise PeerError(f"commit {head.seq} does not continue {self.position}")
-            self._take(frame)
-            offset += head.frame_len
+            offset = self.append_some(data, offset)
         return self.position.seq
+
+    def append_some(self, data: bytes, offset: int) -> int:
+        """One frame at a time: the shortest slices there are."""
+        head = decode_head(data, offset)
+        assert head is not None
+        frame = data[offset : offset + head.frame_len]
+        if head.seq != self.position.seq + 1 or not check_chain(head, frame, self.chain):
+            raise PeerError(f"commit {head.seq} does not continue {self.position}")
+        self._take(frame)
+        return offset + head.frame_len
 
     def flush(self) -> None:
         if self.hold or self.closed:
