@@ -157,6 +157,10 @@ class Database:
         record = self.sealing.shards.find_now(collection, key)
         return None if record is MISSING else COLD if record is COLD else record.doc
 
+    def end_blocking(self, collection: int, key: bytes) -> bytes | None:
+        """The same, waiting for the device on the loop: for what would not stay in memory however often it was read."""
+        return self.end_view().get_blocking(collection, key)
+
     def _view_at(self, position: Position, catalog: Catalog) -> View:
         shards, memtables = self.sealing.pinned()
         return View(self.seams.disk, shards, memtables, catalog, position, self.engine_options.view_age_s)

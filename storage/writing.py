@@ -29,6 +29,7 @@ NOW_DOCUMENTS_MAX = 500  # about 2 ms of validation
 NOW_BYTES_MAX = 2**20
 SLICE_DOCUMENTS = 500
 ROOM_WAIT_S_MAX = 30.0
+WARM_TRIES_MAX = 16  # of reading cold data until it is still in memory when it is needed
 RETRIES_MAX = 100  # of a replace whose document keeps changing under it
 
 Prepared = tuple[bytes, bytes, bytes]  # key, encoded `_id`, document
@@ -46,7 +47,7 @@ def insert_now(
     if collection not in db.catalog.ids:
         check_collection_name(collection)
     prepared, errors = prepare(db, docs, ordered=ordered)
-    return _insert_group(db, collection, prepared, errors, ordered=ordered, request=request)
+    return _insert_group(db, collection, prepared, errors, db.end_now, ordered=ordered, request=request)
 
 
 async def insert(
@@ -79,12 +80,14 @@ async def _insert_waiting(
         await trio.lowlevel.checkpoint()
         if errors and ordered:
             break
-    while True:
+    for attempt in range(WARM_TRIES_MAX + 1):
         db.check_writable()
-        result = _insert_group(db, collection, prepared, errors, ordered=ordered, request=request)
+        look = db.end_now if attempt < WARM_TRIES_MAX else db.end_blocking
+        result = _insert_group(db, collection, prepared, errors, look, ordered=ordered, request=request)
         if result is not None:
             return result
         await _warm(db, collection, [row[0] for row in prepared if row is not None])
+    raise AssertionError("a blocking look-up has an answer")
 
 
 def _groups(docs: Sequence[bytes]) -> list[tuple[int, Sequence[bytes]]]:
@@ -133,11 +136,12 @@ def _insert_group(
     collection: str,
     prepared: Sequence[Prepared | None],
     errors: Sequence[WriteError],
+    look: Callable[[int, bytes], object],
     *,
     ordered: bool,
     request: bytes,
 ) -> WriteResult | None:
-    """Check and commit at the appended end, in place. None: a key's record is cold."""
+    """Check and commit at the appended end, in place. None: a key's record is cold. look: db.end_now or end_blocking."""
     if request and request in db.requests:  # the same request came again while this one waited
         return WriteResult.recall(db.requests[request])
     collection_id, records = _collection_for_write(db, collection)
@@ -149,7 +153,7 @@ def _insert_group(
                 break
             continue
         key, id_value, doc = row
-        held = None if key in taken else db.end_now(collection_id, key)
+        held = None if key in taken else look(collection_id, key)
         if held is COLD:
             return None
         if held is not None or key in taken:
@@ -219,10 +223,13 @@ async def _warm(db: Database, collection: str, keys: Sequence[bytes]) -> None:
 
 async def _end_document(db: Database, collection_id: int, key: bytes) -> bytes | None:
     """A document at the appended end. The last look is in place: no await follows it before the caller acts."""
-    while (held := db.end_now(collection_id, key)) is COLD:
+    for _ in range(WARM_TRIES_MAX):
+        held = db.end_now(collection_id, key)
+        if held is not COLD:
+            return held
         view = db.end_view()
         await db.seams.disk.run(view.get_blocking, collection_id, key)
-    return held
+    return db.end_blocking(collection_id, key)
 
 
 async def _first_match(db: Database, collection: str, spec: dict) -> tuple[int, bytes, bytes] | None:
@@ -298,11 +305,11 @@ async def _upsert(db: Database, collection: str, spec: dict, doc: bytes, request
         raise errors[0].error
     key, id_value, new = row
     while True:
+        looked_in = _collection_for_write(db, collection)[0]
+        held = await _end_document(db, looked_in, key)
         collection_id, records = _collection_for_write(db, collection)
-        held = db.end_now(collection_id, key)
-        if held is not COLD:
+        if collection_id == looked_in:
             break
-        await _warm(db, collection, [key])
     if request and request in db.requests:  # the same request came again while this one waited
         return WriteResult.recall(db.requests[request])
     db.check_writable()

@@ -198,3 +198,56 @@ async def test_a_collection_dropped_while_a_replace_looks_for_its_document_is_go
         assert [answer.matched for answer in answers] in ([0], [1])
         await settled(database, database.position.seq)
         assert operations.list_collections(database) == []
+
+
+@pytest.mark.parametrize("others", [0, 600])
+async def test_a_batch_meets_what_is_sealed_deleted_and_in_memory(others: int) -> None:
+    """The look-up by the batch says the same as the look-up of each key; in place, and with a batch that takes slices."""
+    async with opened(MemoryDisk(), memtable_records_max=2000) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": n} for n in range(0, 90, 3)))
+        await database.sealing.seal_now()
+        await operations.delete(database, "things", {"_id": 3})
+        await operations.delete(database, "things", {"_id": 6})
+        await database.sealing.seal_now()
+        await operations.delete(database, "things", {"_id": 9})
+        await insert(database, {"_id": 6}, {"_id": 1})
+        held = {*range(0, 90, 3), 1} - {3, 9}
+        ids = [*range(1000, 1000 + others), *range(40), 7, 41]
+        batch = [encode_document({"_id": n}) for n in ids]
+        result = operations.insert_now(database, "things", batch, ordered=False)
+        assert (result is None) == (others > 0)
+        if result is None:
+            result = await operations.insert(database, "things", batch, ordered=False)
+        await settled(database, result.seq)
+        refused = [ids[row.index] for row in result.errors]
+        assert sorted(refused) == sorted([*(held & set(ids)), 7])
+        assert sorted(doc["_id"] for doc in await everything(database)) == sorted(held | set(ids))
+
+
+class _ForeverCold:
+    """A shard set's face whose warm reads never succeed, as under a page cache that is far too small."""
+
+    def __init__(self, shards: object) -> None:
+        self._shards = shards
+
+    def find_now(self, collection: int, key: bytes) -> object:
+        return operations.COLD
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._shards, name)
+
+
+async def test_writes_get_through_when_nothing_stays_in_memory() -> None:
+    async with opened(MemoryDisk(), memtable_records_max=1000) as engine:
+        database = await new_database(engine)
+        await insert(database, {"_id": 1}, {"_id": 2})
+        await database.sealing.seal_now()
+        database.sealing.shards = _ForeverCold(database.sealing.shards)  # type: ignore[assignment]
+        with_duplicate = await operations.insert(
+            database, "things", [encode_document({"_id": n}) for n in (2, 3)], ordered=False
+        )
+        assert ([row.index for row in with_duplicate.errors], with_duplicate.inserted) == ([0], 1)
+        replaced = await operations.replace_one(database, "things", {"_id": 1}, encode_document({"_id": 1, "x": 1}))
+        upserted = await operations.replace_one(database, "things", {"_id": 9}, encode_document({"_id": 9}), upsert=True)
+        assert (replaced.modified, upserted.upserted_id) == (1, encode_value(9))
