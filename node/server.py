@@ -121,6 +121,8 @@ class Node:
             random_bytes=seams.random_bytes,
         )
         metrics.watch_status(service.oversight.status_now)
+        for place, name in enumerate(("hits", "misses", "bytes")):
+            metrics.watch(f"hot_cache_{name}", f"Hot caches of all databases: {name}", partial(_cache_total, engine, place))
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
         await nursery.start(member.run)
@@ -258,6 +260,10 @@ def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
     if found.copied:
         log.warning("%s is a copy of another node's directory; it is opened as a node of its own", config.data)
     return found.node_id
+
+
+def _cache_total(engine: Any, place: int) -> int:
+    return sum(database.cache_counts[place] for database in engine.databases.values())
 
 
 def _session_maker(config: NodeConfig, secrets: Secrets, seams: storage.Seams) -> Any:

@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Any
 
 DEFAULT_CLIENT_PORT = 6900
-DEFAULT_CLUSTER_PORT = 6901
 DEFAULT_ADMIN_PORT = 6902
 NAME_CHARS_MAX = 64
 

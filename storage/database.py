@@ -14,7 +14,7 @@ import errno
 import logging
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import trio
 
@@ -136,6 +136,11 @@ class Database:
     def refusal(self) -> TwinlogError | None:
         """Why a write would be refused now, or None."""
         return self._failure or self._damage or self._refusal
+
+    @property
+    def cache_counts(self) -> tuple[int, int, int]:
+        """Of the hot cache since the database was opened: hits, misses, and bytes held now."""
+        return self.sealing.shards.cache_counts if self.sealing.shards is not None else (0, 0, 0)
 
     def view(self) -> View:
         """The state at `visible`, pinned."""
@@ -484,7 +489,3 @@ class Database:
             if view.seq in self.marks:
                 self.marks[view.seq] = digest
             self.mark_advance.set(view.seq)
-
-    def watch_durable(self, callback: Callable[[int], None]) -> Callable[[], None]:
-        """callback(seq) in place whenever the durable seq grows or durability fails; returns unsubscribe."""
-        return self.visible_advance.subscribe(callback)

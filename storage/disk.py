@@ -10,7 +10,6 @@ An OSError from below is passed on as it is: callers know what a failed write or
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import mmap
@@ -240,9 +239,3 @@ class OsDisk:
         if self._limiter is None:
             self._limiter = trio.CapacityLimiter(16)
         return await trio.to_thread.run_sync(call, *args, limiter=self._limiter)
-
-
-def write_back(file: OsFile) -> None:
-    """Ask the kernel to begin writing dirty pages, so that the sync that follows later is short. A hint only."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.sync_file_range(file._descriptor, ctypes.c_longlong(0), ctypes.c_longlong(0), 2)

@@ -46,7 +46,6 @@ HEADER = struct.Struct("<IIIHBBIIQQ")
 _AFTER_HEAD_CRC = struct.Struct("<IIHBBIIQQ")
 HEADER_BYTES = 40
 BODY_UNCHECKED = 1  # flags
-RECORD_BYTES_MAX = HEADER_BYTES + ID_BYTES_MAX + DOCUMENT_BYTES_MAX
 assert FILE_HEADER.size + 4 == FILE_HEADER_BYTES, "the drawing says 64"
 assert HEADER.size == HEADER_BYTES, "the drawing says 40"
 

@@ -112,6 +112,12 @@ class ShardSet:
         for shard in self.shards:
             shard.cache = HotCache(bytes_max // len(self.shards))
 
+    @property
+    def cache_counts(self) -> tuple[int, int, int]:
+        """Hits, misses and bytes held, over all shards."""
+        caches = [shard.cache for shard in self.shards if shard.cache is not None]
+        return sum(c.hits for c in caches), sum(c.misses for c in caches), sum(c.bytes for c in caches)
+
     def find_now(self, collection: int, key: bytes) -> ShardRecord | Literal[Lookup.MISSING, Lookup.COLD]:
         """The live record of a key if memory has the answer. Raises DamagedRecord."""
         hashed = self._hash_key(collection, key)

@@ -68,7 +68,11 @@ async def test_admin_http_answers_its_four_pages(tmp_path):
             assert (await http.get("/readyz")).status_code == 200
             status = (await http.get("/status")).json()
             assert status["role"] == "primary" and status["databases"]["chat"]["position"][1] >= 1
+            await node.engine.database("chat").sealing.seal_now()
+            for _ in range(3):
+                await client.call(wire.Get, "chat", "m", value(1))
             text = (await http.get("/metrics")).text
+            assert "twinlog_hot_cache_misses 1.0" in text and "twinlog_hot_cache_hits 2.0" in text
             assert 'twinlog_requests_total{op="insert"} 1.0' in text
             assert 'twinlog_position_seq{db="chat"}' in text
             node.service.stop()

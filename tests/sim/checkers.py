@@ -70,6 +70,8 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
             return True
     for promotion in record.observations.promotions:
         if acknowledged.at_s < promotion.at_s:
+            if promotion.node in cut:  # the one copy that counts from then on lost power within its own window
+                return True
             if needed and promotion.safe and len(cut) < needed:
                 continue
         elif acknowledged.epoch >= promotion.epoch:

@@ -81,6 +81,13 @@ def test_a_power_cut_excuses_async_within_the_window_only(record: Record) -> Non
     assert not checkers.may_be_lost(record, lost), "a standby has it too"
     record.power_cuts = [(10.01, "a"), (10.02, "b")]
     assert checkers.may_be_lost(record, lost)
+    record.power_cuts = [(10.02, "b")]
+    record.observations.promotions.append(Promotion("b", 10.01, 2, 103, True))
+    held = Acknowledged(b"one", "a", 10.0, 1, 2)
+    assert any(b"one" in commit.requests for commit in record.tree.path_to(103))
+    assert checkers.may_be_lost(record, held), "b alone counted when it lost power"
+    record.power_cuts = []
+    assert not checkers.may_be_lost(record, held), "and it had it when it was promoted"
 
 
 @pytest.mark.parametrize("safe", [False, True])
