@@ -61,7 +61,7 @@ class Following:
         self._marks_sent: dict[bytes, int] = {}
         self._subscriptions: dict[bytes, list[Callable[[], None]]] = {}
         self._targets: dict[bytes, object] = {}
-        self._retries: dict[bytes, float] = {}
+        self._retries: dict[bytes, tuple[float, Callable[[], Awaitable[None]]]] = {}  # when, and what to try again
 
     async def run(self) -> None:
         try:
@@ -77,9 +77,8 @@ class Following:
 
     def on_beat(self) -> None:
         now = trio.current_time()
-        for uuid in [uuid for uuid, at in self._retries.items() if at <= now]:
-            del self._retries[uuid]
-            self._chore(lambda uuid=uuid: self._ask_again(uuid))
+        for uuid in [uuid for uuid, (at, _) in self._retries.items() if at <= now]:
+            self._chore(self._retries.pop(uuid)[1])
 
     def _chore(self, step: Callable[[], Awaitable[None]]) -> None:
         if len(self._chores) >= CHORES_MAX + 2 * DATABASES_MAX:
@@ -286,6 +285,7 @@ class Following:
                 await self._replica.engine.create_database(state.name, uuid=state.uuid, shards=shards, crc=crc)
         except TwinlogError as error:
             self._alarm_named(AlarmKind.STANDBY_FAILED, state.name, f"it cannot be made here: {error}")
+            self._retries[state.uuid] = trio.current_time() + RETRY_S, lambda: self._adopt(state)
             return None
         self._replica.refresh()
         return self._replica.database(state.uuid)
@@ -380,7 +380,7 @@ class Following:
         """This node could not keep up its copy: say so, and try again later."""
         self._alarm(AlarmKind.STANDBY_FAILED, uuid, f"{error.name}: {error}")
         self._halt(uuid, f"{error.name}: {error}")
-        self._retries[uuid] = trio.current_time() + RETRY_S
+        self._retries[uuid] = trio.current_time() + RETRY_S, lambda: self._ask_again(uuid)
 
     def _alarm(self, kind: AlarmKind, uuid: bytes, message: str) -> None:
         database = self._replica.database(uuid)

@@ -10,6 +10,7 @@ salvage/). A log that ends below the checkpoint goes on in a new segment after i
 
 from __future__ import annotations
 
+import errno
 import json
 import posixpath
 from collections import OrderedDict
@@ -95,11 +96,22 @@ def _make_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int)
     may have died of a failed sync, and then the page cache calls clean what the device never took.
     """
     for segment in verdict.segments:
-        if segment.last_seq > vouched:
-            _write_anew(disk, segment.path, disk.read_file(segment.path))
-        else:
+        if segment.last_seq <= vouched or not _could_write_anew(disk, segment.path):
             disk.open_append(segment.path).sync()
     disk.sync_dir(f"{directory}/commit")
+
+
+def _could_write_anew(disk: Disk, path: str) -> bool:
+    """False when the disk is too full for it: then a sync has to do, so that a full node can still be opened and read."""
+    try:
+        _write_anew(disk, path, disk.read_file(path))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if disk.exists(f"{path}.new"):
+            disk.remove(f"{path}.new")
+        return False
+    return True
 
 
 def _write_anew(disk: Disk, path: str, data: bytes) -> None:

@@ -111,3 +111,17 @@ async def test_a_database_that_cannot_be_created_is_refused_by_name_and_leaves_n
             await engine.create_database("db")
         disk.capacity_bytes = None
         await insert(await new_database(engine), {"_id": 1})
+
+
+async def test_a_full_disk_can_be_opened_and_read_after_an_unclean_stop(autojump_clock: object) -> None:
+    disk = MemoryDisk()
+    async with opened(disk, sync_mode=SyncMode.SYNC) as engine:
+        await insert(await new_database(engine), {"_id": 1})
+    disk.remove("db/closed.json")
+    disk.capacity_bytes = 1
+    async with opened(disk, start=2, sync_mode=SyncMode.SYNC, free_bytes_min=100) as engine:
+        database = engine.database("db")
+        assert database.unclean and [doc["_id"] for doc in await everything(database)] == [1]
+        with pytest.raises(DiskFull):
+            await insert(database, {"_id": 2})
+        assert [name for name in disk.list_dir("db/commit") if name.endswith(".new")] == []

@@ -1,0 +1,35 @@
+"""Full disks in the cluster: what could not be made or begun is tried again by itself once there is space."""
+
+from __future__ import annotations
+
+from .world import open_world
+
+
+async def test_a_copy_that_a_full_disk_refused_is_made_later(autojump_clock: object) -> None:
+    async with open_world("real", "ab") as world:
+        await world.start("a", "b")
+        await world.until(lambda: world.member("b").primary_address())
+        world.nodes["b"].disk.capacity_bytes = 1
+        await world.create("a")
+        world.write("a", 5)
+        await world.until(lambda: "standby-failed" in world.alarms("b"))
+        assert "d" not in world.nodes["b"].engine.databases
+        world.nodes["b"].disk.capacity_bytes = None
+        await world.until(lambda: "d" in world.nodes["b"].engine.databases and world.same("a", "b"))
+        await world.until(lambda: world.alarms("b") == set())
+
+
+async def test_a_reign_that_a_full_disk_refused_begins_later(autojump_clock: object) -> None:
+    async with open_world("real", "ab") as world:
+        await world.start("a", "b")
+        await world.create("a")
+        world.write("a", 5)
+        await world.until(lambda: world.same("a", "b"))
+        await world.kill("a")
+        world.nodes["a"].disk.capacity_bytes = 1
+        await world.start("a")
+        await world.until(lambda: "no-reign" in world.alarms("a"))
+        world.nodes["a"].disk.capacity_bytes = None
+        await world.until(lambda: world.alarms("a") == set())
+        world.write("a", 5)
+        await world.until(lambda: world.same("a", "b"))
