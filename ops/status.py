@@ -27,6 +27,7 @@ class StandbyView:
 
     node: str
     connected: bool
+    streaming: bool  # every database of the primary's
     lag_commits: int | None
     lag_bytes: int | None
     lag_seconds: float | None
@@ -128,7 +129,7 @@ def _read_mark(name: str, mark: dict[str, Any]) -> MarkView:
 
 
 def _read_standby(entry: dict[str, Any]) -> StandbyView:
-    return StandbyView(str(entry["name"]), bool(entry["connected"]), entry.get("lag_commits"), entry.get("lag_bytes"),
+    return StandbyView(str(entry["name"]), bool(entry["connected"]), bool(entry.get("streaming")), entry.get("lag_commits"), entry.get("lag_bytes"),
                        entry.get("lag_seconds"))
 
 

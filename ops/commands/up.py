@@ -43,9 +43,9 @@ def what_is_missing(pair: LocalPair) -> str | None:
 def standbys_missing(primary: NodeView, expected: int) -> str | None:
     if not primary.writable:
         return f"primary {primary.node} does not take writes yet"
-    connected = [standby for standby in primary.standbys if standby.connected]
-    if len(connected) < expected:
-        return f"{len(connected)} of {expected} standbys follow {primary.node}"
+    following = [standby for standby in primary.standbys if standby.connected and (standby.streaming or not primary.databases)]
+    if len(following) < expected:
+        return f"{len(following)} of {expected} standbys follow {primary.node}"
     return None
 
 
