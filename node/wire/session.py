@@ -33,6 +33,7 @@ nothing else: send data_to_send() once more (a server's refusal is in it) and cl
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum, IntEnum
@@ -122,7 +123,7 @@ class _State(Enum):
     FAILED = "an error ended it"
 
 
-class Session:
+class Session(ABC):
     """What both ends share once the opening is done. Use ClientSession or ServerSession."""
 
     def __init__(self, port: PortRole) -> None:
@@ -278,12 +279,13 @@ class Session:
 
     # Inside.
 
+    @abstractmethod
     def _read_opening(self) -> HandshakeDone | None:
         """The end's own part: look at self._opening; HandshakeDone, or None for not yet. Raises WireError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _done(self) -> HandshakeDone:
-        raise NotImplementedError
+        """What next_event() gives when the opening is over."""
 
     def _begin_stream(self, used: int) -> None:
         """The opening took `used` bytes; whatever came behind them belongs to the stream."""
