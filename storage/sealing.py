@@ -134,8 +134,6 @@ class Sealing:
         await database.seams.workers.run(seal, database.directory, plan)
         checkpoint = await disk.run(checkpoints.load, disk, database.directory, frozen.last_seq)
         shards = await disk.run(ShardSet.open, disk, database.directory, checkpoint, self.shards)
-        if self.shards is None:
-            shards.use_cache(database.engine_options.cache_bytes)
         self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
         self.freeze_if_full()
         done, self._done = self._done, trio.Event()
