@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import trio
 
-from storage import Database, PeerError, decode_head
+from storage import Database, PeerError
 
 from .alarms import AlarmKind
 from .conversation import Conversation
@@ -35,17 +35,6 @@ from .messages import (
 from .peers import Peer
 from .primary_session import Phase, PrimarySession, ShipChunk, ShipLog
 from .replica import Replica, histories, log
-
-
-def last_seq(data: bytes) -> int:
-    """The seq of the last of the whole frames in data."""
-    offset = seq = 0
-    while offset < len(data):
-        head = decode_head(data, offset)
-        assert head is not None and offset + head.frame_len <= len(data), "the log is read in whole frames"
-        seq = head.seq
-        offset += head.frame_len
-    return seq
 
 
 class Leading:
@@ -253,11 +242,11 @@ class Leading:
         if database is None:
             self._session.stop(step.uuid)
             return []
-        data = await database.read_log(step.after_seq, FRAMES_BYTES_MAX)
+        run = await database.read_log(step.after_seq, FRAMES_BYTES_MAX)
         shipment = self._session.shipment(step.uuid)
         if not self._is_at(database, Phase.STREAMING) or shipment is None or shipment.sent_seq != step.after_seq:
             return []
-        if data is None:
+        if run is None:
             verdict = Verdict(Order.SEED, 0, f"the primary's log no longer holds what follows commit {step.after_seq}")
             known = self._peer.copy(step.uuid)
             known.streaming = False
@@ -265,7 +254,7 @@ class Leading:
             self._conversation.post(order)
             await self._offer(database)
             return []
-        return list(self._session.shipped(step.uuid, data, last_seq(data))) if data else []
+        return list(self._session.shipped(step.uuid, run.data, run.last_seq)) if run.data else []
 
     async def _ship_chunk(self, step: ShipChunk) -> list[Message]:
         if step.chunk is None:

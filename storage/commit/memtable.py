@@ -6,9 +6,11 @@ to what it may see (INV-3). One memtable is active; at most one more is frozen w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from .codec import Op
+from .. import native
+from .codec import DELETE, Op, Record
 
 Version = tuple[int, int, int, bytes, int, Any]
 
@@ -34,6 +36,14 @@ class Memtable:
         self.bytes += len(doc) + len(key) + VERSION_COST_BYTES
         self.last_seq = seq
 
+    def put_run(self, records: Sequence[Record], seq: int, time_us: int) -> int:
+        """Every PUT and DELETE of one commit; returns how many there were."""
+        count, size = put_run(self.rows, records, seq, 0, time_us)
+        self.records += count
+        self.bytes += size + count * VERSION_COST_BYTES
+        self.last_seq = seq
+        return count
+
     def newest(self, collection: int, key: bytes) -> Version | None:
         table = self.rows.get(collection)
         return None if table is None else table.get(key)
@@ -48,6 +58,26 @@ class Memtable:
     def keys(self, collection: int) -> list[bytes]:
         """A copy: writers go on while a scan walks it."""
         return list(self.rows.get(collection, ()))
+
+
+def _put_run(
+    rows: dict[int, dict[bytes, Version]], records: Sequence[Record], seq: int, first_row: int, time_us: int
+) -> tuple[int, int]:
+    """Versions of all PUTs and DELETEs, newest before what was there: (how many, bytes of their keys and documents)."""
+    count = size = 0
+    last, table = -1, {}
+    for row, (op, collection, key, doc) in enumerate(records, first_row):
+        if op > DELETE:
+            continue
+        if collection != last:
+            last, table = collection, rows.setdefault(collection, {})
+        table[key] = (seq, row, op, doc, time_us, table.get(key))
+        count += 1
+        size += len(key) + len(doc)
+    return count, size
+
+
+put_run = native.choose("put_run", _put_run)
 
 
 def is_live(version: Version) -> bool:
