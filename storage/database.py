@@ -168,6 +168,29 @@ class Database:
         record = self.sealing.shards.find_now(collection, key)
         return None if record is MISSING else COLD if record is COLD else record.doc
 
+    def unsure(self, collection: int, keys: Sequence[bytes]) -> Sequence[int]:
+        """The indexes of keys that the appended end may hold; all others it does not. end_now() decides each."""
+        if self.sealing.shards is not None:
+            return range(len(keys))
+        tables = [t for memtable in self.sealing.pinned()[1] if (t := memtable.rows.get(collection))]
+        return [index for index, key in enumerate(keys) if any(key in table for table in tables)]
+
+    def get_now(self, collection: str, key: bytes) -> bytes | None | object:
+        """The document of a canonical key at `visible`, None, or COLD: one read without a view."""
+        number = self.visible_catalog.ids.get(collection)
+        if number is None:
+            return None
+        sealing, seq = self.sealing, self.visible.seq
+        version = sealing.active.at(number, key, seq)
+        if version is None and sealing.frozen is not None:
+            version = sealing.frozen.at(number, key, seq)
+        if version is not None:
+            return version[3] if version[2] == PUT else None
+        if sealing.shards is None:
+            return None
+        record = sealing.shards.find_now(number, key)
+        return None if record is MISSING else COLD if record is COLD else record.doc
+
     def end_blocking(self, collection: int, key: bytes) -> bytes | None:
         """The same, waiting for the device on the loop: for what would not stay in memory however often it was read."""
         return self.end_view().get_blocking(collection, key)

@@ -9,6 +9,7 @@ functions do.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from types import ModuleType
@@ -23,10 +24,9 @@ def _load() -> ModuleType | None:
     if os.environ.get(SETTING, "") == "off":
         return None
     try:
-        from . import _kernel  # noqa: PLC0415
+        return importlib.import_module("storage._kernel")
     except ImportError:
         return None
-    return _kernel
 
 
 KERNEL = _load()

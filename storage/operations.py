@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from .inserting import EACH_MAX, insert_each
 from .reading import Cursor, count, find, get, get_now, list_collections
 from .results import WriteError, WriteResult
 from .shard.shardset import COLD
-from .writing import bulk, delete, drop_collection, insert, insert_now, replace_one
+from .writing import bulk, delete, drop_collection, insert, insert_now, replace_one, room
 
 __all__ = [
     "COLD",
+    "EACH_MAX",
     "Cursor",
     "WriteError",
     "WriteResult",
@@ -20,7 +22,9 @@ __all__ = [
     "get",
     "get_now",
     "insert",
+    "insert_each",
     "insert_now",
     "list_collections",
     "replace_one",
+    "room",
 ]

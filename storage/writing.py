@@ -144,7 +144,7 @@ def _insert_group(
     """Check and commit at the appended end, in place. None: a key's record is cold. look: db.end_now or end_blocking."""
     if request and request in db.requests:  # the same request came again while this one waited
         return WriteResult.recall(db.requests[request])
-    collection_id, records = _collection_for_write(db, collection)
+    collection_id, records = collection_for_write(db, collection)
     taken: set[bytes] = set()
     result = WriteResult(errors=list(errors))
     for index, row in enumerate(prepared):
@@ -171,7 +171,7 @@ def _insert_group(
     return result
 
 
-def _collection_for_write(db: Database, collection: str) -> tuple[int, list[Record]]:
+def collection_for_write(db: Database, collection: str) -> tuple[int, list[Record]]:
     """The collection's id, and the record that creates it if it is new."""
     known = db.catalog.ids.get(collection)
     if known is not None:
@@ -305,9 +305,9 @@ async def _upsert(db: Database, collection: str, spec: dict, doc: bytes, request
         raise errors[0].error
     key, id_value, new = row
     while True:
-        looked_in = _collection_for_write(db, collection)[0]
+        looked_in = collection_for_write(db, collection)[0]
         held = await _end_document(db, looked_in, key)
-        collection_id, records = _collection_for_write(db, collection)
+        collection_id, records = collection_for_write(db, collection)
         if collection_id == looked_in:
             break
     if request and request in db.requests:  # the same request came again while this one waited

@@ -26,6 +26,7 @@ import msgpack
 import msgspec
 from bson import ObjectId
 
+from .. import native
 from ..errors import BadDocument, DocumentTooLarge
 from .extensions import INT64_MAX, INT64_MIN, build, refusal, simpler
 from .keys import canonical, canonical_object_id
@@ -149,6 +150,21 @@ def validate(data: bytes) -> tuple[object, bytes]:
     elif kind is dict or kind is list:
         value = decode(data)["_id"]
     return value, canonical(value)
+
+
+def _prepare(docs: Sequence[bytes]) -> list[tuple[bytes, bytes, bytes] | None]:
+    return [_prepared(doc) for doc in docs]
+
+
+def _prepared(doc: bytes) -> tuple[bytes, bytes, bytes] | None:
+    try:
+        value, key = validate(doc)
+        return key, encode_value(value), doc
+    except (BadDocument, DocumentTooLarge):
+        return None
+
+
+prepare = native.choose("prepare", _prepare)  # (key, encoded `_id`, document) of each; None: look closer with validate
 
 
 def has_id_first(data: bytes) -> bool:
