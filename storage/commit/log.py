@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from itertools import islice
 from typing import NamedTuple
 
 import trio
@@ -160,7 +159,12 @@ class CommitLog:
             return None
         taken: list[bytes] = []
         room, last = max_bytes, after_seq
-        for first, end, frames in islice(ring, bisect_right(ring, after_seq, key=_last_seq), None):
+        back = 1  # a search from the end, where live shipping reads: the middle of a deque is far away
+        while back < len(ring) and ring[-back][1] > after_seq:
+            back *= 2
+        start = bisect_right(ring, after_seq, lo=max(0, len(ring) - back), key=_last_seq)
+        for number in range(start, len(ring)):
+            first, end, frames = ring[number]
             if first > to_seq or room <= 0:
                 break
             if first == last + 1 and end <= to_seq and len(frames) <= room:
