@@ -38,7 +38,7 @@ from .commit.codec import (
     decode_head,
     encode,
     encode_body,
-    run_of,
+    following_frames,
 )
 from .commit.log import CommitLog, LogRun
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
@@ -332,7 +332,7 @@ class Database:
             return 0
         reign, first_seq = self.history[-1], self.position.seq + 1
         commits: list[tuple[list[Record], int, int, int, int]] = []
-        for head, start, end in run_of(data, offset, first_seq - 1, reign.epoch, self.chain, run_bytes)[0]:
+        for head, start, end in following_frames(data, offset, first_seq - 1, reign.epoch, self.chain, run_bytes)[0]:
             try:
                 records = decode_body(head[2], data[start + HEAD_BYTES : end])
             except DamagedRecord:
@@ -389,8 +389,10 @@ class Database:
 
     def _put(self, records: Sequence[Record], position: Position, time_us: int, reign: Reign) -> None:
         """What one commit changes in memory."""
-        plain = self.sealing.active.put_run(records, position.seq, time_us)
-        if plain == len(records) and CATALOG not in map(_COLLECTION, records):
+        memtable = self.sealing.active
+        count = memtable.put_run(records, position.seq, time_us)
+        memtable.last_seq = position.seq
+        if count == len(records) and CATALOG not in map(_COLLECTION, records):
             return
         for record in records:
             op = record[0]

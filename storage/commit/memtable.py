@@ -10,11 +10,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import native
-from .codec import DELETE, Op, Record
+from .codec import DELETE, PUT, Op, Record
 
 Version = tuple[int, int, int, bytes, int, Any]
 
 VERSION_COST_BYTES = 252  # beyond document and key: dict slot, tuple, object headers; tracemalloc, CPython 3.11
+
+
+
+def _put_run(
+    rows: dict[int, dict[bytes, Version]], records: Sequence[Record], seq: int, first_row: int, time_us: int
+) -> tuple[int, int]:
+    """Put the documents and deletions of one commit's records, the first of them its row first_row.
+
+    Gives how many were put and the bytes of their keys and documents.
+    """
+    count = size = 0
+    for row, (op, collection, key, doc) in enumerate(records, first_row):
+        if op != PUT and op != DELETE:
+            continue
+        table = rows.get(collection)
+        if table is None:
+            table = rows[collection] = {}
+        table[key] = (seq, row, op, doc, time_us, table.get(key))
+        count += 1
+        size += len(doc) + len(key)
+    return count, size
+
+
+_put_records = native.choose("put_run", _put_run)
 
 
 class Memtable:
@@ -37,11 +61,13 @@ class Memtable:
         self.last_seq = seq
 
     def put_run(self, records: Sequence[Record], seq: int, time_us: int) -> int:
-        """Every PUT and DELETE of one commit; returns how many there were."""
-        count, size = put_run(self.rows, records, seq, 0, time_us)
+        """put() for every document and deletion of one commit, all its records given in order; others only count rows.
+        Returns how many were put."""
+        count, size = _put_records(self.rows, records, seq, 0, time_us)
         self.records += count
         self.bytes += size + count * VERSION_COST_BYTES
-        self.last_seq = seq
+        if count:
+            self.last_seq = seq
         return count
 
     def newest(self, collection: int, key: bytes) -> Version | None:
@@ -58,26 +84,6 @@ class Memtable:
     def keys(self, collection: int) -> list[bytes]:
         """A copy: writers go on while a scan walks it."""
         return list(self.rows.get(collection, ()))
-
-
-def _put_run(
-    rows: dict[int, dict[bytes, Version]], records: Sequence[Record], seq: int, first_row: int, time_us: int
-) -> tuple[int, int]:
-    """Versions of all PUTs and DELETEs, newest before what was there: (how many, bytes of their keys and documents)."""
-    count = size = 0
-    last, table = -1, {}
-    for row, (op, collection, key, doc) in enumerate(records, first_row):
-        if op > DELETE:
-            continue
-        if collection != last:
-            last, table = collection, rows.setdefault(collection, {})
-        table[key] = (seq, row, op, doc, time_us, table.get(key))
-        count += 1
-        size += len(key) + len(doc)
-    return count, size
-
-
-put_run = native.choose("put_run", _put_run)
 
 
 def is_live(version: Version) -> bool:
