@@ -11,8 +11,8 @@ from tests.engine.model import everything, insert, new_database, opened, settled
 
 async def ship(source: Database, target: Database, *, chunk: int = 1000) -> None:
     """All that target lacks, in small pieces."""
-    while data := await source.read_log(target.position.seq, chunk):
-        await settled(target, target.append_frames(data))
+    while (run := await source.read_log(target.position.seq, chunk)) and run.data:
+        await settled(target, target.append_frames(run.data))
 
 
 async def standby_of(engine: Engine, source: Database) -> Database:
@@ -41,8 +41,9 @@ async def test_frames_are_taken_in_slices_of_whole_commits() -> None:
         target = await standby_of(there, source)
         for number in range(5):
             await insert(source, {"_id": number})
-        data = await source.read_log(0, 10**6)
-        assert data
+        run = await source.read_log(0, 10**6)
+        assert run is not None and run.last_seq == 6
+        data = run.data
         offset, seqs = 0, []
         while offset < len(data):
             offset = target.append_some(data, offset, slice_s=0)
@@ -60,8 +61,9 @@ async def test_frames_that_do_not_continue_the_copy_are_refused_and_change_nothi
         before = (target.position, target.chain)
         await insert(source, {"_id": 2})
         await insert(source, {"_id": 3})
-        data = await source.read_log(before[0].seq + (fault == "gap"), 10_000)
-        assert data
+        run = await source.read_log(before[0].seq + (fault == "gap"), 10_000)
+        assert run is not None
+        data = run.data
         if fault == "flip":
             data = data[:70] + bytes([data[70] ^ 1]) + data[71:]
         if fault == "short":
