@@ -1,0 +1,525 @@
+/* The native kernel: the inner loops of sealing, committing and reading requests, over plain bytes. Optional.
+ *
+ * Built as storage._kernel when a compiler is there and chosen by storage/native.py. Every function here has a pure twin
+ * in the Python module whose promise it keeps; tests/storage/test_kernel.py holds the two equal. Knows the byte layouts
+ * drawn in these modules and nothing else - no file, no clock, no thread:
+ *
+ *     storage/values/keys.py          hash_keys               canonical keys and their hash
+ *     storage/versions/statehash.py   fold                    the state hash's sum
+ *     storage/shard/record.py         shard_records           records of a shard log
+ *
+ * The checksums are written from their public specifications: CRC32C (RFC 3720), XXH3-64 with seed, BLAKE2b (RFC 7693).
+ *
+ * Every length that comes in is checked before a byte behind it is read. Loops run as long as what they are given is
+ * long and hold the interpreter meanwhile: bounding that is the caller's (INV-9). */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#if !defined(__GNUC__) || !defined(__SIZEOF_INT128__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernel is for GCC or Clang on a 64-bit little-endian machine; elsewhere the pure functions serve"
+#endif
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+
+/* ---- Bytes. All layouts are little-endian unless they say otherwise, and so is the machine. */
+
+static inline u16 load16(const void *at) { u16 v; memcpy(&v, at, 2); return v; }
+static inline u32 load32(const void *at) { u32 v; memcpy(&v, at, 4); return v; }
+static inline u64 load64(const void *at) { u64 v; memcpy(&v, at, 8); return v; }
+static inline void store16(void *at, u16 v) { memcpy(at, &v, 2); }
+static inline void store32(void *at, u32 v) { memcpy(at, &v, 4); }
+static inline void store64(void *at, u64 v) { memcpy(at, &v, 8); }
+static inline u64 rotate_left(u64 v, int bits) { return v << bits | v >> (64 - bits); }
+static inline u64 rotate_right(u64 v, int bits) { return v >> bits | v << (64 - bits); }
+
+/* Whether [at, at + length) lies within size bytes. */
+static inline int lies_within(u64 at, u64 length, Py_ssize_t size) {
+    return at <= (u64)size && length <= (u64)size - at;
+}
+
+/* ---- CRC32C: the machine's instruction where there is one, else a table. */
+
+static u32 crc_table[256];
+static u32 (*crc_update)(u32 crc, const u8 *data, size_t size); /* both set once, when the module is made */
+
+static u32 crc_by_table(u32 crc, const u8 *data, size_t size) {
+    while (size--)
+        crc = crc >> 8 ^ crc_table[(crc ^ *data++) & 0xFF];
+    return crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) static u32 crc_by_instruction(u32 crc, const u8 *data, size_t size) {
+    u64 wide = crc;
+    for (; size >= 8; size -= 8, data += 8)
+        wide = __builtin_ia32_crc32di(wide, load64(data));
+    crc = (u32)wide;
+    while (size--)
+        crc = __builtin_ia32_crc32qi(crc, *data++);
+    return crc;
+}
+#endif
+
+static void choose_crc(void) {
+    for (u32 byte = 0; byte < 256; byte++) {
+        u32 crc = byte;
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0x82F63B78u : 0);
+        crc_table[byte] = crc;
+    }
+    crc_update = crc_by_table;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("sse4.2"))
+        crc_update = crc_by_instruction;
+#endif
+}
+
+static inline u32 crc32c(const u8 *data, size_t size) { return ~crc_update(0xFFFFFFFFu, data, size); }
+
+/* ---- XXH3, 64 bits, seeded. The names of the steps are the specification's. */
+
+#define P32_1 0x9E3779B1ull
+#define P32_2 0x85EBCA77ull
+#define P32_3 0xC2B2AE3Dull
+#define P64_1 0x9E3779B185EBCA87ull
+#define P64_2 0xC2B2AE3D27D4EB4Full
+#define P64_3 0x165667B19E3779F9ull
+#define P64_4 0x85EBCA77C2B2AE63ull
+#define P64_5 0x27D4EB2F165667C5ull
+#define SECRET_BYTES 192
+#define STRIPE 64
+#define BLOCK_STRIPES ((SECRET_BYTES - STRIPE) / 8)
+
+static const u8 xxh3_secret[SECRET_BYTES] = {
+    0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 0x7c, 0x01, 0x81, 0x2c, 0xf7, 0x21, 0xad, 0x1c,
+    0xde, 0xd4, 0x6d, 0xe9, 0x83, 0x90, 0x97, 0xdb, 0x72, 0x40, 0xa4, 0xa4, 0xb7, 0xb3, 0x67, 0x1f,
+    0xcb, 0x79, 0xe6, 0x4e, 0xcc, 0xc0, 0xe5, 0x78, 0x82, 0x5a, 0xd0, 0x7d, 0xcc, 0xff, 0x72, 0x21,
+    0xb8, 0x08, 0x46, 0x74, 0xf7, 0x43, 0x24, 0x8e, 0xe0, 0x35, 0x90, 0xe6, 0x81, 0x3a, 0x26, 0x4c,
+    0x3c, 0x28, 0x52, 0xbb, 0x91, 0xc3, 0x00, 0xcb, 0x88, 0xd0, 0x65, 0x8b, 0x1b, 0x53, 0x2e, 0xa3,
+    0x71, 0x64, 0x48, 0x97, 0xa2, 0x0d, 0xf9, 0x4e, 0x38, 0x19, 0xef, 0x46, 0xa9, 0xde, 0xac, 0xd8,
+    0xa8, 0xfa, 0x76, 0x3f, 0xe3, 0x9c, 0x34, 0x3f, 0xf9, 0xdc, 0xbb, 0xc7, 0xc7, 0x0b, 0x4f, 0x1d,
+    0x8a, 0x51, 0xe0, 0x4b, 0xcd, 0xb4, 0x59, 0x31, 0xc8, 0x9f, 0x7e, 0xc9, 0xd9, 0x78, 0x73, 0x64,
+    0xea, 0xc5, 0xac, 0x83, 0x34, 0xd3, 0xeb, 0xc3, 0xc5, 0x81, 0xa0, 0xff, 0xfa, 0x13, 0x63, 0xeb,
+    0x17, 0x0d, 0xdd, 0x51, 0xb7, 0xf0, 0xda, 0x49, 0xd3, 0x16, 0x55, 0x26, 0x29, 0xd4, 0x68, 0x9e,
+    0x2b, 0x16, 0xbe, 0x58, 0x7d, 0x47, 0xa1, 0xfc, 0x8f, 0xf8, 0xb8, 0xd1, 0x7a, 0xd0, 0x31, 0xce,
+    0x45, 0xcb, 0x3a, 0x8f, 0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e,
+};
+
+static inline u64 fold128(u64 a, u64 b) {
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (u64)product ^ (u64)(product >> 64);
+}
+
+static inline u64 avalanche(u64 h) {
+    h = (h ^ h >> 37) * 0x165667919E3779F9ull;
+    return h ^ h >> 32;
+}
+
+static inline u64 avalanche_short(u64 h) {
+    h = (h ^ h >> 33) * P64_2;
+    h = (h ^ h >> 29) * P64_3;
+    return h ^ h >> 32;
+}
+
+static inline u64 mix16(const u8 *in, const u8 *secret, u64 seed) {
+    return fold128(load64(in) ^ (load64(secret) + seed), load64(in + 8) ^ (load64(secret + 8) - seed));
+}
+
+static u64 xxh3_to_16(const u8 *in, size_t size, u64 seed) {
+    const u8 *s = xxh3_secret;
+    if (size > 8) {
+        u64 low = load64(in) ^ ((load64(s + 24) ^ load64(s + 32)) + seed);
+        u64 high = load64(in + size - 8) ^ ((load64(s + 40) ^ load64(s + 48)) - seed);
+        return avalanche(size + __builtin_bswap64(low) + high + fold128(low, high));
+    }
+    if (size >= 4) {
+        seed ^= (u64)__builtin_bswap32((u32)seed) << 32;
+        u64 both = load32(in + size - 4) + ((u64)load32(in) << 32);
+        u64 h = both ^ ((load64(s + 8) ^ load64(s + 16)) - seed);
+        h ^= rotate_left(h, 49) ^ rotate_left(h, 24);
+        h *= 0x9FB21C651E98DF25ull;
+        h = (h ^ ((h >> 35) + size)) * 0x9FB21C651E98DF25ull;
+        return h ^ h >> 28;
+    }
+    if (size) {
+        u32 both = (u32)in[0] << 16 | (u32)in[size >> 1] << 24 | in[size - 1] | (u32)size << 8;
+        return avalanche_short(both ^ ((u64)(load32(s) ^ load32(s + 4)) + seed));
+    }
+    return avalanche_short(seed ^ load64(s + 56) ^ load64(s + 64));
+}
+
+static u64 xxh3_to_240(const u8 *in, size_t size, u64 seed) {
+    const u8 *s = xxh3_secret;
+    u64 h = size * P64_1;
+    if (size <= 128) {
+        for (size_t i = (size - 1) / 32 + 1; i-- > 0;) {
+            h += mix16(in + 16 * i, s + 32 * i, seed);
+            h += mix16(in + size - 16 * (i + 1), s + 32 * i + 16, seed);
+        }
+        return avalanche(h);
+    }
+    for (size_t i = 0; i < 8; i++)
+        h += mix16(in + 16 * i, s + 16 * i, seed);
+    h = avalanche(h);
+    for (size_t i = 8; i < size / 16; i++)
+        h += mix16(in + 16 * i, s + 16 * (i - 8) + 3, seed);
+    return avalanche(h + mix16(in + size - 16, s + 136 - 17, seed));
+}
+
+static inline void accumulate(u64 acc[8], const u8 *in, const u8 *secret) {
+    for (int i = 0; i < 8; i++) {
+        u64 value = load64(in + 8 * i), key = value ^ load64(secret + 8 * i);
+        acc[i ^ 1] += value;
+        acc[i] += (u64)(u32)key * (key >> 32);
+    }
+}
+
+static u64 xxh3_long(const u8 *in, size_t size, u64 seed) {
+    u8 secret[SECRET_BYTES];
+    for (int i = 0; i < SECRET_BYTES; i += 16) {
+        store64(secret + i, load64(xxh3_secret + i) + seed);
+        store64(secret + i + 8, load64(xxh3_secret + i + 8) - seed);
+    }
+    u64 acc[8] = {P32_3, P64_1, P64_2, P64_3, P64_4, P32_2, P64_5, P32_1};
+    size_t stripes = (size - 1) / STRIPE; /* the last one, whole or not, comes by itself */
+    for (size_t n = 0; n < stripes; n++) {
+        accumulate(acc, in + n * STRIPE, secret + n % BLOCK_STRIPES * 8);
+        if (n % BLOCK_STRIPES == BLOCK_STRIPES - 1)
+            for (int i = 0; i < 8; i++)
+                acc[i] = (acc[i] ^ acc[i] >> 47 ^ load64(secret + SECRET_BYTES - STRIPE + 8 * i)) * P32_1;
+    }
+    accumulate(acc, in + size - STRIPE, secret + SECRET_BYTES - STRIPE - 7);
+    u64 h = size * P64_1;
+    for (int i = 0; i < 4; i++)
+        h += fold128(acc[2 * i] ^ load64(secret + 11 + 16 * i), acc[2 * i + 1] ^ load64(secret + 19 + 16 * i));
+    return avalanche(h);
+}
+
+static inline u64 xxh3(const u8 *in, size_t size, u64 seed) {
+    return size <= 16 ? xxh3_to_16(in, size, seed) : size <= 240 ? xxh3_to_240(in, size, seed) : xxh3_long(in, size, seed);
+}
+
+/* ---- BLAKE2b with 32 bytes of result and no key. */
+
+#define BLAKE_BLOCK 128
+#define HASH_BYTES 32
+
+static const u64 blake_start[8] = {
+    0x6A09E667F3BCC908ull, 0xBB67AE8584CAA73Bull, 0x3C6EF372FE94F82Bull, 0xA54FF53A5F1D36F1ull,
+    0x510E527FADE682D1ull, 0x9B05688C2B3E6C1Full, 0x1F83D9ABFB41BD6Bull, 0x5BE0CD19137E2179ull,
+};
+static const u8 blake_sigma[12][16] = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+    {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+    {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+    {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+    {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+};
+
+#define G(r, i, a, b, c, d)                                   \
+    a += b + m[blake_sigma[r][2 * (i)]];                      \
+    d = rotate_right(d ^ a, 32);                              \
+    c += d;                                                   \
+    b = rotate_right(b ^ c, 24);                              \
+    a += b + m[blake_sigma[r][2 * (i) + 1]];                  \
+    d = rotate_right(d ^ a, 16);                              \
+    c += d;                                                   \
+    b = rotate_right(b ^ c, 63);
+
+#define ROUND(r)                                                                                        \
+    G(r, 0, v[0], v[4], v[8], v[12]) G(r, 1, v[1], v[5], v[9], v[13]) G(r, 2, v[2], v[6], v[10], v[14])  \
+    G(r, 3, v[3], v[7], v[11], v[15]) G(r, 4, v[0], v[5], v[10], v[15]) G(r, 5, v[1], v[6], v[11], v[12]) \
+    G(r, 6, v[2], v[7], v[8], v[13]) G(r, 7, v[3], v[4], v[9], v[14])
+
+static void blake_compress(u64 h[8], const u8 *block, u64 counted, int is_last) {
+    u64 m[16], v[16];
+    memcpy(m, block, BLAKE_BLOCK);
+    memcpy(v, h, 64);
+    memcpy(v + 8, blake_start, 64);
+    v[12] ^= counted;
+    if (is_last)
+        v[14] = ~v[14];
+    ROUND(0) ROUND(1) ROUND(2) ROUND(3) ROUND(4) ROUND(5) ROUND(6) ROUND(7) ROUND(8) ROUND(9) ROUND(10) ROUND(11)
+    for (int i = 0; i < 8; i++)
+        h[i] ^= v[i] ^ v[i + 8];
+}
+
+/* The first four words of the state are the 32 bytes of the result. */
+static void blake2b_256(const u8 *data, size_t size, u64 h[8]) {
+    u8 last[BLAKE_BLOCK] = {0};
+    size_t done = 0;
+    memcpy(h, blake_start, 64);
+    h[0] ^= 0x01010000u ^ HASH_BYTES;
+    for (; size - done > BLAKE_BLOCK; done += BLAKE_BLOCK)
+        blake_compress(h, data + done, done + BLAKE_BLOCK, 0);
+    if (size)
+        memcpy(last, data + done, size - done);
+    blake_compress(h, last, size, 1);
+}
+
+/* ---- Arguments. */
+
+static int takes(const char *name, Py_ssize_t given, Py_ssize_t wanted) {
+    if (given == wanted)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments, not %zd", name, wanted, given);
+    return 0;
+}
+
+/* An int of 0 to limit, or -1 converted and an error set: ask PyErr_Occurred. */
+static u64 number_of(PyObject *object, u64 limit) {
+    u64 number = PyLong_AsUnsignedLongLong(object);
+    if (number == (u64)-1 && PyErr_Occurred())
+        return number;
+    if (number > limit) {
+        PyErr_Format(PyExc_OverflowError, "a number over %llu", (unsigned long long)limit);
+        return (u64)-1;
+    }
+    return number;
+}
+
+/* Opens columns of integers, width[i] bytes each, that must all have one length. Gives that length; or -1, an error set
+ * and nothing left open. */
+static Py_ssize_t open_columns(PyObject *const *objects, const u8 *width, int count, Py_buffer *columns) {
+    Py_ssize_t rows = 0;
+    for (int i = 0; i < count; i++) {
+        int is_open = PyObject_GetBuffer(objects[i], &columns[i], PyBUF_SIMPLE) == 0;
+        if (is_open && i == 0)
+            rows = columns[0].len / width[0];
+        if (is_open && columns[i].len == rows * width[i])
+            continue;
+        if (is_open)
+            PyErr_Format(PyExc_ValueError, "column %d has %zd bytes, %zd rows of %d were expected", i, columns[i].len, rows,
+                         (int)width[i]);
+        for (int open = i - !is_open; open >= 0; open--)
+            PyBuffer_Release(&columns[open]);
+        return -1;
+    }
+    return rows;
+}
+
+static void close_columns(Py_buffer *columns, int count) {
+    for (int i = 0; i < count; i++)
+        PyBuffer_Release(&columns[i]);
+}
+
+static inline u64 at64(const Py_buffer *column, Py_ssize_t row) { return load64((const u8 *)column->buf + 8 * row); }
+static inline u32 at32(const Py_buffer *column, Py_ssize_t row) { return load32((const u8 *)column->buf + 4 * row); }
+static inline u8 at8(const Py_buffer *column, Py_ssize_t row) { return ((const u8 *)column->buf)[row]; }
+
+static PyObject *outside(Py_ssize_t row) {
+    return PyErr_Format(PyExc_ValueError, "row %zd lies outside the blob or is too long", row);
+}
+
+/* ---- Checksums by themselves, for the tests that hold them to other implementations. */
+
+static PyObject *kernel_crc32c(PyObject *module, PyObject *object) {
+    Py_buffer data;
+    if (PyObject_GetBuffer(object, &data, PyBUF_SIMPLE) < 0)
+        return NULL;
+    u32 crc = crc32c(data.buf, (size_t)data.len), other = ~crc_by_table(0xFFFFFFFFu, data.buf, (size_t)data.len);
+    PyBuffer_Release(&data);
+    return crc == other ? PyLong_FromUnsignedLong(crc) : PyErr_Format(PyExc_AssertionError, "the two ways differ");
+}
+
+static PyObject *kernel_xxh3_64(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Py_buffer data;
+    if (!takes("xxh3_64", count, 2))
+        return NULL;
+    u64 seed = number_of(args[1], UINT64_MAX);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &data, PyBUF_SIMPLE) < 0)
+        return NULL;
+    u64 h = xxh3(data.buf, (size_t)data.len, seed);
+    PyBuffer_Release(&data);
+    return PyLong_FromUnsignedLongLong(h);
+}
+
+static PyObject *kernel_blake2b_256(PyObject *module, PyObject *object) {
+    Py_buffer data;
+    u64 h[8];
+    if (PyObject_GetBuffer(object, &data, PyBUF_SIMPLE) < 0)
+        return NULL;
+    blake2b_256(data.buf, (size_t)data.len, h);
+    PyBuffer_Release(&data);
+    return PyBytes_FromStringAndSize((const char *)h, HASH_BYTES);
+}
+
+/* ---- Sealing. Keys and documents stand in one blob; columns say where. */
+
+/* xxh3 of the collection (u32) and the key; room: 4 + size bytes of scratch. */
+static inline u64 key_hash(u8 *room, u32 collection, const u8 *key, size_t size) {
+    store32(room, collection);
+    memcpy(room + 4, key, size);
+    return xxh3(room, 4 + size, 0);
+}
+
+static PyObject *kernel_hash_keys(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    enum { AT, KEY_LEN, COLLECTION, COLUMNS };
+    static const u8 width[COLUMNS] = {8, 4, 4};
+    Py_buffer blob, column[COLUMNS];
+    PyObject *result = NULL;
+    u8 *room = NULL;
+    u32 longest = 0;
+    if (!takes("hash_keys", count, 1 + COLUMNS) || PyObject_GetBuffer(args[0], &blob, PyBUF_SIMPLE) < 0)
+        return NULL;
+    Py_ssize_t rows = open_columns(args + 1, width, COLUMNS, column);
+    if (rows < 0)
+        goto close_blob;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        u32 size = at32(&column[KEY_LEN], row);
+        if (!lies_within(at64(&column[AT], row), size, blob.len)) {
+            outside(row);
+            goto close;
+        }
+        longest = size > longest ? size : longest;
+    }
+    room = PyMem_Malloc(4 + (size_t)longest);
+    result = room ? PyBytes_FromStringAndSize(NULL, rows * 8) : PyErr_NoMemory();
+    if (result) {
+        char *out = PyBytes_AS_STRING(result);
+        for (Py_ssize_t row = 0; row < rows; row++) {
+            const u8 *key = (const u8 *)blob.buf + at64(&column[AT], row);
+            store64(out + 8 * row, key_hash(room, at32(&column[COLLECTION], row), key, at32(&column[KEY_LEN], row)));
+        }
+    }
+    PyMem_Free(room);
+close:
+    close_columns(column, COLUMNS);
+close_blob:
+    PyBuffer_Release(&blob);
+    return result;
+}
+
+static PyObject *kernel_fold(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    enum { AT, LENGTH, COLUMNS };
+    static const u8 width[COLUMNS] = {8, 4};
+    Py_buffer blob, column[COLUMNS];
+    PyObject *result = NULL;
+    u64 total[4] = {0, 0, 0, 0}, h[8];
+    if (!takes("fold", count, 1 + COLUMNS) || PyObject_GetBuffer(args[0], &blob, PyBUF_SIMPLE) < 0)
+        return NULL;
+    Py_ssize_t rows = open_columns(args + 1, width, COLUMNS, column);
+    if (rows < 0)
+        goto close_blob;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        u64 at = at64(&column[AT], row);
+        u32 size = at32(&column[LENGTH], row);
+        if (!lies_within(at, size, blob.len)) {
+            outside(row);
+            goto close;
+        }
+        blake2b_256((const u8 *)blob.buf + at, size, h);
+        unsigned __int128 carry = 0;
+        for (int i = 0; i < 4; i++) {
+            carry += (unsigned __int128)total[i] + h[i];
+            total[i] = (u64)carry;
+            carry >>= 64;
+        }
+    }
+    result = PyObject_CallMethod((PyObject *)&PyLong_Type, "from_bytes", "y#s", (const char *)total, (Py_ssize_t)HASH_BYTES,
+                                 "little");
+close:
+    close_columns(column, COLUMNS);
+close_blob:
+    PyBuffer_Release(&blob);
+    return result;
+}
+
+#define SHARD_HEADER 40
+#define BODY_UNCHECKED 1
+#define SHARD_COLUMNS 8
+enum { R_OP, R_COLLECTION, R_AT, R_KEY_LEN, R_DOC_LEN, R_SEQ, R_ROW, R_TIME };
+
+static u8 *put_shard_record(u8 *out, const u8 *blob, const Py_buffer *column, Py_ssize_t row, int crc) {
+    u32 key_len = at32(&column[R_KEY_LEN], row), doc_len = at32(&column[R_DOC_LEN], row);
+    size_t size = (size_t)key_len + doc_len;
+    const u8 *body = blob + at64(&column[R_AT], row);
+    store32(out + 4, crc ? crc32c(body, size) : 0);
+    store32(out + 8, doc_len);
+    store16(out + 12, (u16)key_len);
+    out[14] = at8(&column[R_OP], row);
+    out[15] = crc ? 0 : BODY_UNCHECKED;
+    store32(out + 16, at32(&column[R_COLLECTION], row));
+    store32(out + 20, at32(&column[R_ROW], row));
+    store64(out + 24, at64(&column[R_SEQ], row));
+    store64(out + 32, at64(&column[R_TIME], row));
+    store32(out, crc32c(out + 4, SHARD_HEADER - 4));
+    memcpy(out + SHARD_HEADER, body, size);
+    return out + SHARD_HEADER + size;
+}
+
+static PyObject *kernel_shard_records(PyObject *module, PyObject *args, PyObject *named) {
+    static char *names[] = {"blob", "op", "collection", "at", "key_len", "doc_len", "seq", "row", "time_us", "crc", NULL};
+    static const u8 width[SHARD_COLUMNS] = {1, 4, 8, 4, 4, 8, 4, 8};
+    PyObject *o[SHARD_COLUMNS], *result = NULL;
+    Py_buffer blob, column[SHARD_COLUMNS];
+    u64 size = 0;
+    int crc = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "y*OOOOOOOOp:shard_records", names, &blob, &o[0], &o[1], &o[2], &o[3], &o[4],
+                                     &o[5], &o[6], &o[7], &crc))
+        return NULL;
+    Py_ssize_t rows = open_columns(o, width, SHARD_COLUMNS, column);
+    if (rows < 0)
+        goto close_blob;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        u32 key_len = at32(&column[R_KEY_LEN], row);
+        u64 body = (u64)key_len + at32(&column[R_DOC_LEN], row);
+        if (key_len > UINT16_MAX || !lies_within(at64(&column[R_AT], row), body, blob.len)) {
+            outside(row);
+            goto close;
+        }
+        size += SHARD_HEADER + body;
+    }
+    result = size > PY_SSIZE_T_MAX ? PyErr_NoMemory() : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (result) {
+        u8 *out = (u8 *)PyBytes_AS_STRING(result);
+        for (Py_ssize_t row = 0; row < rows; row++)
+            out = put_shard_record(out, blob.buf, column, row, crc);
+    }
+close:
+    close_columns(column, SHARD_COLUMNS);
+close_blob:
+    PyBuffer_Release(&blob);
+    return result;
+}
+
+/* ---- The module. */
+
+#define FAST(name) {#name, (PyCFunction)(void (*)(void))kernel_##name, METH_FASTCALL, NULL}
+
+static PyMethodDef kernel_functions[] = {
+    {"crc32c", kernel_crc32c, METH_O, NULL},
+    FAST(xxh3_64),
+    {"blake2b_256", kernel_blake2b_256, METH_O, NULL},
+    FAST(hash_keys),
+    FAST(fold),
+    {"shard_records", (PyCFunction)(void (*)(void))kernel_shard_records, METH_VARARGS | METH_KEYWORDS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static int kernel_make(PyObject *module) {
+    choose_crc();
+    return 0;
+}
+
+static PyModuleDef_Slot kernel_slots[] = {{Py_mod_exec, kernel_make}, {0, NULL}};
+
+static struct PyModuleDef kernel_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "storage._kernel",
+    .m_doc = "The native kernel of storage; see storage/kernel.c.",
+    .m_size = 0,
+    .m_methods = kernel_functions,
+    .m_slots = kernel_slots,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&kernel_module); }
