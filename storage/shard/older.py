@@ -134,7 +134,7 @@ def _check(
             heads["seq"].copy(),
             heads["row"].copy(),
             heads["time_us"].copy(),
-            with_crc,
+            crc=with_crc,
         )
         if b"".join(parts) == again:
             return

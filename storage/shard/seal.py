@@ -287,7 +287,7 @@ class _Writer:
                 rows.blob,
                 *(rows.op[some], rows.collection[some], rows.at[some], rows.key_len[some], rows.doc_len[some]),
                 *(rows.seq[some], rows.row[some], rows.time_us[some]),
-                self.plan.crc,
+                crc=self.plan.crc,
             )
             file.append(data)
             crc = google_crc32c.extend(crc, data)
