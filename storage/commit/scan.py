@@ -9,10 +9,12 @@ Costs: one pass, header crc (0.2 µs) and body crc for each frame; after a bad f
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import google_crc32c
 import numpy as np
 
 from .. import native
@@ -23,7 +25,7 @@ from .columns import Frames, frames_at
 from .segment import HEADER_BYTES, SegmentName, decode_header
 
 RUN_BYTES = 4 * 2**20  # checked by the kernel in one call
-_kernel_frames = getattr(native.KERNEL, "frames", None)  # no twin is used here: without it the crcs are checked instead
+_LENGTH_AND_SEQ = struct.Struct("<III12xQ")  # head_crc, body_crc, body_len, seq of a frame's header
 
 
 class LogEnd(Enum):
@@ -195,9 +197,8 @@ def read_frames(disk: Disk, paths: Sequence[str], after_seq: int, to_seq: int, c
             break
         data = disk.read_file(path)
         offset = _step_over(data, expected)
-        at, offset, chain = _checked_run(data, offset, expected, to_seq, chain)
-        expected += len(at)
-        at += _checked_slowly(path, data, offset, expected, to_seq)
+        at, offset = _sound_run(data, offset, expected, to_seq, chain)
+        at += _checked_slowly(path, data, offset, expected + len(at), to_seq)
         if at:
             pieces.append(frames_at(data, at))
             expected, chain = int(pieces[-1].heads["seq"][-1]) + 1, int(pieces[-1].heads["chain"][-1])
@@ -214,27 +215,44 @@ def _step_over(data: bytes, expected: int) -> int:
     return offset
 
 
-def _checked_run(data: bytes, offset: int, expected: int, to_seq: int, chain: int) -> tuple[list[int], int, int]:
-    """(where frames begin, offset after them, chain after them) of the frames that the kernel finds sound from there on.
-    It stops before the first that is not, or at once when there is no kernel."""
+def _run_by_chain(data: bytes, offset: int, expected: int, to_seq: int, chain: int) -> tuple[list[int], int]:
+    """(where frames begin, offset after them): the frames from there on that the kernel finds sound. It stops before the first
+    that is not."""
     at: list[int] = []
-    if _kernel_frames is None or (head := decode_head(data, offset)) is None:
-        return at, offset, chain
-    while len(at) <= to_seq - expected:
-        rows, end, chain_after = _kernel_frames(data, offset, expected - 1 + len(at), head.epoch, chain, RUN_BYTES)
+    head = decode_head(data, offset)
+    while head is not None and len(at) <= to_seq - expected:
+        rows, end, chain = native.KERNEL.frames(data, offset, expected - 1 + len(at), head.epoch, chain, RUN_BYTES)
         if not rows:
             break
         at += [row[-2] for row in rows]
-        offset, chain = end, chain_after
-    beyond = len(at) - (to_seq - expected + 1)
-    if beyond > 0:
-        offset = at[-beyond]
-        del at[-beyond:]
-    return at, offset, chain
+        offset = end
+    wanted = to_seq - expected + 1
+    return (at, offset) if len(at) <= wanted else (at[:wanted], at[wanted])
+
+
+def _run_by_crc(data: bytes, offset: int, expected: int, to_seq: int, _chain: int) -> tuple[list[int], int]:
+    """The same without the kernel: header and body are held to their crcs."""
+    at: list[int] = []
+    crc, fields_at = google_crc32c.value, _LENGTH_AND_SEQ.unpack_from
+    while expected <= to_seq and offset + HEAD_BYTES <= len(data):
+        head_crc, body_crc, body_len, seq = fields_at(data, offset)
+        body_at = offset + HEAD_BYTES
+        end = body_at + body_len
+        if crc(data[offset + 4 : body_at]) != head_crc or seq != expected or end > len(data):
+            break
+        if crc(data[body_at:end]) != body_crc:
+            break
+        at.append(offset)
+        expected += 1
+        offset = end
+    return at, offset
+
+
+_sound_run = _run_by_chain if hasattr(native.KERNEL, "frames") else _run_by_crc
 
 
 def _checked_slowly(path: str, data: bytes, offset: int, expected: int, to_seq: int) -> list[int]:
-    """Where the frames from there on begin, each checked by its crcs. Raises DamagedRecord for one that is not sound."""
+    """What is wrong where a sound run ends: raises DamagedRecord that says it; frames that are sound after all go on."""
     at = []
     while expected <= to_seq and (head := decode_head(data, offset)) is not None:
         end = offset + head.frame_len

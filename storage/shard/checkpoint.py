@@ -49,6 +49,7 @@ REQUEST_ANSWERS_BYTES_MAX = 2**20  # of all answers together
 REQUEST_ANSWER_BYTES_MAX = 4_096  # a longer answer is kept as b"": known to be applied, details forgotten
 CHECKSUM_BYTES = 32
 _AFTER_CHECKSUM = b',"collections":'  # the fields stand in the order of their names
+_AFTER_REQUESTS = b',"seq":'
 _CHECKSUM = re.compile(rb'\{"chain":\d+(,"checksum":"([0-9a-f]{64})"),"collections":')
 _NAME = re.compile(r"(\d{20})\.json\Z")
 
@@ -146,9 +147,11 @@ def encode(checkpoint: Checkpoint) -> bytes:
             {"logs": [log._asdict() for log in shard.logs], "index": [index._asdict() for index in shard.index]}
             for shard in checkpoint.shards
         ],
-        "requests": [[kept.id.hex(), kept.answer.hex()] for kept in checkpoint.requests],
     }
+    requests = ",".join([f'["{request_id.hex()}","{answer.hex()}"]' for request_id, answer in checkpoint.requests])
     without = _canonical(fields)
+    at = without.rindex(_AFTER_REQUESTS)  # no shard's field has that name, so the last is the right one
+    without = b"".join((without[:at], b',"requests":[', requests.encode(), b"]", without[at:]))
     at = without.index(_AFTER_CHECKSUM)  # what stands before it is a number, so the first is the right one
     checksum = hashlib.blake2b(without, digest_size=CHECKSUM_BYTES).hexdigest()
     return b"".join((without[:at], b',"checksum":"', checksum.encode(), b'"', without[at:]))
