@@ -16,7 +16,7 @@ import numpy as np
 
 from ..commit.columns import structures_at
 from ..index.primary import GENERATION_SHIFT, LENGTH_MASK, OFFSET_MASK
-from .gather import Rows, equal_bytes
+from .gather import Rows, distinct, equal_bytes
 from .logfile import ShardLog, damage
 from .record import BODY_UNCHECKED, HEADER_BYTES, HEADER_TYPE, shard_records
 from .shardset import Shard
@@ -71,7 +71,7 @@ def _records_at(
     asked, locations, lengths = asked[by_place], locations[by_place], lengths[by_place]
     generations = locations >> np.uint64(GENERATION_SHIFT)
     offsets = (locations & np.uint64(OFFSET_MASK)).astype(np.int64)
-    for generation in np.unique(generations).tolist():
+    for generation in distinct(generations):
         mine = np.flatnonzero(generations == generation)
         log = shard.log_of(generation << GENERATION_SHIFT)
         for first, end, buffer, at in _chunks(log, offsets[mine], lengths[mine]):

@@ -46,7 +46,7 @@ from . import checkpoint as checkpoints
 from . import record as codec
 from .bases import Base, OpenBases
 from .checkpoint import Checkpoint, CollectionEntry, IndexFile, LogFile, ShardFiles, empty_checkpoint
-from .gather import Range, Rows, gather
+from .gather import Range, Rows, distinct, gather
 from .older import Older, older_records
 from .rebuild import HashKey
 from .record import HEADER_BYTES
@@ -208,7 +208,7 @@ class _CatalogChanges:
 def _subtract(state: StateFold, collection: np.ndarray, older: Older) -> None:
     """Take the superseded documents out of the state."""
     is_live = (older.op == PUT) & (collection != CATALOG)
-    for number in np.unique(collection[is_live]).tolist():
+    for number in distinct(collection[is_live]):
         mine = is_live & (collection == number)
         total = fold(older.blob, older.doc_at[mine], older.doc_len[mine])
         state.shift(number, -int(mine.sum()), -total)
@@ -217,7 +217,7 @@ def _subtract(state: StateFold, collection: np.ndarray, older: Older) -> None:
 def _add(state: StateFold, rows: Rows, is_put: np.ndarray) -> None:
     """Put the new documents into the state."""
     doc_at = rows.at + rows.key_len
-    for number in np.unique(rows.collection[is_put]).tolist():
+    for number in distinct(rows.collection[is_put]):
         if number != CATALOG:
             mine = is_put & (rows.collection == number)
             state.shift(number, int(mine.sum()), fold(rows.blob, doc_at[mine], rows.doc_len[mine]))
