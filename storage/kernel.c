@@ -7,6 +7,8 @@
  *     storage/values/keys.py          hash_keys               canonical keys and their hash
  *     storage/versions/statehash.py   fold                    the state hash's sum
  *     storage/shard/record.py         shard_records           records of a shard log
+ *     storage/commit/codec.py         encode_body, decode_body, frames
+ *     storage/commit/memtable.py      put_run
  *
  * The checksums are written from their public specifications: CRC32C (RFC 3720), XXH3-64 with seed, BLAKE2b (RFC 7693).
  *
@@ -492,6 +494,281 @@ close_blob:
     return result;
 }
 
+/* ---- Committing. Bodies of commits (commit/codec.py) and the memtable's rows (commit/memtable.py). */
+
+#define ENTRY 12
+#define FRAME_HEAD 56
+#define CHAINED_AT 4
+#define CHAINED_BYTES 44
+#define BODY_BYTES_MAX (16u * 1024 * 1024 + 5000u * (ENTRY + 8192u))
+#define OP_PUT 1
+#define OP_DELETE 2
+
+typedef struct {
+    PyObject *op, *collection, *key, *doc; /* borrowed from the tuple */
+} Record;
+
+/* A record's parts; 0 and an error set when it is not (int, int, bytes, bytes). */
+static int record_of(PyObject *object, Record *record) {
+    if (PyTuple_Check(object) && PyTuple_GET_SIZE(object) == 4) {
+        record->op = PyTuple_GET_ITEM(object, 0);
+        record->collection = PyTuple_GET_ITEM(object, 1);
+        record->key = PyTuple_GET_ITEM(object, 2);
+        record->doc = PyTuple_GET_ITEM(object, 3);
+        if (PyLong_Check(record->op) && PyLong_Check(record->collection) && PyBytes_Check(record->key) &&
+            PyBytes_Check(record->doc))
+            return 1;
+    }
+    PyErr_SetString(PyExc_TypeError, "a record is a tuple of op, collection, id (bytes) and document (bytes)");
+    return 0;
+}
+
+static int put_entry(u8 *out, const Record *record) {
+    Py_ssize_t id_len = PyBytes_GET_SIZE(record->key), doc_len = PyBytes_GET_SIZE(record->doc);
+    u64 op = number_of(record->op, UINT8_MAX), collection = number_of(record->collection, UINT32_MAX);
+    if (PyErr_Occurred())
+        return 0;
+    if (id_len > UINT16_MAX || doc_len > UINT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "an id or a document is too long for its field");
+        return 0;
+    }
+    out[0] = (u8)op;
+    out[1] = 0;
+    store16(out + 2, (u16)id_len);
+    store32(out + 4, (u32)collection);
+    store32(out + 8, (u32)doc_len);
+    return 1;
+}
+
+static PyObject *kernel_encode_body(PyObject *module, PyObject *given) {
+    PyObject *records = PySequence_Tuple(given), *body = NULL; /* a tuple of our own: nobody can change it meanwhile */
+    Record record;
+    if (!records)
+        return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(records), size = count * ENTRY;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!record_of(PyTuple_GET_ITEM(records, i), &record))
+            goto done;
+        size += PyBytes_GET_SIZE(record.key) + PyBytes_GET_SIZE(record.doc);
+    }
+    body = PyBytes_FromStringAndSize(NULL, size);
+    if (body) {
+        u8 *entry = (u8 *)PyBytes_AS_STRING(body), *out = entry + count * ENTRY;
+        for (Py_ssize_t i = 0; i < count; i++, entry += ENTRY) {
+            if (!record_of(PyTuple_GET_ITEM(records, i), &record) || !put_entry(entry, &record)) {
+                Py_CLEAR(body);
+                goto done;
+            }
+            memcpy(out, PyBytes_AS_STRING(record.key), (size_t)PyBytes_GET_SIZE(record.key));
+            out += PyBytes_GET_SIZE(record.key);
+            memcpy(out, PyBytes_AS_STRING(record.doc), (size_t)PyBytes_GET_SIZE(record.doc));
+            out += PyBytes_GET_SIZE(record.doc);
+        }
+    }
+done:
+    Py_DECREF(records);
+    return body;
+}
+
+/* Whether the table of count entries and the bytes behind it are the whole body. */
+static int is_whole_body(const u8 *body, Py_ssize_t size, u64 count) {
+    if (count > (u64)size / ENTRY)
+        return 0;
+    u64 total = count * ENTRY;
+    for (u64 i = 0; i < count; i++)
+        total += (u64)load16(body + i * ENTRY + 2) + load32(body + i * ENTRY + 8);
+    return total == (u64)size;
+}
+
+static PyObject *decoded_record(PyTypeObject *type, const u8 *entry, const u8 *at, PyObject *collection) {
+    PyObject *record = type->tp_alloc(type, 4);
+    if (!record)
+        return NULL;
+    u16 id_len = load16(entry + 2);
+    PyTuple_SET_ITEM(record, 0, PyLong_FromLong(entry[0]));
+    Py_INCREF(collection);
+    PyTuple_SET_ITEM(record, 1, collection);
+    PyTuple_SET_ITEM(record, 2, PyBytes_FromStringAndSize((const char *)at, id_len));
+    PyTuple_SET_ITEM(record, 3, PyBytes_FromStringAndSize((const char *)at + id_len, load32(entry + 8)));
+    if (!PyTuple_GET_ITEM(record, 0) || !PyTuple_GET_ITEM(record, 2) || !PyTuple_GET_ITEM(record, 3))
+        Py_CLEAR(record);
+    return record;
+}
+
+static PyObject *kernel_decode_body(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Py_buffer body;
+    PyObject *records = NULL, *collection = NULL;
+    if (!takes("decode_body", count, 3))
+        return NULL;
+    PyTypeObject *type = (PyTypeObject *)args[2];
+    if (!PyType_Check(args[2]) || !PyType_IsSubtype(type, &PyTuple_Type) || type == &PyTuple_Type)
+        return PyErr_Format(PyExc_TypeError, "records are made of a subclass of tuple");
+    u64 rows = number_of(args[0], PY_SSIZE_T_MAX);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[1], &body, PyBUF_SIMPLE) < 0)
+        return NULL;
+    const u8 *entry = body.buf, *at;
+    u32 last = 0;
+    if (!is_whole_body(body.buf, body.len, rows)) {
+        records = Py_NewRef(Py_None);
+        goto done;
+    }
+    at = entry + rows * ENTRY;
+    records = PyList_New(0);
+    for (u64 i = 0; records && i < rows; i++, entry += ENTRY) {
+        u32 number = load32(entry + 4);
+        if (!collection || number != last) {
+            Py_XSETREF(collection, PyLong_FromUnsignedLong(number));
+            last = number;
+        }
+        PyObject *record = collection ? decoded_record(type, entry, at, collection) : NULL;
+        if (!record || PyList_Append(records, record) < 0)
+            Py_CLEAR(records);
+        Py_XDECREF(record);
+        at += (u64)load16(entry + 2) + load32(entry + 8);
+    }
+    Py_XDECREF(collection);
+done:
+    PyBuffer_Release(&body);
+    return records;
+}
+
+/* The dict of one collection's rows, made when it is missing; a reference of the caller's own. */
+static PyObject *table_of(PyObject *rows, PyObject *collection) {
+    PyObject *table = PyDict_GetItemWithError(rows, collection);
+    if (table) {
+        if (PyDict_Check(table))
+            return Py_NewRef(table);
+        return PyErr_Format(PyExc_TypeError, "a collection's rows are a dict");
+    }
+    if (PyErr_Occurred() || !(table = PyDict_New()))
+        return NULL;
+    if (PyDict_SetItem(rows, collection, table) < 0)
+        Py_CLEAR(table);
+    return table;
+}
+
+/* table[key] = (seq, row, op, doc, time_us, table.get(key)) */
+static int put_version(PyObject *table, const Record *record, PyObject *seq, PyObject *row, PyObject *time_us) {
+    PyObject *older = PyDict_GetItemWithError(table, record->key);
+    if (!older && PyErr_Occurred())
+        return 0;
+    older = Py_NewRef(older ? older : Py_None);
+    PyObject *version = PyTuple_Pack(6, seq, row, record->op, record->doc, time_us, older);
+    Py_DECREF(older);
+    if (!version)
+        return 0;
+    int failed = PyDict_SetItem(table, record->key, version);
+    Py_DECREF(version);
+    return !failed;
+}
+
+static PyObject *kernel_put_run(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    if (!takes("put_run", count, 5))
+        return NULL;
+    PyObject *rows = args[0], *table = NULL, *collection = NULL, *result = NULL;
+    if (!PyDict_Check(rows) || !PyLong_Check(args[2]) || !PyLong_Check(args[4]))
+        return PyErr_Format(PyExc_TypeError, "put_run() takes a dict, records, and three ints");
+    Py_ssize_t first_row = PyLong_AsSsize_t(args[3]), put = 0, size = 0;
+    if (first_row == -1 && PyErr_Occurred())
+        return NULL;
+    PyObject *records = PySequence_Tuple(args[1]);
+    if (!records)
+        return NULL;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(records); i++) {
+        Record record;
+        if (!record_of(PyTuple_GET_ITEM(records, i), &record))
+            goto done;
+        int overflow;
+        long op = PyLong_AsLongAndOverflow(record.op, &overflow);
+        if (op != OP_PUT && op != OP_DELETE)
+            continue;
+        if (record.collection != collection) {
+            Py_XSETREF(table, table_of(rows, record.collection));
+            collection = record.collection;
+        }
+        PyObject *row = table ? PyLong_FromSsize_t(first_row + i) : NULL;
+        int done = row && put_version(table, &record, args[2], row, args[4]);
+        Py_XDECREF(row);
+        if (!done)
+            goto done;
+        put++;
+        size += PyBytes_GET_SIZE(record.key) + PyBytes_GET_SIZE(record.doc);
+    }
+    result = Py_BuildValue("nn", put, size);
+done:
+    Py_XDECREF(table);
+    Py_DECREF(records);
+    return result;
+}
+
+/* How long the sound frame at the head of size bytes is, when it is whole and follows (seq, epoch, chain); else 0.
+ * room: scratch of CHAINED_BYTES and the body, since the chain's bytes do not lie side by side. */
+static u64 sound_frame(const u8 *frame, u64 size, u64 seq, u64 epoch, u64 chain, u8 **room, size_t *room_size) {
+    if (size < FRAME_HEAD || load32(frame) != crc32c(frame + 4, FRAME_HEAD - 4))
+        return 0;
+    u64 body_len = load32(frame + 8), count = load32(frame + 12);
+    if (body_len > BODY_BYTES_MAX || body_len < count * ENTRY || body_len > size - FRAME_HEAD)
+        return 0;
+    if (load64(frame + 24) != seq || load32(frame + 16) != epoch)
+        return 0;
+    if (CHAINED_BYTES + body_len > *room_size) {
+        size_t wanted = 2 * (CHAINED_BYTES + body_len);
+        u8 *larger = PyMem_Realloc(*room, wanted);
+        if (!larger) {
+            PyErr_NoMemory();
+            return 0;
+        }
+        *room = larger;
+        *room_size = wanted;
+    }
+    memcpy(*room, frame + CHAINED_AT, CHAINED_BYTES);
+    memcpy(*room + CHAINED_BYTES, frame + FRAME_HEAD, body_len);
+    return xxh3(*room, CHAINED_BYTES + body_len, chain) == load64(frame + 48) ? FRAME_HEAD + body_len : 0;
+}
+
+static PyObject *frame_row(const u8 *frame, Py_ssize_t start, Py_ssize_t end) {
+    return Py_BuildValue("(kkkkkKKKK)nn", (unsigned long)load32(frame + 4), (unsigned long)load32(frame + 8),
+                         (unsigned long)load32(frame + 12), (unsigned long)load32(frame + 16),
+                         (unsigned long)load32(frame + 20), (unsigned long long)load64(frame + 24),
+                         (unsigned long long)load64(frame + 32), (unsigned long long)load64(frame + 40),
+                         (unsigned long long)load64(frame + 48), start, end);
+}
+
+static PyObject *kernel_frames(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Py_buffer data;
+    u8 *room = NULL;
+    size_t room_size = 0;
+    if (!takes("frames", count, 6))
+        return NULL;
+    u64 at = number_of(args[1], PY_SSIZE_T_MAX), seq = PyErr_Occurred() ? 0 : number_of(args[2], UINT64_MAX);
+    u64 epoch = PyErr_Occurred() ? 0 : number_of(args[3], UINT32_MAX);
+    u64 chain = PyErr_Occurred() ? 0 : number_of(args[4], UINT64_MAX);
+    u64 limit = PyErr_Occurred() ? 0 : number_of(args[5], PY_SSIZE_T_MAX);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &data, PyBUF_SIMPLE) < 0)
+        return NULL;
+    u64 size = (u64)data.len, start = at;
+    PyObject *rows = PyList_New(0);
+    while (rows && at < size && at - start < limit && seq < UINT64_MAX) {
+        const u8 *frame = (const u8 *)data.buf + at;
+        u64 length = sound_frame(frame, size - at, seq + 1, epoch, chain, &room, &room_size);
+        if (!length) {
+            if (PyErr_Occurred())
+                Py_CLEAR(rows);
+            break;
+        }
+        PyObject *row = frame_row(frame, (Py_ssize_t)at, (Py_ssize_t)(at + length));
+        if (!row || PyList_Append(rows, row) < 0)
+            Py_CLEAR(rows);
+        Py_XDECREF(row);
+        seq++;
+        chain = load64(frame + 48);
+        at += length;
+    }
+    PyMem_Free(room);
+    PyBuffer_Release(&data);
+    return rows ? Py_BuildValue("NKK", rows, (unsigned long long)at, (unsigned long long)chain) : NULL;
+}
+
 /* ---- The module. */
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))kernel_##name, METH_FASTCALL, NULL}
@@ -503,6 +780,10 @@ static PyMethodDef kernel_functions[] = {
     FAST(hash_keys),
     FAST(fold),
     {"shard_records", (PyCFunction)(void (*)(void))kernel_shard_records, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"encode_body", kernel_encode_body, METH_O, NULL},
+    FAST(decode_body),
+    FAST(put_run),
+    FAST(frames),
     {NULL, NULL, 0, NULL},
 };
 
