@@ -32,7 +32,6 @@ from .commit.codec import (
     PUT,
     REIGN,
     REQUEST,
-    Head,
     Record,
     check_chain,
     decode_body,

@@ -46,6 +46,7 @@ class Sealing:
         self.pins: dict[int, int] = {}  # checkpoint seq -> how many hold it
         self.failures = 0
         self.last_error = ""
+        self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
         self._wanted = trio.Event()
         self._done = trio.Event()
         self._active_since = trio.current_time()
@@ -131,8 +132,8 @@ class Sealing:
             uuid=database.uuid.hex(),
             segments=self._segments_from(frozen.base_seq + 1),
         )
-        await database.seams.workers.run(seal, database.directory, plan)
-        checkpoint = await disk.run(checkpoints.load, disk, database.directory, frozen.last_seq)
+        result = await database.seams.workers.run(seal, database.directory, plan)
+        checkpoint = result.checkpoint
         shards = await disk.run(ShardSet.open, disk, database.directory, checkpoint, self.shards)
         self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
         self.freeze_if_full()
@@ -158,7 +159,8 @@ class Sealing:
         bound = database.engine_options.log_keep_bytes
         await disk.run(_remove, disk, gone)
         await self._bound_log(second_newest, bound)
-        await disk.run(_drop_files, disk, database.directory, kept)
+        known = self._files | ({self.checkpoint.seq: _files_of(self.checkpoint)} if self.checkpoint is not None else {})
+        self._files = await disk.run(_drop_files, disk, database.directory, kept, known)
 
     async def _bound_log(self, second_newest: int, bound: int) -> None:
         """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8)."""
@@ -187,14 +189,21 @@ def _drop_checkpoints(disk: Disk, directory: str, floor: int | None, pins: froze
     return sorted(keep)
 
 
-def _drop_files(disk: Disk, directory: str, kept: list[int]) -> None:
-    """Remove shard and index files that no kept checkpoint names. Only files: an open handle goes on reading."""
-    named: set[str] = set()
-    for seq in kept:
-        named |= {name for name, _ in checkpoints.files_of(checkpoints.load(disk, directory, seq))}
+def _files_of(checkpoint: Checkpoint) -> frozenset[str]:
+    return frozenset(name for name, _ in checkpoints.files_of(checkpoint))
+
+
+def _drop_files(
+    disk: Disk, directory: str, kept: list[int], known: dict[int, frozenset[str]]
+) -> dict[int, frozenset[str]]:
+    """Remove shard and index files that no kept checkpoint names; returns the files of each. known: those of some, since a
+    manifest is long to read. Only files: an open handle goes on reading."""
+    files = {seq: known.get(seq) or _files_of(checkpoints.load(disk, directory, seq)) for seq in kept}
+    named = frozenset().union(*files.values())
     for name in disk.list_dir(directory):
         if name.startswith("shard_") and name not in named:
             disk.remove(f"{directory}/{name}")
+    return files
 
 
 def _remove(disk: Disk, paths: list[str]) -> None:

@@ -105,6 +105,10 @@ class ShardSet:
             shards.append(opener.open(files, findings, hash_key))
         return cls(checkpoint, shards, findings, hash_key)
 
+    def with_shards(self, shards: list[Shard]) -> ShardSet:
+        """The same checkpoint with other open files."""
+        return ShardSet(self.checkpoint, shards, self.findings, self._hash_key)
+
     def find_now(self, collection: int, key: bytes) -> ShardRecord | Literal[Lookup.MISSING, Lookup.COLD]:
         """The live record of a key if memory has the answer. Raises DamagedRecord."""
         hashed = self._hash_key(collection, key)
@@ -134,21 +138,6 @@ class ShardSet:
         hashed = self._hash_key(collection, key)
         shard = self.shards[hashed % len(self.shards)]
         return _newest_in(shard.segments, shard, hashed, collection, key)
-
-    def newest_of_many(
-        self, shard_number: int, hashes: np.ndarray, keys: Sequence[tuple[int, bytes]]
-    ) -> list[tuple[int, ShardRecord] | None]:
-        """(location, record) of the newest record of each key of one shard, deletions included, or None. Blocking.
-
-        One pass of each segment for the whole batch: keys that are new cost nearly nothing.
-        """
-        shard = self.shards[shard_number]
-        found: list[tuple[int, ShardRecord] | None] = [None] * len(keys)
-        for segment in shard.segments:
-            for at in np.flatnonzero(segment.contains(hashes)).tolist():
-                if found[at] is None:
-                    found[at] = _newest_in([segment], shard, int(hashes[at]), *keys[at])
-        return found
 
     def count(self, collection: int) -> int:
         """Live documents; 0 for a collection that the checkpoint does not know."""
