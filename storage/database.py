@@ -187,7 +187,11 @@ class Database:
         if self.sealing.shards is not None:
             return range(len(keys))
         tables = [t for memtable in self.sealing.pinned()[1] if (t := memtable.rows.get(collection))]
-        return [index for index, key in enumerate(keys) if any(key in table for table in tables)]
+        doubtful: set[int] = set()
+        for table in tables:
+            if not table.keys().isdisjoint(keys):
+                doubtful.update(index for index, key in enumerate(keys) if key in table)
+        return sorted(doubtful)
 
     def get_now(self, collection: str, key: bytes) -> bytes | None | object:
         """The document of a canonical key at `visible`, None, or COLD: one read without a view."""
@@ -418,13 +422,12 @@ class Database:
         memtable.last_seq = position.seq
         if count == len(records) and CATALOG not in map(_COLLECTION, records):
             return
-        for record in records:
+        special = [record for record in records if record[0] > DELETE or record[1] == CATALOG]
+        remember(self.requests, [(record[2], record[3]) for record in special if record[0] == REQUEST])
+        for record in special:
             op = record[0]
             if op <= DELETE:
-                if record[1] == CATALOG:
-                    self.catalog = self.catalog.after(record)
-            elif op == REQUEST:
-                remember(self.requests, record)
+                self.catalog = self.catalog.after(record)
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:

@@ -44,7 +44,7 @@ def insert_each(
         for index in left:
             stays[index] = False
         keys, docs, requests = (list(compress(column, stays)) for column in (keys, docs, requests))
-    records += map(Record._make, zip(repeat(PUT), repeat(collection_id), keys, docs))
+    records += zip(repeat(PUT), repeat(collection_id), keys, docs)  # plain tuples: what is read by name is never among them
     asked = [request for request in requests if request]
     if asked:
         answer = WriteResult(seq=db.position.seq + 1, inserted=1).remembered()

@@ -165,9 +165,9 @@ def _replay(state: Recovered, seq: int, row: int, record: Record, epoch: int, ti
         remember(state.requests, record)
 
 
-def remember(requests: Requests, record: Record) -> None:
-    """Keep the answer of one request; the oldest goes when there are too many (INV-8)."""
-    requests[record.id] = record.doc
+def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Keep the answers (request id, answer) of requests; the oldest go when there are too many (INV-8)."""
+    requests.update(answers)
     while len(requests) > REQUESTS_MAX:
         requests.popitem(last=False)
 

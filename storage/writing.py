@@ -170,7 +170,7 @@ def _insert_group(
     if places:
         _, ids, docs = zip(*[prepared[place] for place in places])
         keys = [prepared[place][0] for place in places]
-        records += map(Record._make, zip(repeat(PUT), repeat(collection_id), keys, docs))
+        records += zip(repeat(PUT), repeat(collection_id), keys, docs)  # plain tuples: what is read by name is never among them
         result.ids = list(ids)
         result.inserted = len(ids)
         _commit(db, records, result, request)
