@@ -28,6 +28,7 @@ from .seeding import PinnedCheckpoint, SeedTarget
 from .values.documents import decode as decode_document
 from .values.documents import decode_value, encode_value
 from .values.documents import encode as encode_document
+from .values.documents import prepare as prepare_documents
 from .values.keys import canonical
 from .views import View
 from .worker import WorkerProcess
@@ -77,6 +78,7 @@ __all__ = [
     "history_from_lists",
     "operations",
     "parse_json_line",
+    "prepare_documents",
     "read_documents",
     "real_seams",
     "to_json",
