@@ -41,7 +41,7 @@ def insert_now(
     db: Database, collection: str, docs: Sequence[bytes], *, ordered: bool = True, request: bytes = b""
 ) -> WriteResult | None:
     """Insert in place, or None when it takes more than this wake-up."""
-    if len(docs) > NOW_DOCUMENTS_MAX or not db.sealing.has_room or sum(map(len, docs)) > NOW_BYTES_MAX:
+    if len(docs) > NOW_DOCUMENTS_MAX or not db.sealing.has_room or db.sealing.pause_s(len(docs)) or sum(map(len, docs)) > NOW_BYTES_MAX:
         return None
     if request and request in db.requests:
         return WriteResult.recall(db.requests[request])
@@ -60,7 +60,7 @@ async def insert(
     total = WriteResult()
     for number, (start, group) in enumerate(_groups(docs)):
         part_request = part_of(request, number)
-        await room(db)
+        await room(db, len(group))
         if part_request and part_request in db.requests:
             total.add(WriteResult.recall(db.requests[part_request]), start)
         else:
@@ -232,8 +232,12 @@ def duplicate(db: Database, collection: str, id_value: bytes) -> DuplicateKey:
     )
 
 
-async def room(db: Database) -> None:
-    """Wait, for a bounded time, until the memtable can take more (INV-8)."""
+async def room(db: Database, records: int = 1) -> None:
+    """Wait, for a bounded time, until the memtable can take more; wait a little, too, while it fills faster than the one
+    before is sealed (INV-8)."""
+    pause_s = db.sealing.pause_s(records)
+    if pause_s:
+        await trio.sleep(pause_s)
     if db.sealing.has_room:
         return
     with trio.move_on_after(ROOM_WAIT_S_MAX) as waited:
