@@ -19,6 +19,7 @@ from .exchange.extjson import to_json
 from .exchange.jsonl import BadLine, read_documents
 from .finding import Finding, Severity
 from .names import SYSTEM_DATABASE, check_collection_name, check_database_name
+from .native import choose as choose_native
 from .operations import COLD, Cursor, WriteError, WriteResult
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign, history_from_lists
@@ -67,6 +68,7 @@ __all__ = [
     "check_database",
     "check_database_name",
     "check_node",
+    "choose_native",
     "database_names",
     "compile_filter",
     "decode_document",
