@@ -10,6 +10,7 @@
  *     storage/commit/codec.py         encode_body, decode_body, frames
  *     storage/commit/memtable.py      put_run
  *     storage/values/documents.py     prepare
+ *     storage/index/keyfilter.py      KeyFilter
  *     node/quick.py                   requests, insert_replies, got_reply     messages of node/wire
  *
  * The checksums are written from their public specifications: CRC32C (RFC 3720), XXH3-64 with seed, BLAKE2b (RFC 7693).
@@ -19,6 +20,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <stdint.h>
 #include <string.h>
@@ -1292,6 +1294,145 @@ static PyObject *kernel_got_reply(PyObject *module, PyObject *const *args, Py_ss
     return framed(pieces, 5);
 }
 
+/* ---- The filter of keys (index/keyfilter.py): which keys are surely not there.
+ *
+ * Blocks of 64 bytes; a key's hash names one block by its upper half and six bits of it by a product of the whole hash, so
+ * that a question touches one line of memory. 12 bits a key give about 0.6 % false positives at capacity. */
+
+#define BLOCK_BYTES 64
+#define BITS_A_KEY 12
+#define PROBES 6
+#define CAPACITY_MAX (1u << 30) /* 1.5 GiB of blocks */
+#define AT_ONCE 32
+
+typedef struct {
+    PyObject_HEAD
+    u8 *held; /* as allocated */
+    u8 *blocks; /* on a boundary of BLOCK_BYTES */
+    u64 block_count;
+    long long capacity, count, bytes;
+} KeyFilter;
+
+static inline u8 *block_of(const KeyFilter *filter, u64 hash) {
+    return filter->blocks + (hash >> 32) * filter->block_count / (1ull << 32) * BLOCK_BYTES;
+}
+
+static inline u64 probes_of(u64 hash) { return hash * P64_1 >> (64 - 9 * PROBES); }
+
+static PyObject *filter_new(PyTypeObject *type, PyObject *args, PyObject *named) {
+    static char *names[] = {"capacity", NULL};
+    long long capacity;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "L:KeyFilter", names, &capacity))
+        return NULL;
+    if (capacity < 1 || capacity > CAPACITY_MAX)
+        return PyErr_Format(PyExc_ValueError, "a filter holds 1 to %u keys, not %lld", CAPACITY_MAX, capacity);
+    KeyFilter *filter = (KeyFilter *)type->tp_alloc(type, 0);
+    if (!filter)
+        return NULL;
+    filter->capacity = capacity;
+    filter->block_count = ((u64)capacity * BITS_A_KEY + BLOCK_BYTES * 8 - 1) / (BLOCK_BYTES * 8);
+    filter->bytes = (long long)filter->block_count * BLOCK_BYTES;
+    filter->held = PyMem_RawCalloc((size_t)filter->bytes + BLOCK_BYTES, 1);
+    if (!filter->held) {
+        Py_DECREF(filter);
+        return PyErr_NoMemory();
+    }
+    filter->blocks = filter->held + (BLOCK_BYTES - (uintptr_t)filter->held % BLOCK_BYTES) % BLOCK_BYTES;
+    return (PyObject *)filter;
+}
+
+static void filter_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyMem_RawFree(((KeyFilter *)self)->held);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *filter_add(PyObject *self, PyObject *hashes) {
+    KeyFilter *filter = (KeyFilter *)self;
+    static const u8 width[1] = {8};
+    Py_buffer column;
+    Py_ssize_t rows = open_columns(&hashes, width, 1, &column);
+    if (rows < 0)
+        return NULL;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        u64 hash = at64(&column, row), probes = probes_of(hash);
+        u8 *block = block_of(filter, hash);
+        if (row + AT_ONCE / 2 < rows)
+            __builtin_prefetch(block_of(filter, at64(&column, row + AT_ONCE / 2)), 1);
+        for (int i = 0; i < PROBES; i++, probes >>= 9)
+            block[(probes & 511) >> 3] |= (u8)(1 << (probes & 7));
+    }
+    filter->count += rows;
+    PyBuffer_Release(&column);
+    Py_RETURN_NONE;
+}
+
+static inline int may_hold(const KeyFilter *filter, u64 hash) {
+    const u8 *block = block_of(filter, hash);
+    u64 probes = probes_of(hash);
+    int all = 1;
+    for (int i = 0; i < PROBES; i++, probes >>= 9)
+        all &= block[(probes & 511) >> 3] >> (probes & 7);
+    return all & 1;
+}
+
+static PyObject *filter_may_hold(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    KeyFilter *filter = (KeyFilter *)self;
+    u8 room[4 + KEY_BYTES_MAX];
+    u64 hashes[AT_ONCE];
+    if (!takes("may_hold", count, 2))
+        return NULL;
+    u64 collection = number_of(args[0], UINT32_MAX);
+    PyObject *keys = PyErr_Occurred() ? NULL : PySequence_Tuple(args[1]);
+    if (!keys)
+        return NULL;
+    Py_ssize_t rows = PyTuple_GET_SIZE(keys);
+    PyObject *answers = PyBytes_FromStringAndSize(NULL, rows);
+    for (Py_ssize_t start = 0; answers && start < rows; start += AT_ONCE) {
+        Py_ssize_t some = rows - start < AT_ONCE ? rows - start : AT_ONCE;
+        for (Py_ssize_t i = 0; answers && i < some; i++) {
+            PyObject *key = PyTuple_GET_ITEM(keys, start + i);
+            if (!PyBytes_Check(key) || PyBytes_GET_SIZE(key) > KEY_BYTES_MAX) {
+                PyErr_SetString(PyExc_ValueError, "a key is bytes, 8,192 at most");
+                Py_CLEAR(answers);
+            } else {
+                hashes[i] = key_hash(room, (u32)collection, (u8 *)PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key));
+                __builtin_prefetch(block_of(filter, hashes[i]));
+            }
+        }
+        for (Py_ssize_t i = 0; answers && i < some; i++)
+            PyBytes_AS_STRING(answers)[start + i] = (char)may_hold(filter, hashes[i]);
+    }
+    Py_DECREF(keys);
+    return answers;
+}
+
+static PyMethodDef filter_methods[] = {
+    {"add", filter_add, METH_O, NULL},
+    {"may_hold", (PyCFunction)(void (*)(void))filter_may_hold, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef filter_members[] = {
+    {"capacity", T_LONGLONG, offsetof(KeyFilter, capacity), READONLY, NULL},
+    {"count", T_LONGLONG, offsetof(KeyFilter, count), READONLY, NULL},
+    {"bytes", T_LONGLONG, offsetof(KeyFilter, bytes), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot filter_slots[] = {
+    {Py_tp_new, filter_new},         {Py_tp_dealloc, filter_dealloc}, {Py_tp_methods, filter_methods},
+    {Py_tp_members, filter_members}, {0, NULL},
+};
+
+static PyType_Spec filter_spec = {
+    .name = "storage._kernel.KeyFilter",
+    .basicsize = sizeof(KeyFilter),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = filter_slots,
+};
+
 /* ---- The module. */
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))kernel_##name, METH_FASTCALL, NULL}
@@ -1316,7 +1457,10 @@ static PyMethodDef kernel_functions[] = {
 
 static int kernel_make(PyObject *module) {
     choose_crc();
-    return 0;
+    PyObject *filter = PyType_FromModuleAndSpec(module, &filter_spec, NULL);
+    int failed = !filter || PyModule_AddType(module, (PyTypeObject *)filter) < 0;
+    Py_XDECREF(filter);
+    return failed ? -1 : 0;
 }
 
 static int kernel_traverse(PyObject *module, visitproc visit, void *arg) {
