@@ -26,7 +26,7 @@ from .cursors import CursorTable
 from .metrics import Metrics
 from .outcomes import Done, Written, plain_fields
 from .oversight import Oversight
-from .quick import EMPTY, GET, INSERT, QuickRequest, quick_requests, reply_frame
+from .quick import GET, INSERT, QuickRequest, ping_reply, requests
 from .reads import Reads
 from .users import Logins, Role
 from .writes import Writes
@@ -218,7 +218,7 @@ class Service:
         if self.stopping or caller.role < Role.READWRITE:
             rows: Sequence[QuickRequest | None] = [None] * len(messages)
         else:
-            rows = quick_requests(messages)
+            rows = requests(messages)
         frames: list[bytes] = []
         inserts = gets = 0
         for number, row in enumerate(rows):
@@ -237,7 +237,7 @@ class Service:
                         frames.append(frame)
                         continue
                 else:
-                    frames.append(reply_frame(row[1], EMPTY, 0, 0))
+                    frames.append(ping_reply(row[1]))
                     continue
             try:
                 self.begin(caller, messages[number])

@@ -10,6 +10,8 @@
  *     storage/commit/codec.py         encode_body, decode_body, frames
  *     storage/commit/memtable.py      put_run
  *     storage/values/documents.py     prepare
+ *     storage/index/keyfilter.py      KeyFilter
+ *     node/quick.py                   requests, insert_replies, got_reply     messages of node/wire
  *
  * The checksums are written from their public specifications: CRC32C (RFC 3720), XXH3-64 with seed, BLAKE2b (RFC 7693).
  *
@@ -18,6 +20,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <stdint.h>
 #include <string.h>
@@ -1109,6 +1112,327 @@ static PyObject *prepared(PyObject *module, PyObject *doc) {
 
 static PyObject *kernel_prepare(PyObject *module, PyObject *docs) { return mapped(module, docs, prepared); }
 
+/* ---- Requests and replies of the client port (node/quick.py). */
+
+#define NAME_BYTES_MAX 512
+#define WRITE_ID_BYTES_MAX 64
+enum { QUICK_INSERT = 1, QUICK_GET, QUICK_PING };
+
+typedef struct {
+    PyObject *db, *collection; /* the names last seen: most requests name the same ones */
+} State;
+
+/* The name as a str, the one kept in *last when it is the same. */
+static PyObject *name_of(PyObject **last, const Token *name) {
+    if (*last) {
+        Py_ssize_t size;
+        const char *text = PyUnicode_AsUTF8AndSize(*last, &size);
+        if (!text)
+            return NULL;
+        if ((u64)size == name->size && memcmp(text, name->data, name->size) == 0)
+            return Py_NewRef(*last);
+    }
+    PyObject *made = PyUnicode_DecodeUTF8((const char *)name->data, (Py_ssize_t)name->size, NULL);
+    if (made)
+        Py_XSETREF(*last, Py_NewRef(made));
+    return made;
+}
+
+static int take_name(Reader *r, Token *name) {
+    return take_token(r, name) && name->kind == TEXT && name->size <= NAME_BYTES_MAX && is_utf8(name->data, name->size);
+}
+
+static int is_text(const Token *t, const char *text) {
+    return t->kind == TEXT && t->size == strlen(text) && memcmp(t->data, text, t->size) == 0;
+}
+
+static PyObject *bytes_of(const u8 *data, u64 size) {
+    return PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size);
+}
+
+/* The rest of an insert: [docs, ordered, request], the last two perhaps left out. */
+static int take_insert(Reader *r, u64 fields, Token *id, Reader *doc, Token *write_id) {
+    Token t;
+    if (!take_token(r, &t) || t.kind != ARRAY || t.size != 1)
+        return 0;
+    doc->at = r->at;
+    if (!take_document(r, id))
+        return 0;
+    doc->end = r->at;
+    write_id->size = 0;
+    if (fields > 1 && (!take_token(r, &t) || t.kind != BOOL))
+        return 0;
+    if (fields > 2 && (!take_token(r, write_id) || write_id->kind != BIN || write_id->size > WRITE_ID_BYTES_MAX))
+        return 0;
+    return r->at == r->end;
+}
+
+/* The request as a tuple, or NULL: with an error set, or without one for anything that is not of a quick form. */
+static PyObject *quick_request(State *state, const u8 *data, u64 size) {
+    Reader r = {data, data + size}, rid, doc;
+    Token t, op, db, collection, id, write_id = {.kind = BIN, .data = data};
+    if (!take_token(&r, &t) || t.kind != ARRAY || t.size < 2 || !take_token(&r, &op))
+        return NULL;
+    u64 fields = t.size - 2;
+    rid.at = r.at;
+    if (!take_token(&r, &t) || t.kind != INT || !(*rid.at < 0x80 || (*rid.at >= 0xCC && *rid.at <= 0xCF)))
+        return NULL;
+    rid.end = r.at;
+    if (is_text(&op, "ping") && fields == 0 && r.at == r.end) {
+        PyObject *parts[] = {PyLong_FromLong(QUICK_PING), bytes_of(rid.at, left(&rid))};
+        return tuple_of(parts, 2);
+    }
+    int is_insert = is_text(&op, "insert");
+    if (!(is_insert || is_text(&op, "get")) || fields < 3 || fields > (is_insert ? 5 : 4))
+        return NULL;
+    if (!take_name(&r, &db) || !take_name(&r, &collection))
+        return NULL;
+    if (!is_insert) {
+        if (!take_token(&r, &id) || !is_usual_id(&id) || (fields > 3 && (!take_token(&r, &t) || t.kind != NIL)))
+            return NULL;
+        if (r.at != r.end)
+            return NULL;
+        PyObject *parts[] = {PyLong_FromLong(QUICK_GET), bytes_of(rid.at, left(&rid)), name_of(&state->db, &db),
+                             name_of(&state->collection, &collection), key_of(&id)};
+        return tuple_of(parts, 5);
+    }
+    if (!take_insert(&r, fields - 2, &id, &doc, &write_id))
+        return NULL;
+    PyObject *parts[] = {PyLong_FromLong(QUICK_INSERT), bytes_of(rid.at, left(&rid)), name_of(&state->db, &db),
+                         name_of(&state->collection, &collection), bytes_of(write_id.data, write_id.size), key_of(&id),
+                         encoded_id(&id), bytes_of(doc.at, left(&doc))};
+    return tuple_of(parts, 8);
+}
+
+static PyObject *quick_or_none(PyObject *module, PyObject *message) {
+    PyObject *found = NULL;
+    if (PyBytes_CheckExact(message))
+        found = quick_request(PyModule_GetState(module), (u8 *)PyBytes_AS_STRING(message), (u64)PyBytes_GET_SIZE(message));
+    return found || PyErr_Occurred() ? found : Py_NewRef(Py_None);
+}
+
+static PyObject *kernel_requests(PyObject *module, PyObject *messages) { return mapped(module, messages, quick_or_none); }
+
+typedef struct {
+    const void *data;
+    size_t size;
+} Piece;
+
+/* One frame: the length of the pieces (u32) and the pieces. */
+static PyObject *framed(const Piece *pieces, int count) {
+    u64 size = 0;
+    for (int i = 0; i < count; i++)
+        size += pieces[i].size;
+    if (size > UINT32_MAX)
+        return PyErr_Format(PyExc_ValueError, "a message of %llu bytes is too long", (unsigned long long)size);
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(4 + size));
+    if (!frame)
+        return NULL;
+    u8 *out = (u8 *)PyBytes_AS_STRING(frame);
+    store32(out, (u32)size);
+    out += 4;
+    for (int i = 0; i < count; i++) {
+        memcpy(out, pieces[i].data, pieces[i].size);
+        out += pieces[i].size;
+    }
+    return frame;
+}
+
+#define LITERAL(text) {text, sizeof(text) - 1}
+#define REPLY LITERAL("\x95\xA5reply")
+
+static int piece_of(PyObject *bytes, Piece *piece) {
+    if (!PyBytes_Check(bytes)) {
+        PyErr_SetString(PyExc_TypeError, "request ids, ids and documents are bytes");
+        return 0;
+    }
+    *piece = (Piece){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+    return 1;
+}
+
+/* The position that ends every reply; 0 and an error set when epoch or seq is not one. */
+static int put_position(u8 *out, PyObject *epoch, PyObject *seq, Piece *piece) {
+    u64 first = number_of(epoch, UINT64_MAX), second = PyErr_Occurred() ? 0 : number_of(seq, UINT64_MAX);
+    if (PyErr_Occurred())
+        return 0;
+    *piece = (Piece){out, (size_t)(put_number(put_number(out, first, 0), second, 0) - out)};
+    return 1;
+}
+
+static PyObject *kernel_insert_replies(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    u8 room[2 * NUMBER_BYTES_MAX];
+    Piece pieces[] = {REPLY, {0}, LITERAL("\x83\xA1n\x01\xA3ids\x91"), {0}, LITERAL("\xA6" "errors\x90"), {0}};
+    PyObject *rids = NULL, *ids = NULL, *replies = NULL;
+    if (!takes("insert_replies", count, 4) || !put_position(room, args[2], args[3], &pieces[5]))
+        return NULL;
+    rids = PySequence_Tuple(args[0]);
+    ids = rids ? PySequence_Tuple(args[1]) : NULL;
+    if (ids && PyTuple_GET_SIZE(ids) == PyTuple_GET_SIZE(rids))
+        replies = PyList_New(0);
+    else if (ids)
+        PyErr_SetString(PyExc_ValueError, "there are not as many ids as requests");
+    for (Py_ssize_t i = 0; replies && i < PyTuple_GET_SIZE(ids); i++) {
+        PyObject *reply = NULL;
+        if (piece_of(PyTuple_GET_ITEM(rids, i), &pieces[1]) && piece_of(PyTuple_GET_ITEM(ids, i), &pieces[3]))
+            reply = framed(pieces, 6);
+        if (!reply || PyList_Append(replies, reply) < 0)
+            Py_CLEAR(replies);
+        Py_XDECREF(reply);
+    }
+    Py_XDECREF(rids);
+    Py_XDECREF(ids);
+    return replies;
+}
+
+static PyObject *kernel_got_reply(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    u8 room[2 * NUMBER_BYTES_MAX];
+    Piece pieces[] = {REPLY, {0}, LITERAL("\x81\xA3" "doc"), LITERAL("\xC0"), {0}};
+    if (!takes("got_reply", count, 4) || !piece_of(args[0], &pieces[1]) || !put_position(room, args[2], args[3], &pieces[4]))
+        return NULL;
+    if (args[1] != Py_None && !piece_of(args[1], &pieces[3]))
+        return NULL;
+    return framed(pieces, 5);
+}
+
+/* ---- The filter of keys (index/keyfilter.py): which keys are surely not there.
+ *
+ * Blocks of 64 bytes; a key's hash names one block by its upper half and six bits of it by a product of the whole hash, so
+ * that a question touches one line of memory. 12 bits a key give about 0.6 % false positives at capacity. */
+
+#define BLOCK_BYTES 64
+#define BITS_A_KEY 12
+#define PROBES 6
+#define CAPACITY_MAX (1u << 30) /* 1.5 GiB of blocks */
+#define AT_ONCE 32
+
+typedef struct {
+    PyObject_HEAD
+    u8 *held; /* as allocated */
+    u8 *blocks; /* on a boundary of BLOCK_BYTES */
+    u64 block_count;
+    long long capacity, count, bytes;
+} KeyFilter;
+
+static inline u8 *block_of(const KeyFilter *filter, u64 hash) {
+    return filter->blocks + (hash >> 32) * filter->block_count / (1ull << 32) * BLOCK_BYTES;
+}
+
+static inline u64 probes_of(u64 hash) { return hash * P64_1 >> (64 - 9 * PROBES); }
+
+static PyObject *filter_new(PyTypeObject *type, PyObject *args, PyObject *named) {
+    static char *names[] = {"capacity", NULL};
+    long long capacity;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "L:KeyFilter", names, &capacity))
+        return NULL;
+    if (capacity < 1 || capacity > CAPACITY_MAX)
+        return PyErr_Format(PyExc_ValueError, "a filter holds 1 to %u keys, not %lld", CAPACITY_MAX, capacity);
+    KeyFilter *filter = (KeyFilter *)type->tp_alloc(type, 0);
+    if (!filter)
+        return NULL;
+    filter->capacity = capacity;
+    filter->block_count = ((u64)capacity * BITS_A_KEY + BLOCK_BYTES * 8 - 1) / (BLOCK_BYTES * 8);
+    filter->bytes = (long long)filter->block_count * BLOCK_BYTES;
+    filter->held = PyMem_RawCalloc((size_t)filter->bytes + BLOCK_BYTES, 1);
+    if (!filter->held) {
+        Py_DECREF(filter);
+        return PyErr_NoMemory();
+    }
+    filter->blocks = filter->held + (BLOCK_BYTES - (uintptr_t)filter->held % BLOCK_BYTES) % BLOCK_BYTES;
+    return (PyObject *)filter;
+}
+
+static void filter_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyMem_RawFree(((KeyFilter *)self)->held);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *filter_add(PyObject *self, PyObject *hashes) {
+    KeyFilter *filter = (KeyFilter *)self;
+    static const u8 width[1] = {8};
+    Py_buffer column;
+    Py_ssize_t rows = open_columns(&hashes, width, 1, &column);
+    if (rows < 0)
+        return NULL;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        u64 hash = at64(&column, row), probes = probes_of(hash);
+        u8 *block = block_of(filter, hash);
+        if (row + AT_ONCE / 2 < rows)
+            __builtin_prefetch(block_of(filter, at64(&column, row + AT_ONCE / 2)), 1);
+        for (int i = 0; i < PROBES; i++, probes >>= 9)
+            block[(probes & 511) >> 3] |= (u8)(1 << (probes & 7));
+    }
+    filter->count += rows;
+    PyBuffer_Release(&column);
+    Py_RETURN_NONE;
+}
+
+static inline int may_hold(const KeyFilter *filter, u64 hash) {
+    const u8 *block = block_of(filter, hash);
+    u64 probes = probes_of(hash);
+    int all = 1;
+    for (int i = 0; i < PROBES; i++, probes >>= 9)
+        all &= block[(probes & 511) >> 3] >> (probes & 7);
+    return all & 1;
+}
+
+static PyObject *filter_may_hold(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    KeyFilter *filter = (KeyFilter *)self;
+    u8 room[4 + KEY_BYTES_MAX];
+    u64 hashes[AT_ONCE];
+    if (!takes("may_hold", count, 2))
+        return NULL;
+    u64 collection = number_of(args[0], UINT32_MAX);
+    PyObject *keys = PyErr_Occurred() ? NULL : PySequence_Tuple(args[1]);
+    if (!keys)
+        return NULL;
+    Py_ssize_t rows = PyTuple_GET_SIZE(keys);
+    PyObject *answers = PyBytes_FromStringAndSize(NULL, rows);
+    for (Py_ssize_t start = 0; answers && start < rows; start += AT_ONCE) {
+        Py_ssize_t some = rows - start < AT_ONCE ? rows - start : AT_ONCE;
+        for (Py_ssize_t i = 0; answers && i < some; i++) {
+            PyObject *key = PyTuple_GET_ITEM(keys, start + i);
+            if (!PyBytes_Check(key) || PyBytes_GET_SIZE(key) > KEY_BYTES_MAX) {
+                PyErr_SetString(PyExc_ValueError, "a key is bytes, 8,192 at most");
+                Py_CLEAR(answers);
+            } else {
+                hashes[i] = key_hash(room, (u32)collection, (u8 *)PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key));
+                __builtin_prefetch(block_of(filter, hashes[i]));
+            }
+        }
+        for (Py_ssize_t i = 0; answers && i < some; i++)
+            PyBytes_AS_STRING(answers)[start + i] = (char)may_hold(filter, hashes[i]);
+    }
+    Py_DECREF(keys);
+    return answers;
+}
+
+static PyMethodDef filter_methods[] = {
+    {"add", filter_add, METH_O, NULL},
+    {"may_hold", (PyCFunction)(void (*)(void))filter_may_hold, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef filter_members[] = {
+    {"capacity", T_LONGLONG, offsetof(KeyFilter, capacity), READONLY, NULL},
+    {"count", T_LONGLONG, offsetof(KeyFilter, count), READONLY, NULL},
+    {"bytes", T_LONGLONG, offsetof(KeyFilter, bytes), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot filter_slots[] = {
+    {Py_tp_new, filter_new},         {Py_tp_dealloc, filter_dealloc}, {Py_tp_methods, filter_methods},
+    {Py_tp_members, filter_members}, {0, NULL},
+};
+
+static PyType_Spec filter_spec = {
+    .name = "storage._kernel.KeyFilter",
+    .basicsize = sizeof(KeyFilter),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = filter_slots,
+};
+
 /* ---- The module. */
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))kernel_##name, METH_FASTCALL, NULL}
@@ -1125,13 +1449,35 @@ static PyMethodDef kernel_functions[] = {
     FAST(put_run),
     FAST(frames),
     {"prepare", kernel_prepare, METH_O, NULL},
+    {"requests", kernel_requests, METH_O, NULL},
+    FAST(insert_replies),
+    FAST(got_reply),
     {NULL, NULL, 0, NULL},
 };
 
 static int kernel_make(PyObject *module) {
     choose_crc();
+    PyObject *filter = PyType_FromModuleAndSpec(module, &filter_spec, NULL);
+    int failed = !filter || PyModule_AddType(module, (PyTypeObject *)filter) < 0;
+    Py_XDECREF(filter);
+    return failed ? -1 : 0;
+}
+
+static int kernel_traverse(PyObject *module, visitproc visit, void *arg) {
+    State *state = PyModule_GetState(module);
+    Py_VISIT(state->db);
+    Py_VISIT(state->collection);
     return 0;
 }
+
+static int kernel_clear(PyObject *module) {
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->db);
+    Py_CLEAR(state->collection);
+    return 0;
+}
+
+static void kernel_free(void *module) { kernel_clear(module); }
 
 static PyModuleDef_Slot kernel_slots[] = {{Py_mod_exec, kernel_make}, {0, NULL}};
 
@@ -1139,9 +1485,12 @@ static struct PyModuleDef kernel_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "storage._kernel",
     .m_doc = "The native kernel of storage; see storage/kernel.c.",
-    .m_size = 0,
+    .m_size = sizeof(State),
     .m_methods = kernel_functions,
     .m_slots = kernel_slots,
+    .m_traverse = kernel_traverse,
+    .m_clear = kernel_clear,
+    .m_free = kernel_free,
 };
 
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&kernel_module); }
