@@ -24,7 +24,7 @@ import numpy as np
 from ..commit.codec import CATALOG, DELETE, PUT, first_chain
 from ..commit.scan import read_frames
 from ..disk import Disk, File
-from ..errors import DamagedRecord, InternalError
+from ..errors import InternalError
 from ..finding import Finding
 from ..index.primary import (
     GENERATION_MAX,
