@@ -57,8 +57,9 @@ class Records(NamedTuple):
 
 def structures_at(data: bytes, kind: np.dtype, at: np.ndarray) -> np.ndarray:
     """A copy of the structures that begin at the given places, at any alignment; each must lie within data."""
-    every = np.ndarray((max(0, len(data) - kind.itemsize + 1),), kind, data, 0, (1,))
-    return every[at]
+    size = kind.itemsize
+    every = np.ndarray((max(0, len(data) - size + 1),), f"V{size}", data, 0, (1,))  # copied whole, not field by field
+    return every[at].view(kind)
 
 
 def frames_at(data: bytes, at: list[int]) -> Frames:

@@ -24,7 +24,8 @@ from .codec import HEAD_BYTES, Head, check_body, check_chain, decode_head
 from .columns import Frames, frames_at
 from .segment import HEADER_BYTES, SegmentName, decode_header
 
-RUN_BYTES = 4 * 2**20  # checked by the kernel in one call
+CHAIN_AT = HEAD_BYTES - 8
+RUN_BYTES = 128 * 2**10  # checked by the kernel in one call: what it returns stays in the cache
 _LENGTH_AND_SEQ = struct.Struct("<III12xQ")  # head_crc, body_crc, body_len, seq of a frame's header
 
 
@@ -198,7 +199,9 @@ def read_frames(disk: Disk, paths: Sequence[str], after_seq: int, to_seq: int, c
         data = disk.read_file(path)
         offset = _step_over(data, expected)
         at, offset = _sound_run(data, offset, expected, to_seq, chain)
-        at += _checked_slowly(path, data, offset, expected + len(at), to_seq)
+        if at:
+            chain = int.from_bytes(data[at[-1] + CHAIN_AT : at[-1] + HEAD_BYTES], "little")
+        at += _checked_slowly(path, data, offset, expected + len(at), to_seq, chain)
         if at:
             pieces.append(frames_at(data, at))
             expected, chain = int(pieces[-1].heads["seq"][-1]) + 1, int(pieces[-1].heads["chain"][-1])
@@ -251,7 +254,7 @@ def _run_by_crc(data: bytes, offset: int, expected: int, to_seq: int, _chain: in
 _sound_run = _run_by_chain if hasattr(native.KERNEL, "frames") else _run_by_crc
 
 
-def _checked_slowly(path: str, data: bytes, offset: int, expected: int, to_seq: int) -> list[int]:
+def _checked_slowly(path: str, data: bytes, offset: int, expected: int, to_seq: int, chain: int) -> list[int]:
     """What is wrong where a sound run ends: raises DamagedRecord that says it; frames that are sound after all go on."""
     at = []
     while expected <= to_seq and (head := decode_head(data, offset)) is not None:
@@ -261,8 +264,10 @@ def _checked_slowly(path: str, data: bytes, offset: int, expected: int, to_seq: 
         if head.seq != expected:
             raise DamagedRecord(f"{path}: commit {head.seq} where {expected} should be", file=path, offset=offset)
         check_body(head, data[offset + HEAD_BYTES : end])
+        if not check_chain(head, data[offset:end], chain):
+            raise DamagedRecord(f"{path}: commit {head.seq} does not continue the chain", file=path, offset=offset)
         at.append(offset)
-        expected += 1
+        expected, chain = expected + 1, head.chain
         offset = end
     return at
 
