@@ -15,6 +15,7 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from itertools import compress
 from operator import itemgetter
 
 import trio
@@ -184,13 +185,18 @@ class Database:
 
     def unsure(self, collection: int, keys: Sequence[bytes]) -> Sequence[int]:
         """The indexes of keys that the appended end may hold; all others it does not. end_now() decides each."""
-        if self.sealing.shards is not None:
-            return range(len(keys))
-        tables = [t for memtable in self.sealing.pinned()[1] if (t := memtable.rows.get(collection))]
         doubtful: set[int] = set()
-        for table in tables:
-            if not table.keys().isdisjoint(keys):
+        for memtable in self.sealing.pinned()[1]:
+            table = memtable.rows.get(collection)
+            if table and not table.keys().isdisjoint(keys):
                 doubtful.update(index for index, key in enumerate(keys) if key in table)
+        shards = self.sealing.shards
+        if shards is not None:
+            if shards.filter is None:
+                return range(len(keys))
+            may_hold = shards.filter.may_hold(collection, keys)
+            if 1 in may_hold:
+                doubtful.update(compress(range(len(keys)), may_hold))
         return sorted(doubtful)
 
     def get_now(self, collection: str, key: bytes) -> bytes | None | object:

@@ -115,6 +115,8 @@ class Sealing:
     async def run(self) -> None:
         """Seal what is frozen, until cancelled."""
         pause = RETRY_S_MIN
+        if self.shards is not None:
+            await self._database.seams.disk.run(self.shards.know_keys, None)
         while True:
             if self.frozen is None:
                 with trio.move_on_after(AGE_CHECK_S):
@@ -155,6 +157,7 @@ class Sealing:
         result = await database.seams.workers.run(seal, database.directory, plan)
         checkpoint = result.checkpoint
         shards = await disk.run(ShardSet.open, disk, database.directory, checkpoint, self.shards)
+        await disk.run(shards.know_keys, self.shards)
         self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
         self.freeze_if_full()
         took = trio.current_time() - began

@@ -20,10 +20,12 @@ from typing import Literal
 
 import numpy as np
 
+from .. import native
 from ..commit.codec import CATALOG, Op
 from ..disk import Disk
 from ..errors import DamagedRecord
 from ..finding import Finding, Severity
+from ..index.keyfilter import KeyFilter
 from ..index.primary import GENERATION_SHIFT, OFFSET_MASK, Segment, SegmentInfo, live_locations
 from ..values.keys import hash64
 from ..versions.statehash import CollectionState
@@ -32,6 +34,8 @@ from .logfile import ShardLog, damage
 from .rebuild import HashKey, rebuild_index
 from .record import ShardRecord
 
+FILTER_KEYS_MIN = 2**18
+FILTER_SLICE = 16_384  # keys added at a time, about 0.3 ms
 SCAN_ROWS_MAX = 256  # in one batch
 SCAN_BATCH_BYTES_MAX = 2**20  # of documents in one batch, but always one row
 SCAN_CHUNK_BYTES = 2**20  # read from one shard at a time
@@ -82,6 +86,7 @@ class ShardSet:
         self.seq = checkpoint.seq
         self.shards = shards
         self.findings = findings
+        self.filter: KeyFilter | None = None  # of every key here, once know_keys() has run
         self._hash_key = hash_key
         self._states = {number: state for number, (_, state) in checkpoint.states().items()}
 
@@ -108,6 +113,25 @@ class ShardSet:
     def with_shards(self, shards: list[Shard]) -> ShardSet:
         """The same checkpoint with other open files."""
         return ShardSet(self.checkpoint, shards, self.findings, self._hash_key)
+
+    def know_keys(self, previous: ShardSet | None) -> None:
+        """Fill the filter: previous's, which is shared, with the segments that are new, or one of its own. Blocking, and in slices, so that
+        the event loop's thread gets its turns meanwhile (INV-9). Without the kernel there is no filter."""
+        if native.KERNEL is None:
+            return
+        known = previous.filter if previous is not None else None
+        segments = [segment for shard in self.shards for segment in shard.segments]
+        if known is not None:
+            fresh = [segment for segment in segments if segment.info.last > previous.seq]
+            if known.count + sum(segment.count for segment in fresh) > known.capacity:
+                known = None
+        if known is None:
+            fresh = segments
+            known = KeyFilter(max(FILTER_KEYS_MIN, 2 * sum(segment.count for segment in segments)))
+        for segment in fresh:
+            for start in range(0, segment.count, FILTER_SLICE):
+                known.add(segment.columns.hash[start : start + FILTER_SLICE])
+        self.filter = known
 
     def find_now(self, collection: int, key: bytes) -> ShardRecord | Literal[Lookup.MISSING, Lookup.COLD]:
         """The live record of a key if memory has the answer. Raises DamagedRecord."""
