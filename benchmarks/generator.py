@@ -24,6 +24,7 @@ from node import wire
 from .templates import KEY_BASE, STATEMENTS, Template, postgres_message
 
 SOURCE = Path(__file__).with_name("load.c")
+SOURCES = (SOURCE, SOURCE.with_name("load_orders.h"))
 LIBRARIES = ("-lssl", "-lcrypto", "-lm")
 CONNECT_SECONDS_MAX = 10.0
 GRACE_SECONDS = 60.0  # for a generator, over the seconds it was told
@@ -50,7 +51,7 @@ def build(directory: Path | None = None) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise Unavailable("gcc is missing (on Debian: apt-get install gcc libssl-dev)")
-    name = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    name = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()[:16]
     program = (directory or cache_directory()) / f"load-{name}"
     if not program.exists():
         fresh = program.with_suffix(f".{os.getpid()}")
