@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 
 EXTRAS = {
     "p50_us": "p50 µs", "p99_us": "p99 µs", "p999_us": "p99.9 µs", "max_us": "max µs",
-    "server_us": "server CPU µs", "client_us": "client CPU µs", "generator_share": "generator busy",
+    "server_us": "server CPU µs", "client_us": "client CPU µs", "generator_share": "generator busy", "late_us": "generator late µs", "sealed": "sealed",
     "seconds": "seconds", "mb_per_s": "MB/s of log", "largest_kb": "largest kB", "per_second": "inserts per second", "drained_s": "s to drain",
 }  # fmt: skip
 
