@@ -18,7 +18,16 @@ from node import wire
 from ops.keyfiles import write_key_file
 
 from .chosen import CHOSEN
-from .generator import Dial, Unavailable, dial_plain, dial_postgres, dial_socket, dial_twinlog
+from .generator import (
+    Dial,
+    LoadFailed,
+    Unavailable,
+    dial_plain,
+    dial_postgres,
+    dial_socket,
+    dial_twinlog,
+    greet_postgres,
+)
 from .processes import Server, find_program, free_port
 
 DB, COLLECTION = "bench", "docs"
@@ -169,7 +178,10 @@ class PostgresServer(Server):
         super().start(self._ready)
 
     def _ready(self) -> None:
-        self.query("select 1")
+        try:
+            greet_postgres(self.address).close()
+        except LoadFailed as error:
+            raise BlockingIOError(str(error)) from error
 
     def query(self, text: str) -> str:
         """One value by psql, which comes with the server's packages."""
