@@ -348,7 +348,7 @@ class Database:
         except OSError as error:
             raise self._note_write_error(error) from error
         for records, seq, time_us, _, _ in commits:
-            self._put(records, Position(reign.epoch, seq), time_us, reign)
+            self._put(records, seq, time_us, reign)
         self._arrive(Position(reign.epoch, last_seq), chain, last_time_us)
         return end
 
@@ -384,14 +384,14 @@ class Database:
         self, records: Sequence[Record], position: Position, chain: int, time_us: int, reign: Reign
     ) -> None:
         """One commit into memory. It cannot fail: everything was checked."""
-        self._put(records, position, time_us, reign)
+        self._put(records, position.seq, time_us, reign)
         self._arrive(position, chain, time_us)
 
-    def _put(self, records: Sequence[Record], position: Position, time_us: int, reign: Reign) -> None:
+    def _put(self, records: Sequence[Record], seq: int, time_us: int, reign: Reign) -> None:
         """What one commit changes in memory."""
         memtable = self.sealing.active
-        count = memtable.put_run(records, position.seq, time_us)
-        memtable.last_seq = position.seq
+        count = memtable.put_run(records, seq, time_us)
+        memtable.last_seq = seq
         if count == len(records) and CATALOG not in map(_COLLECTION, records):
             return
         for record in records:
@@ -404,7 +404,7 @@ class Database:
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:
-                self._begin_fold(position)
+                self._begin_fold(Position(reign.epoch, seq))
 
     def _arrive(self, position: Position, chain: int, time_us: int) -> None:
         """The appended end is there now; readers follow when it is durable."""
