@@ -31,7 +31,6 @@ from .commit.codec import (
     PUT,
     REIGN,
     REQUEST,
-    Head,
     Record,
     check_chain,
     decode_body,
@@ -440,7 +439,8 @@ class Database:
 
     def _note_write_error(self, error: OSError) -> TwinlogError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self.full = self._stuck = True
+            self.full = True
+            self._stuck = self.log.pending_bytes > 0  # a segment that could not be made leaves nothing behind
             return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
         return self._fail(f"{self.name}: writing the commit log failed ({error})")
 
