@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice, takewhile
 from typing import Any
 
 import trio
@@ -169,19 +170,18 @@ class InsertBatch:
         """One task for a database whose memtable is full, as long as inserts wait for it."""
         try:
             while queue:
+                name = queue[0][2][3]
+                rows = list(takewhile(lambda row: row[2][3] == name, islice(queue, ROWS_MAX)))  # noqa: B023
                 try:
-                    await operations.room(db)
+                    await operations.room(db, len(rows))
+                    done = self._insert(db, name, rows)
                 except errors.TwinlogError as error:
                     self._refuse_all(queue, error)
                     break
-                name = queue[0][2][3]
-                rows: list[Row] = []
-                while queue and queue[0][2][3] == name and len(rows) < ROWS_MAX:
-                    rows.append(queue.popleft())
-                if self._insert(db, name, rows):
+                if done:
                     self.waiting -= len(rows)
-                else:
-                    queue.extendleft(reversed(rows))
+                    for _ in rows:
+                        queue.popleft()
                 await trio.lowlevel.checkpoint()
         finally:
             del self._waiting[db]

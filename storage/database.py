@@ -20,6 +20,7 @@ from operator import itemgetter
 import trio
 
 from .advance import Advance
+from .cache import DocumentCache
 from .catalog import Catalog
 from .commit.codec import (
     CATALOG,
@@ -95,6 +96,7 @@ class Database:
             reign=None,
         )
         self.log.segments = found.segments
+        self.cache = DocumentCache(options.cache_bytes)
         self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
         self.visible_advance = Advance(found.last_seq)
         self.mark_advance = Advance()
@@ -145,7 +147,7 @@ class Database:
     @property
     def cache_counts(self) -> tuple[int, int, int]:
         """Of the hot cache since the database was opened: hits, misses, and bytes held now."""
-        return self.sealing.shards.cache_counts if self.sealing.shards is not None else (0, 0, 0)
+        return self.cache.hits, self.cache.misses, self.cache.bytes
 
     def view(self) -> View:
         """The state at `visible`, pinned."""
@@ -162,17 +164,34 @@ class Database:
             version = memtable.newest(collection, key)
             if version is not None:
                 return version[3] if version[2] == PUT else None
-        if self.sealing.shards is None:
+        return self._sealed_now(collection, key)
+
+    def _sealed_now(self, collection: int, key: bytes) -> bytes | None | object:
+        """A document that no memtable holds a version of, None, or COLD."""
+        shards = self.sealing.shards
+        if shards is None:
             return None
-        record = self.sealing.shards.find_now(collection, key)
-        return None if record is MISSING else COLD if record is COLD else record.doc
+        document = self.cache.get(collection, key)
+        if document is not None:
+            return document
+        record = shards.find_now(collection, key)
+        if record is MISSING:
+            return None
+        if record is COLD:
+            return COLD
+        self.cache.put(collection, key, record.doc)
+        return record.doc
 
     def unsure(self, collection: int, keys: Sequence[bytes]) -> Sequence[int]:
         """The indexes of keys that the appended end may hold; all others it does not. end_now() decides each."""
         if self.sealing.shards is not None:
             return range(len(keys))
         tables = [t for memtable in self.sealing.pinned()[1] if (t := memtable.rows.get(collection))]
-        return [index for index, key in enumerate(keys) if any(key in table for table in tables)]
+        doubtful: set[int] = set()
+        for table in tables:
+            if not table.keys().isdisjoint(keys):
+                doubtful.update(index for index, key in enumerate(keys) if key in table)
+        return sorted(doubtful)
 
     def get_now(self, collection: str, key: bytes) -> bytes | None | object:
         """The document of a canonical key at `visible`, None, or COLD: one read without a view."""
@@ -180,14 +199,22 @@ class Database:
         if number is None:
             return None
         sealing, seq = self.sealing, self.visible.seq
-        version = sealing.active.at(number, key, seq)
-        if version is None and sealing.frozen is not None:
-            version = sealing.frozen.at(number, key, seq)
-        if version is not None:
-            return version[3] if version[2] == PUT else None
-        if sealing.shards is None:
+        for memtable in (sealing.active,) if sealing.frozen is None else (sealing.active, sealing.frozen):
+            version = memtable.newest(number, key)
+            if version is not None:
+                return self._seen_now(number, key, seq)
+        return self._sealed_now(number, key)
+
+    def _seen_now(self, collection: int, key: bytes, seq: int) -> bytes | None | object:
+        """A document that some memtable holds, as of seq: what is older than both is not for the cache."""
+        shards, memtables = self.sealing.pinned()
+        for memtable in memtables:
+            version = memtable.at(collection, key, seq)
+            if version is not None:
+                return version[3] if version[2] == PUT else None
+        if shards is None:
             return None
-        record = sealing.shards.find_now(number, key)
+        record = shards.find_now(collection, key)
         return None if record is MISSING else COLD if record is COLD else record.doc
 
     def end_blocking(self, collection: int, key: bytes) -> bytes | None:
@@ -389,17 +416,18 @@ class Database:
     def _put(self, records: Sequence[Record], seq: int, time_us: int, reign: Reign) -> None:
         """What one commit changes in memory."""
         memtable = self.sealing.active
+        if self.cache:
+            self.cache.forget([(record[1], record[2]) for record in records])
         count = memtable.put_run(records, seq, time_us)
         memtable.last_seq = seq
         if count == len(records) and CATALOG not in map(_COLLECTION, records):
             return
-        for record in records:
+        special = [record for record in records if record[0] > DELETE or record[1] == CATALOG]
+        remember(self.requests, [(record[2], record[3]) for record in special if record[0] == REQUEST])
+        for record in special:
             op = record[0]
             if op <= DELETE:
-                if record[1] == CATALOG:
-                    self.catalog = self.catalog.after(record)
-            elif op == REQUEST:
-                remember(self.requests, record)
+                self.catalog = self.catalog.after(record)
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:

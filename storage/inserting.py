@@ -16,7 +16,7 @@ from .commit.codec import CATALOG, PUT, REQUEST, Record
 from .database import Database
 from .names import check_collection_name
 from .results import WriteResult
-from .writing import collection_for_write
+from .writing import collection_for_write, later_ones
 
 EACH_MAX = 256  # inserts in one commit, about 1 ms of the loop (INV-9)
 
@@ -44,7 +44,7 @@ def insert_each(
         for index in left:
             stays[index] = False
         keys, docs, requests = (list(compress(column, stays)) for column in (keys, docs, requests))
-    records += map(Record._make, zip(repeat(PUT), repeat(collection_id), keys, docs))
+    records += zip(repeat(PUT), repeat(collection_id), keys, docs)  # plain tuples: what is read by name is never among them
     asked = [request for request in requests if request]
     if asked:
         answer = WriteResult(seq=db.position.seq + 1, inserted=1).remembered()
@@ -60,19 +60,9 @@ def _left_out(db: Database, collection_id: int, keys: Sequence[bytes], requests:
         if db.end_now(collection_id, keys[index]) is not None:
             left.add(index)
     if len(set(keys)) < len(keys):
-        left |= _later_ones(keys)
+        left |= later_ones(keys)
     asked = [request for request in requests if request]
     if len(set(asked)) < len(asked):
-        left |= {index for index in _later_ones(requests) if requests[index]}
+        left |= {index for index in later_ones(requests) if requests[index]}
     return sorted(left)
 
-
-def _later_ones(values: Sequence[bytes]) -> set[int]:
-    """Every index whose value stands at a lower one too."""
-    seen: set[bytes] = set()
-    later = set()
-    for index, value in enumerate(values):
-        if value in seen:
-            later.add(index)
-        seen.add(value)
-    return later

@@ -9,6 +9,7 @@
  *     storage/shard/record.py         shard_records           records of a shard log
  *     storage/commit/codec.py         encode_body, decode_body, frames
  *     storage/commit/memtable.py      put_run
+ *     storage/values/documents.py     prepare
  *
  * The checksums are written from their public specifications: CRC32C (RFC 3720), XXH3-64 with seed, BLAKE2b (RFC 7693).
  *
@@ -769,6 +770,345 @@ static PyObject *kernel_frames(PyObject *module, PyObject *const *args, Py_ssize
     return rows ? Py_BuildValue("NKK", rows, (unsigned long long)at, (unsigned long long)chain) : NULL;
 }
 
+/* ---- MessagePack from anybody: one token after the other, nothing believed that is not there. */
+
+typedef struct {
+    const u8 *at, *end;
+} Reader;
+
+typedef enum { NIL, BOOL, INT, FLOAT, TEXT, BIN, ARRAY, MAP, EXT } Kind;
+
+typedef struct {
+    Kind kind;
+    int8_t code;    /* of an EXT */
+    int64_t number; /* of an INT or BOOL */
+    u64 size;       /* bytes of TEXT, BIN and EXT; elements of ARRAY, pairs of MAP */
+    const u8 *data; /* of TEXT, BIN and EXT: all there, and the reader is past it */
+} Token;
+
+static inline u64 left(const Reader *r) { return (u64)(r->end - r->at); }
+
+static inline int take_number(Reader *r, u64 bytes, u64 *value) {
+    if (left(r) < bytes)
+        return 0;
+    *value = 0;
+    for (u64 i = 0; i < bytes; i++)
+        *value = *value << 8 | r->at[i];
+    r->at += bytes;
+    return 1;
+}
+
+static inline int take_payload(Reader *r, Token *t) {
+    if (left(r) < t->size)
+        return 0;
+    t->data = r->at;
+    r->at += t->size;
+    return 1;
+}
+
+static int take_extension(Reader *r, Token *t) {
+    u64 code;
+    t->kind = EXT;
+    if (!take_number(r, 1, &code))
+        return 0;
+    t->code = (int8_t)code;
+    return take_payload(r, t);
+}
+
+/* A token that begins with a byte of 0xC0 to 0xDF. */
+static int take_long_token(Reader *r, u8 first, Token *t) {
+    u64 value;
+    switch (first) {
+    case 0xC0:
+        t->kind = NIL;
+        return 1;
+    case 0xC2: case 0xC3:
+        t->kind = BOOL;
+        t->number = first & 1;
+        return 1;
+    case 0xC4: case 0xC5: case 0xC6:
+        t->kind = BIN;
+        return take_number(r, 1u << (first - 0xC4), &t->size) && take_payload(r, t);
+    case 0xC7: case 0xC8: case 0xC9:
+        return take_number(r, 1u << (first - 0xC7), &t->size) && take_extension(r, t);
+    case 0xCA: case 0xCB:
+        t->kind = FLOAT;
+        return take_number(r, first == 0xCA ? 4 : 8, &value);
+    case 0xCC: case 0xCD: case 0xCE: case 0xCF:
+        t->kind = INT;
+        if (!take_number(r, 1u << (first - 0xCC), &value) || value > INT64_MAX)
+            return 0;
+        t->number = (int64_t)value;
+        return 1;
+    case 0xD0: case 0xD1: case 0xD2: case 0xD3: {
+        int unused = 64 - (8 << (first - 0xD0));
+        t->kind = INT;
+        if (!take_number(r, 1u << (first - 0xD0), &value))
+            return 0;
+        t->number = (int64_t)(value << unused) >> unused;
+        return 1;
+    }
+    case 0xD4: case 0xD5: case 0xD6: case 0xD7: case 0xD8:
+        t->size = 1u << (first - 0xD4);
+        return take_extension(r, t);
+    case 0xD9: case 0xDA: case 0xDB:
+        t->kind = TEXT;
+        return take_number(r, 1u << (first - 0xD9), &t->size) && take_payload(r, t);
+    case 0xDC: case 0xDD:
+        t->kind = ARRAY;
+        return take_number(r, first == 0xDC ? 2 : 4, &t->size);
+    case 0xDE: case 0xDF:
+        t->kind = MAP;
+        return take_number(r, first == 0xDE ? 2 : 4, &t->size);
+    }
+    return 0;
+}
+
+/* The next token; 0 when there is none, it is cut short, or its integer does not fit 63 bits and a sign. */
+static inline int take_token(Reader *r, Token *t) {
+    if (r->at == r->end)
+        return 0;
+    u8 first = *r->at++;
+    if (first < 0x80 || first >= 0xE0) {
+        t->kind = INT;
+        t->number = (int8_t)first;
+        return 1;
+    }
+    if (first >= 0xC0)
+        return take_long_token(r, first, t);
+    if (first >= 0xA0) {
+        t->kind = TEXT;
+        t->size = first & 0x1F;
+        return take_payload(r, t);
+    }
+    t->kind = first < 0x90 ? MAP : ARRAY;
+    t->size = first & 0x0F;
+    return 1;
+}
+
+/* As Python's strict decoder has it: no overlong form, no surrogate, nothing over U+10FFFF. */
+static int is_utf8(const u8 *at, u64 size) {
+    const u8 *end = at + size;
+    while (at < end) {
+        if (end - at >= 8 && !(load64(at) & 0x8080808080808080ull)) {
+            at += 8;
+            continue;
+        }
+        u8 first = *at;
+        if (first < 0x80) {
+            at++;
+            continue;
+        }
+        int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+        if (first < 0xC2 || first > 0xF4 || end - at <= more)
+            return 0;
+        for (int i = 1; i <= more; i++)
+            if ((at[i] & 0xC0) != 0x80)
+                return 0;
+        u8 second = at[1];
+        if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second >= 0xA0) || (first == 0xF0 && second < 0x90) ||
+            (first == 0xF4 && second >= 0x90))
+            return 0;
+        at += more + 1;
+    }
+    return 1;
+}
+
+/* ---- Documents (values/documents.py). What is not seen to be sound at once is left to Python, right or wrong. */
+
+#define DOCUMENT_BYTES_MAX (16 * 1024 * 1024)
+#define KEY_BYTES_MAX 8192
+#define DEPTH_MAX 100
+#define PAIRS_MAX 24 /* keys of one map, each compared with all before it */
+
+/* Extension types by code, as values/extensions.py lists them; a regex is left to Python. */
+static int is_sound_extension(const Token *t) {
+    switch (t->code) {
+    case 1: case 5:
+        return t->size == 8;
+    case 2:
+        return t->size == 12;
+    case 3: case 4:
+        return t->size == 16;
+    case 7: case 8:
+        return t->size == 0;
+    case 9:
+        return t->size > 0 && t->data[0] != 0 && !(t->data[0] == 4 && t->size == 17);
+    case 10:
+        return is_utf8(t->data, t->size);
+    }
+    return 0;
+}
+
+static int is_sound_value(Reader *r, int depth);
+
+/* depth: of this map, 1 for the document itself. */
+static int are_sound_pairs(Reader *r, u64 count, int depth) {
+    Token keys[PAIRS_MAX];
+    if (count > PAIRS_MAX)
+        return 0;
+    for (u64 i = 0; i < count; i++) {
+        Token *key = &keys[i];
+        if (!take_token(r, key) || key->kind != TEXT || !is_utf8(key->data, key->size))
+            return 0;
+        if (key->size && (memchr(key->data, 0, key->size) || (depth == 1 && key->data[0] == '$')))
+            return 0;
+        for (u64 j = 0; j < i; j++)
+            if (keys[j].size == key->size && memcmp(keys[j].data, key->data, key->size) == 0)
+                return 0;
+        if (!is_sound_value(r, depth))
+            return 0;
+    }
+    return 1;
+}
+
+/* depth: of the map or array around the value. */
+static int is_sound_value(Reader *r, int depth) {
+    Token t;
+    if (!take_token(r, &t))
+        return 0;
+    switch (t.kind) {
+    case NIL: case BOOL: case INT: case FLOAT: case BIN:
+        return 1;
+    case TEXT:
+        return is_utf8(t.data, t.size);
+    case EXT:
+        return is_sound_extension(&t);
+    case MAP:
+        return depth < DEPTH_MAX && are_sound_pairs(r, t.size, depth + 1);
+    case ARRAY:
+        if (depth >= DEPTH_MAX)
+            return 0;
+        for (u64 i = 0; i < t.size; i++)
+            if (!is_sound_value(r, depth + 1))
+                return 0;
+        return 1;
+    }
+    return 0;
+}
+
+/* Whether an `_id` is of a kind whose key is made here: an int, an ObjectId, text whose key is not too long. */
+static int is_usual_id(const Token *id) {
+    return id->kind == INT || (id->kind == EXT && id->code == 2 && id->size == 12) ||
+           (id->kind == TEXT && id->size < KEY_BYTES_MAX && is_utf8(id->data, id->size));
+}
+
+/* Whether the reader stands before a sound document with a usual `_id`; it is past it then. */
+static int take_document(Reader *r, Token *id) {
+    const u8 *start = r->at;
+    Token t;
+    if (!take_token(r, &t) || t.kind != MAP || !t.size)
+        return 0;
+    Reader first = *r;
+    if (left(&first) < 4 || memcmp(first.at, "\xA3_id", 4) != 0)
+        return 0;
+    first.at += 4;
+    return take_token(&first, id) && is_usual_id(id) && are_sound_pairs(r, t.size, 1) && r->at - start <= DOCUMENT_BYTES_MAX;
+}
+
+static u8 *put_big(u8 *out, u64 value, int bytes) {
+    for (int i = bytes - 1; i >= 0; i--)
+        *out++ = (u8)(value >> 8 * i);
+    return out;
+}
+
+#define NUMBER_BYTES_MAX 9
+
+/* MessagePack's shortest form of value, or of (int64_t)value when it is_signed. Gives where it ends. */
+static u8 *put_number(u8 *out, u64 value, int is_signed) {
+    static const u8 head[2][4] = {{0xCC, 0xCD, 0xCE, 0xCF}, {0xD0, 0xD1, 0xD2, 0xD3}};
+    int is_negative = is_signed && (int64_t)value < 0;
+    u64 wide = is_negative ? ~value : value; /* a negative number fits 8 × 2^size bits when its complement fits one less */
+    if (wide < (is_negative ? 32 : 128))
+        return put_big(out, value, 1);
+    int size = 0;
+    while (size < 3 && wide >> ((8 << size) - is_negative))
+        size++;
+    *out++ = head[is_negative][size];
+    return put_big(out, value, 1 << size);
+}
+
+/* The canonical key (values/keys.py) of a usual id. */
+static PyObject *key_of(const Token *id) {
+    u64 size = id->kind == INT ? 8 : id->size;
+    PyObject *key = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(1 + size));
+    if (!key)
+        return NULL;
+    u8 *out = (u8 *)PyBytes_AS_STRING(key);
+    *out++ = id->kind == INT ? 0x11 : id->kind == TEXT ? 0x20 : 0x50;
+    if (id->kind == INT)
+        put_big(out, (u64)id->number + (1ull << 63), 8);
+    else
+        memcpy(out, id->data, size);
+    return key;
+}
+
+/* A usual id as documents.encode_value writes it, whatever the width it came in. */
+static PyObject *encoded_id(const Token *id) {
+    u8 head[NUMBER_BYTES_MAX], *out = head;
+    u64 size = id->kind == INT ? 0 : id->size;
+    if (id->kind == INT)
+        out = put_number(head, (u64)id->number, 1);
+    else if (id->kind == EXT)
+        out = put_big(head, 0xC70C02, 3);
+    else if (size < 32)
+        out = put_big(head, 0xA0 | size, 1);
+    else if (size < 256)
+        out = put_big(head, 0xD900 | size, 2);
+    else
+        out = put_big(head, 0xDA0000 | size, 3); /* is_usual_id bounds it */
+    PyObject *encoded = PyBytes_FromStringAndSize(NULL, (out - head) + (Py_ssize_t)size);
+    if (encoded) {
+        memcpy(PyBytes_AS_STRING(encoded), head, (size_t)(out - head));
+        if (size)
+            memcpy(PyBytes_AS_STRING(encoded) + (out - head), id->data, size);
+    }
+    return encoded;
+}
+
+/* A tuple of the parts, whose references it takes; NULL when one of them is NULL. */
+static PyObject *tuple_of(PyObject **parts, int count) {
+    int whole = 1;
+    for (int i = 0; i < count; i++)
+        whole &= parts[i] != NULL;
+    PyObject *tuple = whole ? PyTuple_New(count) : NULL;
+    for (int i = 0; i < count; i++) {
+        if (tuple)
+            PyTuple_SET_ITEM(tuple, i, parts[i]);
+        else
+            Py_XDECREF(parts[i]);
+    }
+    return tuple;
+}
+
+/* A list of what `each` makes of every item; `each` gives a new reference, or NULL with an error set. */
+static PyObject *mapped(PyObject *module, PyObject *given, PyObject *(*each)(PyObject *module, PyObject *item)) {
+    PyObject *items = PySequence_Tuple(given);
+    PyObject *found = items ? PyList_New(0) : NULL;
+    for (Py_ssize_t i = 0; found && i < PyTuple_GET_SIZE(items); i++) {
+        PyObject *made = each(module, PyTuple_GET_ITEM(items, i));
+        if (!made || PyList_Append(found, made) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(made);
+    }
+    Py_XDECREF(items);
+    return found;
+}
+
+static PyObject *prepared(PyObject *module, PyObject *doc) {
+    Token id;
+    if (!PyBytes_CheckExact(doc))
+        return Py_NewRef(Py_None);
+    const u8 *data = (u8 *)PyBytes_AS_STRING(doc);
+    Reader r = {data, data + PyBytes_GET_SIZE(doc)};
+    if (!take_document(&r, &id) || r.at != r.end)
+        return Py_NewRef(Py_None);
+    PyObject *parts[] = {key_of(&id), encoded_id(&id), Py_NewRef(doc)};
+    return tuple_of(parts, 3);
+}
+
+static PyObject *kernel_prepare(PyObject *module, PyObject *docs) { return mapped(module, docs, prepared); }
+
 /* ---- The module. */
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))kernel_##name, METH_FASTCALL, NULL}
@@ -784,6 +1124,7 @@ static PyMethodDef kernel_functions[] = {
     FAST(decode_body),
     FAST(put_run),
     FAST(frames),
+    {"prepare", kernel_prepare, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

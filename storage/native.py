@@ -9,9 +9,9 @@ functions do.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ def _load() -> ModuleType | None:
     if os.environ.get(SETTING, "") == "off":
         return None
     try:
-        return importlib.import_module("storage._kernel")
+        return import_module("._kernel", __package__)
     except ImportError:
         return None
 

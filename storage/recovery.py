@@ -14,6 +14,7 @@ import errno
 import json
 import posixpath
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from . import identity as identities
@@ -162,12 +163,12 @@ def _replay(state: Recovered, seq: int, row: int, record: Record, epoch: int, ti
         reign = Reign(epoch, int.from_bytes(record.doc, "little"), seq, state.chain)
         state.history = (*state.history, reign)
     elif record.op == Op.REQUEST:
-        remember(state.requests, record)
+        remember(state.requests, [(record.id, record.doc)])
 
 
-def remember(requests: Requests, record: Record) -> None:
-    """Keep the answer of one request; the oldest goes when there are too many (INV-8)."""
-    requests[record.id] = record.doc
+def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Keep the answers (request id, answer) of requests; the oldest go when there are too many (INV-8)."""
+    requests.update(answers)
     while len(requests) > REQUESTS_MAX:
         requests.popitem(last=False)
 

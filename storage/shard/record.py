@@ -34,6 +34,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import google_crc32c
+import numpy as np
 
 from .. import native
 from ..columns import Column, check_slices, read_columns
@@ -50,7 +51,21 @@ HEADER_BYTES = 40
 BODY_UNCHECKED = 1  # flags
 _ID_LEN_MAX = 2**16 - 1
 assert FILE_HEADER.size + 4 == FILE_HEADER_BYTES, "the drawing says 64"
-assert HEADER.size == HEADER_BYTES, "the drawing says 40"
+HEADER_TYPE = np.dtype(  # the same for many records at once
+    [
+        ("head_crc", "<u4"),
+        ("body_crc", "<u4"),
+        ("doc_len", "<u4"),
+        ("id_len", "<u2"),
+        ("op", "u1"),
+        ("flags", "u1"),
+        ("collection", "<u4"),
+        ("row", "<u4"),
+        ("seq", "<u8"),
+        ("time_us", "<u8"),
+    ]
+)
+assert HEADER.size == HEADER_TYPE.itemsize == HEADER_BYTES, "the drawing says 40"
 
 _crc = google_crc32c.value
 _PUT, _DELETE = int(Op.PUT), int(Op.DELETE)  # plain ints: decoding is the inner loop of every scan

@@ -7,7 +7,7 @@ them goes. A segment that is not the one the checkpoint means is rebuilt in memo
 finding (INV-5); the next seal writes a new one.
 
 find_now runs on the event loop: it reads only what is in memory already and says COLD otherwise. With four segments it costs
-about 6 µs, 3 µs from the hot cache or when there is no such key. open, find and scan (4 µs a row) block: they run behind the
+about 6 µs, 3 µs when there is no such key; the database keeps what was read lately (cache.py). open, find and scan (4 µs a row) block: they run behind the
 disk seam.
 """
 
@@ -20,7 +20,6 @@ from typing import Literal
 
 import numpy as np
 
-from ..cache import HotCache
 from ..commit.codec import CATALOG, Op
 from ..disk import Disk
 from ..errors import DamagedRecord
@@ -56,14 +55,13 @@ COLD: Literal[Lookup.COLD] = Lookup.COLD
 class Shard:
     """One shard's open files. segments: newest first."""
 
-    __slots__ = ("cache", "files", "is_rebuilt", "logs", "segments")
+    __slots__ = ("files", "is_rebuilt", "logs", "segments")
 
     def __init__(self, files: ShardFiles, logs: dict[int, ShardLog], segments: list[Segment], *, is_rebuilt: bool) -> None:
         self.files = files
         self.logs = logs  # by generation, in order of writing
         self.segments = segments
         self.is_rebuilt = is_rebuilt
-        self.cache: HotCache | None = None
 
     def log_of(self, location: int) -> ShardLog:
         """Raises DamagedRecord for a location in no file of the shard."""
@@ -107,39 +105,27 @@ class ShardSet:
             shards.append(opener.open(files, findings, hash_key))
         return cls(checkpoint, shards, findings, hash_key)
 
-    def use_cache(self, bytes_max: int) -> None:
-        """Keep records lately found in memory, bytes_max over all shards; later sets opened from this one share it."""
-        for shard in self.shards:
-            shard.cache = HotCache(bytes_max // len(self.shards))
-
-    @property
-    def cache_counts(self) -> tuple[int, int, int]:
-        """Hits, misses and bytes held, over all shards."""
-        caches = [shard.cache for shard in self.shards if shard.cache is not None]
-        return sum(c.hits for c in caches), sum(c.misses for c in caches), sum(c.bytes for c in caches)
+    def with_shards(self, shards: list[Shard]) -> ShardSet:
+        """The same checkpoint with other open files."""
+        return ShardSet(self.checkpoint, shards, self.findings, self._hash_key)
 
     def find_now(self, collection: int, key: bytes) -> ShardRecord | Literal[Lookup.MISSING, Lookup.COLD]:
         """The live record of a key if memory has the answer. Raises DamagedRecord."""
         hashed = self._hash_key(collection, key)
         shard = self.shards[hashed % len(self.shards)]
-        cache = shard.cache
         for segment in shard.segments:
             for location, length, _ in segment.find(hashed):
-                found = cache.get(location) if cache is not None else None
-                if found is None:
-                    log = shard.log_of(location)
-                    data = log.file.read_now(location & OFFSET_MASK, length)
-                    if data is None:
-                        return COLD
-                    found = log.decode(data, 0, location & OFFSET_MASK)
-                    if cache is not None:
-                        cache.put(location, found, length)
+                log = shard.log_of(location)
+                data = log.file.read_now(location & OFFSET_MASK, length)
+                if data is None:
+                    return COLD
+                found = log.decode(data, 0, location & OFFSET_MASK)
                 if found.id == key and found.collection == collection:
                     return found if found.op == Op.PUT else MISSING
         return MISSING
 
     def find(self, collection: int, key: bytes) -> ShardRecord | Literal[Lookup.MISSING]:
-        """The same, waiting for the device. Leaves the cache alone: that belongs to the loop."""
+        """The same, waiting for the device."""
         newest = self._newest(collection, key)
         return newest[1] if newest is not None and newest[1].op == Op.PUT else MISSING
 
@@ -152,21 +138,6 @@ class ShardSet:
         hashed = self._hash_key(collection, key)
         shard = self.shards[hashed % len(self.shards)]
         return _newest_in(shard.segments, shard, hashed, collection, key)
-
-    def newest_of_many(
-        self, shard_number: int, hashes: np.ndarray, keys: Sequence[tuple[int, bytes]]
-    ) -> list[tuple[int, ShardRecord] | None]:
-        """(location, record) of the newest record of each key of one shard, deletions included, or None. Blocking.
-
-        One pass of each segment for the whole batch: keys that are new cost nearly nothing.
-        """
-        shard = self.shards[shard_number]
-        found: list[tuple[int, ShardRecord] | None] = [None] * len(keys)
-        for segment in shard.segments:
-            for at in np.flatnonzero(segment.contains(hashes)).tolist():
-                if found[at] is None:
-                    found[at] = _newest_in([segment], shard, int(hashes[at]), *keys[at])
-        return found
 
     def count(self, collection: int) -> int:
         """Live documents; 0 for a collection that the checkpoint does not know."""
@@ -287,9 +258,7 @@ class _ShardOpener:
                     "rebuilt in memory from the shard's logs; the next seal writes it anew",
                 )
             )
-        shard = Shard(files, logs, segments, is_rebuilt=is_rebuilt)
-        shard.cache = self._before.cache if self._before is not None else None
-        return shard
+        return Shard(files, logs, segments, is_rebuilt=is_rebuilt)
 
     def _log(self, entry) -> ShardLog:
         known = self._before.logs.get(entry.generation) if self._before is not None else None

@@ -152,19 +152,26 @@ def validate(data: bytes) -> tuple[object, bytes]:
     return value, canonical(value)
 
 
-def _prepare(docs: Sequence[bytes]) -> list[tuple[bytes, bytes, bytes] | None]:
-    return [_prepared(doc) for doc in docs]
+Prepared = tuple[bytes, bytes, bytes]  # canonical key, the bytes of `_id` as encode_value writes them, the document
 
 
-def _prepared(doc: bytes) -> tuple[bytes, bytes, bytes] | None:
-    try:
-        value, key = validate(doc)
-        return key, encode_value(value), doc
-    except (BadDocument, DocumentTooLarge):
-        return None
+def _prepare(docs: Sequence[bytes]) -> list[Prepared | None]:
+    """What an insert needs of each document that is seen to be sound as it stands. Raises nothing for any bytes.
+
+    None means: look closer. Mostly the document is wrong, and has_id_first, normalise and validate give the exact error; but
+    a rare right one may get None too.
+    """
+    found: list[Prepared | None] = []
+    for doc in docs:
+        try:
+            value, key = validate(doc)
+            found.append((key, encode_value(value), doc))
+        except (BadDocument, DocumentTooLarge):
+            found.append(None)
+    return found
 
 
-prepare = native.choose("prepare", _prepare)  # (key, encoded `_id`, document) of each; None: look closer with validate
+prepare = native.choose("prepare", _prepare)
 
 
 def has_id_first(data: bytes) -> bool:

@@ -123,6 +123,11 @@ class StateFold:
         self._counts[collection] = self._counts.get(collection, 0) + count
         self._totals[collection] = self._totals.get(collection, 0) + total
 
+    def shift(self, collection: int, count: int, total: int) -> None:
+        """So many documents more in a collection (not the catalog), and the sum of their h; negative for what went."""
+        self._counts[collection] = self._counts.get(collection, 0) + count
+        self._totals[collection] = self._totals.get(collection, 0) + total
+
     def _change_catalog(self, new_doc: bytes | None, old_doc: bytes | None) -> None:
         if old_doc is not None:
             self._ids.pop(catalog_entry(old_doc)[0], None)
