@@ -380,7 +380,7 @@ class Database:
         except OSError as error:
             raise self._note_write_error(error) from error
         for records, seq, time_us, _, _ in commits:
-            self._put(records, Position(reign.epoch, seq), time_us, reign)
+            self._put(records, seq, time_us, reign)
         self._arrive(Position(reign.epoch, last_seq), chain, last_time_us)
         return end
 
@@ -416,16 +416,16 @@ class Database:
         self, records: Sequence[Record], position: Position, chain: int, time_us: int, reign: Reign
     ) -> None:
         """One commit into memory. It cannot fail: everything was checked."""
-        self._put(records, position, time_us, reign)
+        self._put(records, position.seq, time_us, reign)
         self._arrive(position, chain, time_us)
 
-    def _put(self, records: Sequence[Record], position: Position, time_us: int, reign: Reign) -> None:
+    def _put(self, records: Sequence[Record], seq: int, time_us: int, reign: Reign) -> None:
         """What one commit changes in memory."""
         memtable = self.sealing.active
         if self.cache:
             self.cache.forget([(record[1], record[2]) for record in records])
-        count = memtable.put_run(records, position.seq, time_us)
-        memtable.last_seq = position.seq
+        count = memtable.put_run(records, seq, time_us)
+        memtable.last_seq = seq
         if count == len(records) and CATALOG not in map(_COLLECTION, records):
             return
         special = [record for record in records if record[0] > DELETE or record[1] == CATALOG]
@@ -437,7 +437,7 @@ class Database:
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:
-                self._begin_fold(position)
+                self._begin_fold(Position(reign.epoch, seq))
 
     def _arrive(self, position: Position, chain: int, time_us: int) -> None:
         """The appended end is there now; readers follow when it is durable."""
@@ -473,7 +473,8 @@ class Database:
 
     def _note_write_error(self, error: OSError) -> TwinlogError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self.full = self._stuck = True
+            self.full = True
+            self._stuck = self.log.pending_bytes > 0  # a segment that could not be made leaves nothing behind
             return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
         return self._fail(f"{self.name}: writing the commit log failed ({error})")
 
