@@ -38,7 +38,7 @@ from .commit.codec import (
     encode,
     encode_body,
 )
-from .commit.log import CommitLog
+from .commit.log import RESERVE_BYTES_MAX, CommitLog
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
@@ -88,6 +88,8 @@ class Database:
             segment_bytes=options.log_segment_bytes,
             last_seq=found.last_seq,
             reign=None,
+            pace=seams.pace,
+            reserve_bytes_max=RESERVE_BYTES_MAX if options.sync_mode is SyncMode.SYNC else 0,
         )
         self.log.segments = found.segments
         self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
@@ -349,12 +351,25 @@ class Database:
     # Durability.
 
     def flush(self) -> None:
-        """Hand what was appended to the kernel (async), or wake the group commit (sync). Cheap when nothing is pending."""
-        if self.engine_options.sync_mode is SyncMode.SYNC:
+        """The end of a wake-up: hand what was appended to the kernel (async), or commit the group to the device (sync): here,
+        while syncs are short, so that its answers leave in this same wake-up, else by the task. Cheap when nothing is pending."""
+        if not self._syncs_first:
+            self._write()
+            self._show(self.log.written_seq)
+        elif self.visible.seq < self.position.seq and self._failure is None and not self._flushed_in_place():
             self._work.set()
-            return
+
+    def _flushed_in_place(self) -> bool:
+        """False when the task has to do it, or the rest of it."""
+        if not self.log.may_sync_here():
+            return False
         self._write()
-        self._show(self.log.written_seq)
+        if self._failure is None:
+            try:
+                self._show(self.log.sync_here())
+            except OSError as error:
+                self._sync_failed(error)
+        return True
 
     def _write(self) -> None:
         if self._failure is not None or not self.log.pending_bytes:
@@ -377,6 +392,9 @@ class Database:
             self.full = self._stuck = True
             return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
         return self._fail(f"{self.name}: writing the commit log failed ({error})")
+
+    def _sync_failed(self, error: OSError) -> None:
+        self._fail(f"{self.name}: syncing the commit log failed ({error})")
 
     def _fail(self, what: str) -> DiskFailed:
         """A failed write or sync is never tried again: what the device holds is unknown until the log is read anew."""
@@ -402,8 +420,11 @@ class Database:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The tasks behind a database, until cancelled."""
+        if self.refusal is None:
+            await self.log.make_ready()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
+            nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)
             nursery.start_soon(self._fold_marks)
             task_status.started()
@@ -439,7 +460,7 @@ class Database:
         try:
             await self.log.sync()
         except OSError as error:
-            self._fail(f"{self.name}: syncing the commit log failed ({error})")
+            self._sync_failed(error)
             return False
         self._show(self.log.synced_seq)
         return True
