@@ -50,7 +50,7 @@ class Reads:
         if db is None:
             return None
         try:
-            document = db.get_now(collection, key)
+            document = operations.get_key_now(db, collection, key)
         except (errors.TwinlogError, OSError):  # the general way meets it again and answers by it
             return None
         if document is operations.COLD:

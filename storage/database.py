@@ -15,7 +15,6 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from itertools import compress
 from operator import itemgetter
 
 import trio
@@ -41,7 +40,7 @@ from .commit.codec import (
     encode_body,
     following_frames,
 )
-from .commit.log import CommitLog, LogRun
+from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
@@ -95,6 +94,8 @@ class Database:
             segment_bytes=options.log_segment_bytes,
             last_seq=found.last_seq,
             reign=None,
+            pace=seams.pace,
+            reserve_bytes_max=RESERVE_BYTES_MAX if options.sync_mode is SyncMode.SYNC else 0,
         )
         self.log.segments = found.segments
         self.cache = DocumentCache(options.cache_bytes)
@@ -165,9 +166,9 @@ class Database:
             version = memtable.newest(collection, key)
             if version is not None:
                 return version[3] if version[2] == PUT else None
-        return self._sealed_now(collection, key)
+        return self.sealed_now(collection, key)
 
-    def _sealed_now(self, collection: int, key: bytes) -> bytes | None | object:
+    def sealed_now(self, collection: int, key: bytes) -> bytes | None | object:
         """A document that no memtable holds a version of, None, or COLD."""
         shards = self.sealing.shards
         if shards is None:
@@ -182,46 +183,6 @@ class Database:
             return COLD
         self.cache.put(collection, key, record.doc)
         return record.doc
-
-    def unsure(self, collection: int, keys: Sequence[bytes]) -> Sequence[int]:
-        """The indexes of keys that the appended end may hold; all others it does not. end_now() decides each."""
-        doubtful: set[int] = set()
-        for memtable in self.sealing.pinned()[1]:
-            table = memtable.rows.get(collection)
-            if table and not table.keys().isdisjoint(keys):
-                doubtful.update(index for index, key in enumerate(keys) if key in table)
-        shards = self.sealing.shards
-        if shards is not None:
-            if shards.filter is None:
-                return range(len(keys))
-            may_hold = shards.filter.may_hold(collection, keys)
-            if 1 in may_hold:
-                doubtful.update(compress(range(len(keys)), may_hold))
-        return sorted(doubtful)
-
-    def get_now(self, collection: str, key: bytes) -> bytes | None | object:
-        """The document of a canonical key at `visible`, None, or COLD: one read without a view."""
-        number = self.visible_catalog.ids.get(collection)
-        if number is None:
-            return None
-        sealing, seq = self.sealing, self.visible.seq
-        for memtable in (sealing.active,) if sealing.frozen is None else (sealing.active, sealing.frozen):
-            version = memtable.newest(number, key)
-            if version is not None:
-                return self._seen_now(number, key, seq)
-        return self._sealed_now(number, key)
-
-    def _seen_now(self, collection: int, key: bytes, seq: int) -> bytes | None | object:
-        """A document that some memtable holds, as of seq: what is older than both is not for the cache."""
-        shards, memtables = self.sealing.pinned()
-        for memtable in memtables:
-            version = memtable.at(collection, key, seq)
-            if version is not None:
-                return version[3] if version[2] == PUT else None
-        if shards is None:
-            return None
-        record = shards.find_now(collection, key)
-        return None if record is MISSING else COLD if record is COLD else record.doc
 
     def end_blocking(self, collection: int, key: bytes) -> bytes | None:
         """The same, waiting for the device on the loop: for what would not stay in memory however often it was read."""
@@ -448,12 +409,25 @@ class Database:
     # Durability.
 
     def flush(self) -> None:
-        """Hand what was appended to the kernel (async), or wake the group commit (sync). Cheap when nothing is pending."""
-        if self.engine_options.sync_mode is SyncMode.SYNC:
+        """The end of a wake-up: hand what was appended to the kernel (async), or commit the group to the device (sync): here,
+        while syncs are short, so that its answers leave in this same wake-up, else by the task. Cheap when nothing is pending."""
+        if not self._syncs_first:
+            self._write()
+            self._show(self.log.written_seq)
+        elif self.visible.seq < self.position.seq and self._failure is None and not self._flushed_in_place():
             self._work.set()
-            return
+
+    def _flushed_in_place(self) -> bool:
+        """False when the task has to do it, or the rest of it."""
+        if not self.log.may_sync_here():
+            return False
         self._write()
-        self._show(self.log.written_seq)
+        if self._failure is None:
+            try:
+                self._show(self.log.sync_here())
+            except OSError as error:
+                self._sync_failed(error)
+        return True
 
     def _write(self) -> None:
         if self._failure is not None or not self.log.pending_bytes:
@@ -477,6 +451,9 @@ class Database:
             self._stuck = self.log.pending_bytes > 0  # a segment that could not be made leaves nothing behind
             return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
         return self._fail(f"{self.name}: writing the commit log failed ({error})")
+
+    def _sync_failed(self, error: OSError) -> None:
+        self._fail(f"{self.name}: syncing the commit log failed ({error})")
 
     def _fail(self, what: str) -> DiskFailed:
         """A failed write or sync is never tried again: what the device holds is unknown until the log is read anew."""
@@ -502,8 +479,11 @@ class Database:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The tasks behind a database, until cancelled."""
+        if self.refusal is None:
+            await self.log.make_ready()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
+            nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)
             nursery.start_soon(self._fold_marks)
             task_status.started()
@@ -539,7 +519,7 @@ class Database:
         try:
             await self.log.sync()
         except OSError as error:
-            self._fail(f"{self.name}: syncing the commit log failed ({error})")
+            self._sync_failed(error)
             return False
         self._show(self.log.synced_seq)
         return True

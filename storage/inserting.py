@@ -16,7 +16,7 @@ from .commit.codec import CATALOG, PUT, REQUEST, Record
 from .database import Database
 from .names import check_collection_name
 from .results import WriteResult
-from .writing import collection_for_write, later_ones
+from .writing import collection_for_write, later_ones, unsure
 
 EACH_MAX = 256  # inserts in one commit, about 1 ms of the loop (INV-9)
 
@@ -56,7 +56,7 @@ def _left_out(db: Database, collection_id: int, keys: Sequence[bytes], requests:
     """The indexes of inserts that are not plainly new: a key that is held, stands twice or is cold, a request that came before."""
     known = db.requests
     left = {index for index, request in enumerate(requests) if request and request in known}
-    for index in db.unsure(collection_id, keys):
+    for index in unsure(db, collection_id, keys):
         if db.end_now(collection_id, keys[index]) is not None:
             left.add(index)
     if len(set(keys)) < len(keys):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from itertools import compress, repeat
 
 import trio
 from bson import ObjectId
@@ -182,7 +182,7 @@ def _held(
 ) -> list[int] | None:
     """The indexes, in order, of keys that the appended end holds or that stand earlier in keys. None: one is cold."""
     held = set()
-    for number in db.unsure(collection_id, keys):
+    for number in unsure(db, collection_id, keys):
         found = look(collection_id, keys[number])
         if found is COLD:
             return None
@@ -191,6 +191,23 @@ def _held(
     if len(set(keys)) < len(keys):
         held |= later_ones(keys)
     return sorted(held)
+
+
+def unsure(db: Database, collection_id: int, keys: Sequence[bytes]) -> Sequence[int]:
+    """The indexes of keys that the appended end may hold; all others it does not. Database.end_now() decides each."""
+    doubtful: set[int] = set()
+    for memtable in db.sealing.pinned()[1]:
+        table = memtable.rows.get(collection_id)
+        if table and not table.keys().isdisjoint(keys):
+            doubtful.update(index for index, key in enumerate(keys) if key in table)
+    shards = db.sealing.shards
+    if shards is not None:
+        if shards.filter is None:
+            return range(len(keys))
+        may_hold = shards.filter.may_hold(collection_id, keys)
+        if 1 in may_hold:
+            doubtful.update(compress(range(len(keys)), may_hold))
+    return sorted(doubtful)
 
 
 def later_ones(values: Sequence[bytes]) -> set[int]:

@@ -20,7 +20,8 @@ The body is a table of record_count entries followed by their bytes, so that a b
     │ op u8 │ reserved u8 │ id_len u16 │ collection u32 │ doc_len u32 │ ...  │ id bytes │ doc bytes │  ...  │
 
 Ids are canonical keys (values/keys.py); documents are MessagePack with `_id` first, as the client sent them.
-Short input is an append that never finished: decode_head returns None. Any crc that differs raises DamagedRecord.
+Short input is an append that never finished: decode_head returns None. So it does for 56 zeros: a segment may have space reserved
+behind its last frame (commit/log.py), and no frame has head_crc 0 over zeros. Any other crc that differs raises DamagedRecord.
 """
 
 from __future__ import annotations
@@ -128,11 +129,13 @@ def first_chain(database_uuid: bytes) -> int:
 
 
 def decode_head(buffer: bytes | memoryview, offset: int = 0) -> Head | None:
-    """The header at offset, or None when there are too few bytes for one. Raises DamagedRecord."""
+    """The header at offset, or None when there are too few bytes for one or only zeros. Raises DamagedRecord."""
     if len(buffer) - offset < HEAD_BYTES:
         return None
     head_crc, *fields = HEAD.unpack_from(buffer, offset)
     if google_crc32c.value(bytes(buffer[offset + 4 : offset + HEAD_BYTES])) != head_crc:
+        if head_crc == 0 and not any(fields):
+            return None
         raise DamagedRecord(f"commit header at offset {offset}: crc differs", offset=offset)
     head = Head(*fields)
     if head.body_len > BODY_BYTES_MAX or head.body_len < head.record_count * ENTRY_BYTES:

@@ -7,7 +7,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import Database, Engine, MemoryDisk, encode_document, operations
+from storage import Database, Engine, MemoryDisk, SyncMode, encode_document, operations
 from storage.commit import codec
 from storage.errors import DamagedRecord, DiskFull, PeerError
 from tests.engine.model import everything, insert, new_database, opened, settled
@@ -126,7 +126,7 @@ async def test_a_run_is_taken_up_to_its_first_bad_frame(where: str, bad: int) ->
 
 async def test_a_run_that_meets_a_full_disk_is_taken_later_as_a_whole() -> None:
     there_disk = MemoryDisk()
-    async with opened(MemoryDisk()) as here, opened(there_disk, start=2) as there:
+    async with opened(MemoryDisk()) as here, opened(there_disk, start=2, sync_mode=SyncMode.ASYNC) as there:
         source = await new_database(here)
         target = await standby_of(there, source)
         for number in range(5):

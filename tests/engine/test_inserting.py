@@ -93,13 +93,13 @@ async def test_a_read_by_key_sees_the_newest_visible_document_whatever_is_cached
                 await database.sealing.seal_now()
             elif choice == 4:  # a write that is not visible yet must not be cached as the past
                 pending = await operations.replace_one(database, "things", {"_id": number}, doc, upsert=True)
-                assert database.get_now("things", canonical(number)) == held.get(number)
+                assert operations.get_key_now(database, "things", canonical(number)) == held.get(number)
                 held[number] = doc
                 await settled(database, pending.seq)
             if choice in (0, 1):
                 await settled(database, result.seq or database.position.seq)
             for key in range(12):
-                found = database.get_now("things", canonical(key))
+                found = operations.get_key_now(database, "things", canonical(key))
                 assert found is not COLD
                 assert found == held.get(key), (step, key)
         assert database.cache.bytes <= 10**6
