@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .commit.memtable import Memtable
+from .commit.memtable import Memtable, Version
 from .disk import Disk
 from .errors import TwinlogError
 from .shard import checkpoint as checkpoints
@@ -29,6 +29,7 @@ log = logging.getLogger("twinlog.sealing")
 
 RETRY_S_MIN, RETRY_S_MAX = 0.5, 30.0
 AGE_CHECK_S = 1.0
+RELEASE_VERSIONS = 2_000  # freed at a time: half a millisecond
 
 
 class Sealing:
@@ -141,6 +142,9 @@ class Sealing:
         self.freeze_if_full()
         done, self._done = self._done, trio.Event()
         done.set()
+        tables = list(frozen.rows.values())
+        del frozen
+        await _let_go(tables)
         await self.remove_unneeded()
 
     def _segments_from(self, seq: int) -> list[str]:
@@ -175,6 +179,24 @@ class Sealing:
             log.warning("%s: the log kept for standbys is over %d bytes, its oldest segment goes", database.name, bound)
             await disk.run(_remove, disk, database.log.drop_below(next_first))
             sizes.pop(0)
+
+
+async def _let_go(tables: list[dict[bytes, Version]]) -> None:
+    """Free a sealed memtable's tables in slices, emptying the list: to drop 64,000 versions at once takes 10 ms (INV-9). What a
+    view still holds is not freed here."""
+    parts: list[list] = []  # keys and versions, so that they outlive their table
+    while tables:
+        table = tables.pop()
+        parts.append(list(table))
+        await trio.lowlevel.checkpoint()
+        parts.append(list(table.values()))
+        del table
+        await trio.lowlevel.checkpoint()
+    while parts:
+        del parts[-1][-RELEASE_VERSIONS:]
+        if not parts[-1]:
+            parts.pop()
+        await trio.lowlevel.checkpoint()
 
 
 def _drop_checkpoints(disk: Disk, directory: str, floor: int | None, pins: frozenset[int]) -> list[int]:

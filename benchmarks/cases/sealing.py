@@ -14,7 +14,7 @@ from .point import Field, postgres_fields, redis_fields, twinlog_fields
 
 WHAT = (
     "Inserts at a fixed rate over 16 connections (each request has a time at which it is due, and its latency counts from then): Twinlog that "
-    "seals as it does by default, every 20,000 records, and one whose memtable is so large that it never does, in turn; PostgreSQL "
+    "seals as it does by default, every 64,000 records, and one whose memtable is so large that it never does, in turn; PostgreSQL "
     "(synchronous_commit off) and Redis (everysec) at the same rate. The figure is the 99.9th percentile."
 )
 CONNECTIONS = 16
