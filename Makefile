@@ -6,7 +6,7 @@
 #   make lint               ruff, the import contracts
 #   make sim SEEDS=200      the whole cluster in one process, 200 fresh seeds; SEED=7 replays one
 #   make keys               the two key files that docker-compose.yml asks for, below .docker-pair/
-#   make bench              Twinlog beside Redis and PostgreSQL, minutes a case; ARGS="point --short" for a first look
+#   make bench              Twinlog beside Redis and PostgreSQL, all cases, about five minutes; ARGS="--long --out results" for hours
 
 PYTHON ?= python3
 PAIR   ?= .local-pair
@@ -57,6 +57,6 @@ keys: $(STAMP)
 	done
 	@grep -qs '^TWINLOG_KEY_GROUP=' .env || echo "TWINLOG_KEY_GROUP=$$(stat -c %g .docker-pair/client.key)" >> .env
 
-# Its report says what was left out, such as a peer that is not installed.
+# Its report says what was left out, such as a peer that is not installed. ARGS="point --no-peers": one case, Twinlog alone.
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)

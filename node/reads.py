@@ -19,6 +19,7 @@ from .arguments import filter_of, projection_of, sort_of
 from .config import Limits
 from .cursors import CursorTable, OpenCursor
 from .outcomes import Done
+from .quick import QuickGet, got_reply
 
 NO_DOCUMENT = Raw(b"\x81\xa3doc\xc0")  # {"doc": nil}
 DOCUMENT_HEAD = b"\x81\xa3doc"
@@ -41,6 +42,21 @@ class Reads:
         if document is operations.COLD:
             return None
         return _got(document, db.visible)
+
+    def get_frame(self, quick: QuickGet) -> bytes | None:
+        """The framed answer to a get in its usual form, or None where the general way must be gone."""
+        _, request_id, name, collection, key = quick
+        db = self._engine.databases.get(name)
+        if db is None:
+            return None
+        try:
+            document = operations.get_key_now(db, collection, key)
+        except (errors.TwinlogError, OSError):  # the general way meets it again and answers by it
+            return None
+        if document is operations.COLD:
+            return None
+        epoch, seq = db.visible
+        return got_reply(request_id, document, epoch, seq)
 
     async def get(self, caller: Any, request: wire.Get) -> Done:
         db = await self._at_position(request.db, request.min_position)

@@ -4,7 +4,11 @@ Calls on Disk and File are synchronous and may block; the event loop calls only 
 else through `await disk.run(call, ...)`, which in production uses a thread and in the simulator virtual time. A worker
 process uses the same calls directly. Paths are str, relative to the disk's root, with "/" between parts.
 
-Cheap on the loop: File.append (page cache), File.read_now, File.size, Disk.exists, Disk.free_bytes.
+Cheap on the loop: File.append (page cache), File.read_now, File.size, Disk.exists, Disk.free_bytes, Disk.rename of a small file's
+name. File.sync is done there only where storage/commit/pace.py expects it to be short.
+
+Why File.reserve: syncing an append to a file that grows makes the file system commit its new length and blocks too. Paired on one ext4
+disk, append and fdatasync of 300 / 5,000 bytes: growing 245 / 394 µs, allocated only 176 / 306, written with zeros before 181 / 234.
 An OSError from below is passed on as it is: callers know what a failed write or sync means (INV-1, INV-7).
 """
 
@@ -15,6 +19,7 @@ import fcntl
 import mmap
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -24,6 +29,7 @@ import trio
 T = TypeVar("T")
 
 RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+RESERVE_STEP_BYTES = 256 * 2**10  # zeros written and synced at a time: what a sync of another file may find in front of it
 
 
 class File(Protocol):
@@ -41,8 +47,16 @@ class File(Protocol):
     def read_now(self, offset: int, length: int) -> bytes | None:
         """The same if it needs no waiting for the device, else None."""
 
-    def sync(self) -> None:
-        """fdatasync: what was appended survives a power cut. Never call it again after it failed."""
+    def sync(self) -> float:
+        """fdatasync: what was appended survives a power cut. Never call it again after it failed. Returns the seconds it took."""
+
+    def reserve(self, length: int) -> None:
+        """For a new file that nothing was appended to: its first `length` bytes are there from now on and read as zeros, and
+        stay so over a power cut. Appends fill them from the front without changing the file's length; `size` does not count
+        them. OSError when there is no room, or no way to do it here: then remove the file."""
+
+    def trim(self) -> None:
+        """Give back what was reserved and not filled. Without a sync: a power cut may bring the zeros back."""
 
     def inode(self) -> int: ...
 
@@ -126,8 +140,23 @@ class OsFile:
             raise
         return bytes(buffer) if got == length else None
 
-    def sync(self) -> None:
+    def sync(self) -> float:
+        began = time.monotonic()
         os.fdatasync(self._descriptor)
+        return time.monotonic() - began
+
+    def reserve(self, length: int) -> None:
+        if not hasattr(os, "posix_fallocate"):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), self.path)
+        os.posix_fallocate(self._descriptor, 0, length)  # first, so that the blocks lie together and a full disk is met at once
+        os.fsync(self._descriptor)
+        zeros = bytes(RESERVE_STEP_BYTES)
+        for start in range(0, length, RESERVE_STEP_BYTES):
+            os.pwrite(self._descriptor, zeros[: length - start], start)
+            os.fdatasync(self._descriptor)
+
+    def trim(self) -> None:
+        os.ftruncate(self._descriptor, self.size)
 
     def inode(self) -> int:
         return os.fstat(self._descriptor).st_ino

@@ -54,7 +54,7 @@ class MemoryFile:
         if not self._writable:
             raise _error(errno.EBADF, self.path)
         joined = data if isinstance(data, (bytes, bytearray, memoryview)) else b"".join(data)
-        fits = min(len(joined), self._disk.free_bytes())
+        fits = min(len(joined), self._disk.free_bytes() + max(0, len(inode.data) - self.size))
         inode.data[self.size : self.size + fits] = joined[:fits]
         self.size += fits
         if fits < len(joined):
@@ -67,8 +67,17 @@ class MemoryFile:
         data = bytes(self._open_inode().data[offset : offset + length])
         return data if len(data) == length else None
 
-    def sync(self) -> None:
+    def sync(self) -> float:
         self._open_inode()
+        return 0.0
+
+    def reserve(self, length: int) -> None:
+        if length > self._disk.free_bytes():
+            raise _error(errno.ENOSPC, self.path)
+        self._open_inode().data += bytes(length)
+
+    def trim(self) -> None:
+        del self._open_inode().data[self.size :]
 
     def inode(self) -> int:
         return self._open_inode().number

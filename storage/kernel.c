@@ -9,6 +9,9 @@
  *     storage/shard/record.py         shard_records           records of a shard log
  *     storage/commit/codec.py         encode_body, decode_body, frames
  *     storage/commit/memtable.py      put_run
+ *     storage/values/documents.py     prepare
+ *     storage/index/keyfilter.py      KeyFilter
+ *     node/quick.py                   requests, insert_replies, got_reply     messages of node/wire
  *
  * The checksums are written from their public specifications: CRC32C (RFC 3720), XXH3-64 with seed, BLAKE2b (RFC 7693).
  *
@@ -17,6 +20,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <stdint.h>
 #include <string.h>
@@ -769,6 +773,666 @@ static PyObject *kernel_frames(PyObject *module, PyObject *const *args, Py_ssize
     return rows ? Py_BuildValue("NKK", rows, (unsigned long long)at, (unsigned long long)chain) : NULL;
 }
 
+/* ---- MessagePack from anybody: one token after the other, nothing believed that is not there. */
+
+typedef struct {
+    const u8 *at, *end;
+} Reader;
+
+typedef enum { NIL, BOOL, INT, FLOAT, TEXT, BIN, ARRAY, MAP, EXT } Kind;
+
+typedef struct {
+    Kind kind;
+    int8_t code;    /* of an EXT */
+    int64_t number; /* of an INT or BOOL */
+    u64 size;       /* bytes of TEXT, BIN and EXT; elements of ARRAY, pairs of MAP */
+    const u8 *data; /* of TEXT, BIN and EXT: all there, and the reader is past it */
+} Token;
+
+static inline u64 left(const Reader *r) { return (u64)(r->end - r->at); }
+
+static inline int take_number(Reader *r, u64 bytes, u64 *value) {
+    if (left(r) < bytes)
+        return 0;
+    *value = 0;
+    for (u64 i = 0; i < bytes; i++)
+        *value = *value << 8 | r->at[i];
+    r->at += bytes;
+    return 1;
+}
+
+static inline int take_payload(Reader *r, Token *t) {
+    if (left(r) < t->size)
+        return 0;
+    t->data = r->at;
+    r->at += t->size;
+    return 1;
+}
+
+static int take_extension(Reader *r, Token *t) {
+    u64 code;
+    t->kind = EXT;
+    if (!take_number(r, 1, &code))
+        return 0;
+    t->code = (int8_t)code;
+    return take_payload(r, t);
+}
+
+/* A token that begins with a byte of 0xC0 to 0xDF. */
+static int take_long_token(Reader *r, u8 first, Token *t) {
+    u64 value;
+    switch (first) {
+    case 0xC0:
+        t->kind = NIL;
+        return 1;
+    case 0xC2: case 0xC3:
+        t->kind = BOOL;
+        t->number = first & 1;
+        return 1;
+    case 0xC4: case 0xC5: case 0xC6:
+        t->kind = BIN;
+        return take_number(r, 1u << (first - 0xC4), &t->size) && take_payload(r, t);
+    case 0xC7: case 0xC8: case 0xC9:
+        return take_number(r, 1u << (first - 0xC7), &t->size) && take_extension(r, t);
+    case 0xCA: case 0xCB:
+        t->kind = FLOAT;
+        return take_number(r, first == 0xCA ? 4 : 8, &value);
+    case 0xCC: case 0xCD: case 0xCE: case 0xCF:
+        t->kind = INT;
+        if (!take_number(r, 1u << (first - 0xCC), &value) || value > INT64_MAX)
+            return 0;
+        t->number = (int64_t)value;
+        return 1;
+    case 0xD0: case 0xD1: case 0xD2: case 0xD3: {
+        int unused = 64 - (8 << (first - 0xD0));
+        t->kind = INT;
+        if (!take_number(r, 1u << (first - 0xD0), &value))
+            return 0;
+        t->number = (int64_t)(value << unused) >> unused;
+        return 1;
+    }
+    case 0xD4: case 0xD5: case 0xD6: case 0xD7: case 0xD8:
+        t->size = 1u << (first - 0xD4);
+        return take_extension(r, t);
+    case 0xD9: case 0xDA: case 0xDB:
+        t->kind = TEXT;
+        return take_number(r, 1u << (first - 0xD9), &t->size) && take_payload(r, t);
+    case 0xDC: case 0xDD:
+        t->kind = ARRAY;
+        return take_number(r, first == 0xDC ? 2 : 4, &t->size);
+    case 0xDE: case 0xDF:
+        t->kind = MAP;
+        return take_number(r, first == 0xDE ? 2 : 4, &t->size);
+    }
+    return 0;
+}
+
+/* The next token; 0 when there is none, it is cut short, or its integer does not fit 63 bits and a sign. */
+static inline int take_token(Reader *r, Token *t) {
+    if (r->at == r->end)
+        return 0;
+    u8 first = *r->at++;
+    if (first < 0x80 || first >= 0xE0) {
+        t->kind = INT;
+        t->number = (int8_t)first;
+        return 1;
+    }
+    if (first >= 0xC0)
+        return take_long_token(r, first, t);
+    if (first >= 0xA0) {
+        t->kind = TEXT;
+        t->size = first & 0x1F;
+        return take_payload(r, t);
+    }
+    t->kind = first < 0x90 ? MAP : ARRAY;
+    t->size = first & 0x0F;
+    return 1;
+}
+
+/* As Python's strict decoder has it: no overlong form, no surrogate, nothing over U+10FFFF. */
+static int is_utf8(const u8 *at, u64 size) {
+    const u8 *end = at + size;
+    while (at < end) {
+        if (end - at >= 8 && !(load64(at) & 0x8080808080808080ull)) {
+            at += 8;
+            continue;
+        }
+        u8 first = *at;
+        if (first < 0x80) {
+            at++;
+            continue;
+        }
+        int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+        if (first < 0xC2 || first > 0xF4 || end - at <= more)
+            return 0;
+        for (int i = 1; i <= more; i++)
+            if ((at[i] & 0xC0) != 0x80)
+                return 0;
+        u8 second = at[1];
+        if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second >= 0xA0) || (first == 0xF0 && second < 0x90) ||
+            (first == 0xF4 && second >= 0x90))
+            return 0;
+        at += more + 1;
+    }
+    return 1;
+}
+
+/* ---- Documents (values/documents.py). What is not seen to be sound at once is left to Python, right or wrong. */
+
+#define DOCUMENT_BYTES_MAX (16 * 1024 * 1024)
+#define KEY_BYTES_MAX 8192
+#define DEPTH_MAX 100
+#define PAIRS_MAX 24 /* keys of one map, each compared with all before it */
+
+/* Extension types by code, as values/extensions.py lists them; a regex is left to Python. */
+static int is_sound_extension(const Token *t) {
+    switch (t->code) {
+    case 1: case 5:
+        return t->size == 8;
+    case 2:
+        return t->size == 12;
+    case 3: case 4:
+        return t->size == 16;
+    case 7: case 8:
+        return t->size == 0;
+    case 9:
+        return t->size > 0 && t->data[0] != 0 && !(t->data[0] == 4 && t->size == 17);
+    case 10:
+        return is_utf8(t->data, t->size);
+    }
+    return 0;
+}
+
+static int is_sound_value(Reader *r, int depth);
+
+/* depth: of this map, 1 for the document itself. */
+static int are_sound_pairs(Reader *r, u64 count, int depth) {
+    Token keys[PAIRS_MAX];
+    if (count > PAIRS_MAX)
+        return 0;
+    for (u64 i = 0; i < count; i++) {
+        Token *key = &keys[i];
+        if (!take_token(r, key) || key->kind != TEXT || !is_utf8(key->data, key->size))
+            return 0;
+        if (key->size && (memchr(key->data, 0, key->size) || (depth == 1 && key->data[0] == '$')))
+            return 0;
+        for (u64 j = 0; j < i; j++)
+            if (keys[j].size == key->size && memcmp(keys[j].data, key->data, key->size) == 0)
+                return 0;
+        if (!is_sound_value(r, depth))
+            return 0;
+    }
+    return 1;
+}
+
+/* depth: of the map or array around the value. */
+static int is_sound_value(Reader *r, int depth) {
+    Token t;
+    if (!take_token(r, &t))
+        return 0;
+    switch (t.kind) {
+    case NIL: case BOOL: case INT: case FLOAT: case BIN:
+        return 1;
+    case TEXT:
+        return is_utf8(t.data, t.size);
+    case EXT:
+        return is_sound_extension(&t);
+    case MAP:
+        return depth < DEPTH_MAX && are_sound_pairs(r, t.size, depth + 1);
+    case ARRAY:
+        if (depth >= DEPTH_MAX)
+            return 0;
+        for (u64 i = 0; i < t.size; i++)
+            if (!is_sound_value(r, depth + 1))
+                return 0;
+        return 1;
+    }
+    return 0;
+}
+
+/* Whether an `_id` is of a kind whose key is made here: an int, an ObjectId, text whose key is not too long. */
+static int is_usual_id(const Token *id) {
+    return id->kind == INT || (id->kind == EXT && id->code == 2 && id->size == 12) ||
+           (id->kind == TEXT && id->size < KEY_BYTES_MAX && is_utf8(id->data, id->size));
+}
+
+/* Whether the reader stands before a sound document with a usual `_id`; it is past it then. */
+static int take_document(Reader *r, Token *id) {
+    const u8 *start = r->at;
+    Token t;
+    if (!take_token(r, &t) || t.kind != MAP || !t.size)
+        return 0;
+    Reader first = *r;
+    if (left(&first) < 4 || memcmp(first.at, "\xA3_id", 4) != 0)
+        return 0;
+    first.at += 4;
+    return take_token(&first, id) && is_usual_id(id) && are_sound_pairs(r, t.size, 1) && r->at - start <= DOCUMENT_BYTES_MAX;
+}
+
+static u8 *put_big(u8 *out, u64 value, int bytes) {
+    for (int i = bytes - 1; i >= 0; i--)
+        *out++ = (u8)(value >> 8 * i);
+    return out;
+}
+
+#define NUMBER_BYTES_MAX 9
+
+/* MessagePack's shortest form of value, or of (int64_t)value when it is_signed. Gives where it ends. */
+static u8 *put_number(u8 *out, u64 value, int is_signed) {
+    static const u8 head[2][4] = {{0xCC, 0xCD, 0xCE, 0xCF}, {0xD0, 0xD1, 0xD2, 0xD3}};
+    int is_negative = is_signed && (int64_t)value < 0;
+    u64 wide = is_negative ? ~value : value; /* a negative number fits 8 × 2^size bits when its complement fits one less */
+    if (wide < (is_negative ? 32 : 128))
+        return put_big(out, value, 1);
+    int size = 0;
+    while (size < 3 && wide >> ((8 << size) - is_negative))
+        size++;
+    *out++ = head[is_negative][size];
+    return put_big(out, value, 1 << size);
+}
+
+/* The canonical key (values/keys.py) of a usual id. */
+static PyObject *key_of(const Token *id) {
+    u64 size = id->kind == INT ? 8 : id->size;
+    PyObject *key = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(1 + size));
+    if (!key)
+        return NULL;
+    u8 *out = (u8 *)PyBytes_AS_STRING(key);
+    *out++ = id->kind == INT ? 0x11 : id->kind == TEXT ? 0x20 : 0x50;
+    if (id->kind == INT)
+        put_big(out, (u64)id->number + (1ull << 63), 8);
+    else
+        memcpy(out, id->data, size);
+    return key;
+}
+
+/* A usual id as documents.encode_value writes it, whatever the width it came in. */
+static PyObject *encoded_id(const Token *id) {
+    u8 head[NUMBER_BYTES_MAX], *out = head;
+    u64 size = id->kind == INT ? 0 : id->size;
+    if (id->kind == INT)
+        out = put_number(head, (u64)id->number, 1);
+    else if (id->kind == EXT)
+        out = put_big(head, 0xC70C02, 3);
+    else if (size < 32)
+        out = put_big(head, 0xA0 | size, 1);
+    else if (size < 256)
+        out = put_big(head, 0xD900 | size, 2);
+    else
+        out = put_big(head, 0xDA0000 | size, 3); /* is_usual_id bounds it */
+    PyObject *encoded = PyBytes_FromStringAndSize(NULL, (out - head) + (Py_ssize_t)size);
+    if (encoded) {
+        memcpy(PyBytes_AS_STRING(encoded), head, (size_t)(out - head));
+        if (size)
+            memcpy(PyBytes_AS_STRING(encoded) + (out - head), id->data, size);
+    }
+    return encoded;
+}
+
+/* A tuple of the parts, whose references it takes; NULL when one of them is NULL. */
+static PyObject *tuple_of(PyObject **parts, int count) {
+    int whole = 1;
+    for (int i = 0; i < count; i++)
+        whole &= parts[i] != NULL;
+    PyObject *tuple = whole ? PyTuple_New(count) : NULL;
+    for (int i = 0; i < count; i++) {
+        if (tuple)
+            PyTuple_SET_ITEM(tuple, i, parts[i]);
+        else
+            Py_XDECREF(parts[i]);
+    }
+    return tuple;
+}
+
+/* A list of what `each` makes of every item; `each` gives a new reference, or NULL with an error set. */
+static PyObject *mapped(PyObject *module, PyObject *given, PyObject *(*each)(PyObject *module, PyObject *item)) {
+    PyObject *items = PySequence_Tuple(given);
+    PyObject *found = items ? PyList_New(0) : NULL;
+    for (Py_ssize_t i = 0; found && i < PyTuple_GET_SIZE(items); i++) {
+        PyObject *made = each(module, PyTuple_GET_ITEM(items, i));
+        if (!made || PyList_Append(found, made) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(made);
+    }
+    Py_XDECREF(items);
+    return found;
+}
+
+static PyObject *prepared(PyObject *module, PyObject *doc) {
+    Token id;
+    if (!PyBytes_CheckExact(doc))
+        return Py_NewRef(Py_None);
+    const u8 *data = (u8 *)PyBytes_AS_STRING(doc);
+    Reader r = {data, data + PyBytes_GET_SIZE(doc)};
+    if (!take_document(&r, &id) || r.at != r.end)
+        return Py_NewRef(Py_None);
+    PyObject *parts[] = {key_of(&id), encoded_id(&id), Py_NewRef(doc)};
+    return tuple_of(parts, 3);
+}
+
+static PyObject *kernel_prepare(PyObject *module, PyObject *docs) { return mapped(module, docs, prepared); }
+
+/* ---- Requests and replies of the client port (node/quick.py). */
+
+#define NAME_BYTES_MAX 512
+#define WRITE_ID_BYTES_MAX 64
+enum { QUICK_INSERT = 1, QUICK_GET, QUICK_PING };
+
+typedef struct {
+    PyObject *db, *collection; /* the names last seen: most requests name the same ones */
+} State;
+
+/* The name as a str, the one kept in *last when it is the same. */
+static PyObject *name_of(PyObject **last, const Token *name) {
+    if (*last) {
+        Py_ssize_t size;
+        const char *text = PyUnicode_AsUTF8AndSize(*last, &size);
+        if (!text)
+            return NULL;
+        if ((u64)size == name->size && memcmp(text, name->data, name->size) == 0)
+            return Py_NewRef(*last);
+    }
+    PyObject *made = PyUnicode_DecodeUTF8((const char *)name->data, (Py_ssize_t)name->size, NULL);
+    if (made)
+        Py_XSETREF(*last, Py_NewRef(made));
+    return made;
+}
+
+static int take_name(Reader *r, Token *name) {
+    return take_token(r, name) && name->kind == TEXT && name->size <= NAME_BYTES_MAX && is_utf8(name->data, name->size);
+}
+
+static int is_text(const Token *t, const char *text) {
+    return t->kind == TEXT && t->size == strlen(text) && memcmp(t->data, text, t->size) == 0;
+}
+
+static PyObject *bytes_of(const u8 *data, u64 size) {
+    return PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size);
+}
+
+/* The rest of an insert: [docs, ordered, request], the last two perhaps left out. */
+static int take_insert(Reader *r, u64 fields, Token *id, Reader *doc, Token *write_id) {
+    Token t;
+    if (!take_token(r, &t) || t.kind != ARRAY || t.size != 1)
+        return 0;
+    doc->at = r->at;
+    if (!take_document(r, id))
+        return 0;
+    doc->end = r->at;
+    write_id->size = 0;
+    if (fields > 1 && (!take_token(r, &t) || t.kind != BOOL))
+        return 0;
+    if (fields > 2 && (!take_token(r, write_id) || write_id->kind != BIN || write_id->size > WRITE_ID_BYTES_MAX))
+        return 0;
+    return r->at == r->end;
+}
+
+/* The request as a tuple, or NULL: with an error set, or without one for anything that is not of a quick form. */
+static PyObject *quick_request(State *state, const u8 *data, u64 size) {
+    Reader r = {data, data + size}, rid, doc;
+    Token t, op, db, collection, id, write_id = {.kind = BIN, .data = data};
+    if (!take_token(&r, &t) || t.kind != ARRAY || t.size < 2 || !take_token(&r, &op))
+        return NULL;
+    u64 fields = t.size - 2;
+    rid.at = r.at;
+    if (!take_token(&r, &t) || t.kind != INT || !(*rid.at < 0x80 || (*rid.at >= 0xCC && *rid.at <= 0xCF)))
+        return NULL;
+    rid.end = r.at;
+    if (is_text(&op, "ping") && fields == 0 && r.at == r.end) {
+        PyObject *parts[] = {PyLong_FromLong(QUICK_PING), bytes_of(rid.at, left(&rid))};
+        return tuple_of(parts, 2);
+    }
+    int is_insert = is_text(&op, "insert");
+    if (!(is_insert || is_text(&op, "get")) || fields < 3 || fields > (is_insert ? 5 : 4))
+        return NULL;
+    if (!take_name(&r, &db) || !take_name(&r, &collection))
+        return NULL;
+    if (!is_insert) {
+        if (!take_token(&r, &id) || !is_usual_id(&id) || (fields > 3 && (!take_token(&r, &t) || t.kind != NIL)))
+            return NULL;
+        if (r.at != r.end)
+            return NULL;
+        PyObject *parts[] = {PyLong_FromLong(QUICK_GET), bytes_of(rid.at, left(&rid)), name_of(&state->db, &db),
+                             name_of(&state->collection, &collection), key_of(&id)};
+        return tuple_of(parts, 5);
+    }
+    if (!take_insert(&r, fields - 2, &id, &doc, &write_id))
+        return NULL;
+    PyObject *parts[] = {PyLong_FromLong(QUICK_INSERT), bytes_of(rid.at, left(&rid)), name_of(&state->db, &db),
+                         name_of(&state->collection, &collection), bytes_of(write_id.data, write_id.size), key_of(&id),
+                         encoded_id(&id), bytes_of(doc.at, left(&doc))};
+    return tuple_of(parts, 8);
+}
+
+static PyObject *quick_or_none(PyObject *module, PyObject *message) {
+    PyObject *found = NULL;
+    if (PyBytes_CheckExact(message))
+        found = quick_request(PyModule_GetState(module), (u8 *)PyBytes_AS_STRING(message), (u64)PyBytes_GET_SIZE(message));
+    return found || PyErr_Occurred() ? found : Py_NewRef(Py_None);
+}
+
+static PyObject *kernel_requests(PyObject *module, PyObject *messages) { return mapped(module, messages, quick_or_none); }
+
+typedef struct {
+    const void *data;
+    size_t size;
+} Piece;
+
+/* One frame: the length of the pieces (u32) and the pieces. */
+static PyObject *framed(const Piece *pieces, int count) {
+    u64 size = 0;
+    for (int i = 0; i < count; i++)
+        size += pieces[i].size;
+    if (size > UINT32_MAX)
+        return PyErr_Format(PyExc_ValueError, "a message of %llu bytes is too long", (unsigned long long)size);
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(4 + size));
+    if (!frame)
+        return NULL;
+    u8 *out = (u8 *)PyBytes_AS_STRING(frame);
+    store32(out, (u32)size);
+    out += 4;
+    for (int i = 0; i < count; i++) {
+        memcpy(out, pieces[i].data, pieces[i].size);
+        out += pieces[i].size;
+    }
+    return frame;
+}
+
+#define LITERAL(text) {text, sizeof(text) - 1}
+#define REPLY LITERAL("\x95\xA5reply")
+
+static int piece_of(PyObject *bytes, Piece *piece) {
+    if (!PyBytes_Check(bytes)) {
+        PyErr_SetString(PyExc_TypeError, "request ids, ids and documents are bytes");
+        return 0;
+    }
+    *piece = (Piece){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+    return 1;
+}
+
+/* The position that ends every reply; 0 and an error set when epoch or seq is not one. */
+static int put_position(u8 *out, PyObject *epoch, PyObject *seq, Piece *piece) {
+    u64 first = number_of(epoch, UINT64_MAX), second = PyErr_Occurred() ? 0 : number_of(seq, UINT64_MAX);
+    if (PyErr_Occurred())
+        return 0;
+    *piece = (Piece){out, (size_t)(put_number(put_number(out, first, 0), second, 0) - out)};
+    return 1;
+}
+
+static PyObject *kernel_insert_replies(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    u8 room[2 * NUMBER_BYTES_MAX];
+    Piece pieces[] = {REPLY, {0}, LITERAL("\x83\xA1n\x01\xA3ids\x91"), {0}, LITERAL("\xA6" "errors\x90"), {0}};
+    PyObject *rids = NULL, *ids = NULL, *replies = NULL;
+    if (!takes("insert_replies", count, 4) || !put_position(room, args[2], args[3], &pieces[5]))
+        return NULL;
+    rids = PySequence_Tuple(args[0]);
+    ids = rids ? PySequence_Tuple(args[1]) : NULL;
+    if (ids && PyTuple_GET_SIZE(ids) == PyTuple_GET_SIZE(rids))
+        replies = PyList_New(0);
+    else if (ids)
+        PyErr_SetString(PyExc_ValueError, "there are not as many ids as requests");
+    for (Py_ssize_t i = 0; replies && i < PyTuple_GET_SIZE(ids); i++) {
+        PyObject *reply = NULL;
+        if (piece_of(PyTuple_GET_ITEM(rids, i), &pieces[1]) && piece_of(PyTuple_GET_ITEM(ids, i), &pieces[3]))
+            reply = framed(pieces, 6);
+        if (!reply || PyList_Append(replies, reply) < 0)
+            Py_CLEAR(replies);
+        Py_XDECREF(reply);
+    }
+    Py_XDECREF(rids);
+    Py_XDECREF(ids);
+    return replies;
+}
+
+static PyObject *kernel_got_reply(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    u8 room[2 * NUMBER_BYTES_MAX];
+    Piece pieces[] = {REPLY, {0}, LITERAL("\x81\xA3" "doc"), LITERAL("\xC0"), {0}};
+    if (!takes("got_reply", count, 4) || !piece_of(args[0], &pieces[1]) || !put_position(room, args[2], args[3], &pieces[4]))
+        return NULL;
+    if (args[1] != Py_None && !piece_of(args[1], &pieces[3]))
+        return NULL;
+    return framed(pieces, 5);
+}
+
+/* ---- The filter of keys (index/keyfilter.py): which keys are surely not there.
+ *
+ * Blocks of 64 bytes; a key's hash names one block by its upper half and six bits of it by a product of the whole hash, so
+ * that a question touches one line of memory. 12 bits a key give about 0.6 % false positives at capacity. */
+
+#define BLOCK_BYTES 64
+#define BITS_A_KEY 12
+#define PROBES 6
+#define CAPACITY_MAX (1u << 30) /* 1.5 GiB of blocks */
+#define AT_ONCE 32
+
+typedef struct {
+    PyObject_HEAD
+    u8 *held; /* as allocated */
+    u8 *blocks; /* on a boundary of BLOCK_BYTES */
+    u64 block_count;
+    long long capacity, count, bytes;
+} KeyFilter;
+
+static inline u8 *block_of(const KeyFilter *filter, u64 hash) {
+    return filter->blocks + (hash >> 32) * filter->block_count / (1ull << 32) * BLOCK_BYTES;
+}
+
+static inline u64 probes_of(u64 hash) { return hash * P64_1 >> (64 - 9 * PROBES); }
+
+static PyObject *filter_new(PyTypeObject *type, PyObject *args, PyObject *named) {
+    static char *names[] = {"capacity", NULL};
+    long long capacity;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "L:KeyFilter", names, &capacity))
+        return NULL;
+    if (capacity < 1 || capacity > CAPACITY_MAX)
+        return PyErr_Format(PyExc_ValueError, "a filter holds 1 to %u keys, not %lld", CAPACITY_MAX, capacity);
+    KeyFilter *filter = (KeyFilter *)type->tp_alloc(type, 0);
+    if (!filter)
+        return NULL;
+    filter->capacity = capacity;
+    filter->block_count = ((u64)capacity * BITS_A_KEY + BLOCK_BYTES * 8 - 1) / (BLOCK_BYTES * 8);
+    filter->bytes = (long long)filter->block_count * BLOCK_BYTES;
+    filter->held = PyMem_RawCalloc((size_t)filter->bytes + BLOCK_BYTES, 1);
+    if (!filter->held) {
+        Py_DECREF(filter);
+        return PyErr_NoMemory();
+    }
+    filter->blocks = filter->held + (BLOCK_BYTES - (uintptr_t)filter->held % BLOCK_BYTES) % BLOCK_BYTES;
+    return (PyObject *)filter;
+}
+
+static void filter_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyMem_RawFree(((KeyFilter *)self)->held);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *filter_add(PyObject *self, PyObject *hashes) {
+    KeyFilter *filter = (KeyFilter *)self;
+    static const u8 width[1] = {8};
+    Py_buffer column;
+    Py_ssize_t rows = open_columns(&hashes, width, 1, &column);
+    if (rows < 0)
+        return NULL;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        u64 hash = at64(&column, row), probes = probes_of(hash);
+        u8 *block = block_of(filter, hash);
+        if (row + AT_ONCE / 2 < rows)
+            __builtin_prefetch(block_of(filter, at64(&column, row + AT_ONCE / 2)), 1);
+        for (int i = 0; i < PROBES; i++, probes >>= 9)
+            block[(probes & 511) >> 3] |= (u8)(1 << (probes & 7));
+    }
+    filter->count += rows;
+    PyBuffer_Release(&column);
+    Py_RETURN_NONE;
+}
+
+static inline int may_hold(const KeyFilter *filter, u64 hash) {
+    const u8 *block = block_of(filter, hash);
+    u64 probes = probes_of(hash);
+    int all = 1;
+    for (int i = 0; i < PROBES; i++, probes >>= 9)
+        all &= block[(probes & 511) >> 3] >> (probes & 7);
+    return all & 1;
+}
+
+static PyObject *filter_may_hold(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    KeyFilter *filter = (KeyFilter *)self;
+    u8 room[4 + KEY_BYTES_MAX];
+    u64 hashes[AT_ONCE];
+    if (!takes("may_hold", count, 2))
+        return NULL;
+    u64 collection = number_of(args[0], UINT32_MAX);
+    PyObject *keys = PyErr_Occurred() ? NULL : PySequence_Tuple(args[1]);
+    if (!keys)
+        return NULL;
+    Py_ssize_t rows = PyTuple_GET_SIZE(keys);
+    PyObject *answers = PyBytes_FromStringAndSize(NULL, rows);
+    for (Py_ssize_t start = 0; answers && start < rows; start += AT_ONCE) {
+        Py_ssize_t some = rows - start < AT_ONCE ? rows - start : AT_ONCE;
+        for (Py_ssize_t i = 0; answers && i < some; i++) {
+            PyObject *key = PyTuple_GET_ITEM(keys, start + i);
+            if (!PyBytes_Check(key) || PyBytes_GET_SIZE(key) > KEY_BYTES_MAX) {
+                PyErr_SetString(PyExc_ValueError, "a key is bytes, 8,192 at most");
+                Py_CLEAR(answers);
+            } else {
+                hashes[i] = key_hash(room, (u32)collection, (u8 *)PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key));
+                __builtin_prefetch(block_of(filter, hashes[i]));
+            }
+        }
+        for (Py_ssize_t i = 0; answers && i < some; i++)
+            PyBytes_AS_STRING(answers)[start + i] = (char)may_hold(filter, hashes[i]);
+    }
+    Py_DECREF(keys);
+    return answers;
+}
+
+static PyMethodDef filter_methods[] = {
+    {"add", filter_add, METH_O, NULL},
+    {"may_hold", (PyCFunction)(void (*)(void))filter_may_hold, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef filter_members[] = {
+    {"capacity", T_LONGLONG, offsetof(KeyFilter, capacity), READONLY, NULL},
+    {"count", T_LONGLONG, offsetof(KeyFilter, count), READONLY, NULL},
+    {"bytes", T_LONGLONG, offsetof(KeyFilter, bytes), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot filter_slots[] = {
+    {Py_tp_new, filter_new},         {Py_tp_dealloc, filter_dealloc}, {Py_tp_methods, filter_methods},
+    {Py_tp_members, filter_members}, {0, NULL},
+};
+
+static PyType_Spec filter_spec = {
+    .name = "storage._kernel.KeyFilter",
+    .basicsize = sizeof(KeyFilter),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = filter_slots,
+};
+
 /* ---- The module. */
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))kernel_##name, METH_FASTCALL, NULL}
@@ -784,13 +1448,36 @@ static PyMethodDef kernel_functions[] = {
     FAST(decode_body),
     FAST(put_run),
     FAST(frames),
+    {"prepare", kernel_prepare, METH_O, NULL},
+    {"requests", kernel_requests, METH_O, NULL},
+    FAST(insert_replies),
+    FAST(got_reply),
     {NULL, NULL, 0, NULL},
 };
 
 static int kernel_make(PyObject *module) {
     choose_crc();
+    PyObject *filter = PyType_FromModuleAndSpec(module, &filter_spec, NULL);
+    int failed = !filter || PyModule_AddType(module, (PyTypeObject *)filter) < 0;
+    Py_XDECREF(filter);
+    return failed ? -1 : 0;
+}
+
+static int kernel_traverse(PyObject *module, visitproc visit, void *arg) {
+    State *state = PyModule_GetState(module);
+    Py_VISIT(state->db);
+    Py_VISIT(state->collection);
     return 0;
 }
+
+static int kernel_clear(PyObject *module) {
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->db);
+    Py_CLEAR(state->collection);
+    return 0;
+}
+
+static void kernel_free(void *module) { kernel_clear(module); }
 
 static PyModuleDef_Slot kernel_slots[] = {{Py_mod_exec, kernel_make}, {0, NULL}};
 
@@ -798,9 +1485,12 @@ static struct PyModuleDef kernel_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "storage._kernel",
     .m_doc = "The native kernel of storage; see storage/kernel.c.",
-    .m_size = 0,
+    .m_size = sizeof(State),
     .m_methods = kernel_functions,
     .m_slots = kernel_slots,
+    .m_traverse = kernel_traverse,
+    .m_clear = kernel_clear,
+    .m_free = kernel_free,
 };
 
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&kernel_module); }

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import trio
 
+from .commit.codec import PUT
 from .database import Database
 from .errors import QueryTooLarge
 from .names import check_collection_name
 from .query.filters import compile_filter, id_point
 from .query.sorting import compile_projection, compile_sort
-from .shard.shardset import COLD
+from .shard.shardset import COLD, MISSING
 from .values.documents import decode, decode_value, encode, encode_value
 from .values.keys import canonical
 from .views import View
@@ -27,10 +28,33 @@ SLICE_ROWS = 64
 
 def get_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
     """The document with that encoded `_id`, None, or COLD when it takes waiting."""
-    collection_id = db.visible_catalog.ids.get(collection)
-    if collection_id is None:
+    return get_key_now(db, collection, canonical(decode_value(key)))
+
+
+def get_key_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
+    """The document of a canonical key at `visible`, None, or COLD: one read without a view."""
+    number = db.visible_catalog.ids.get(collection)
+    if number is None:
         return None
-    return db.view().get_now(collection_id, canonical(decode_value(key)))
+    sealing, seq = db.sealing, db.visible.seq
+    for memtable in (sealing.active,) if sealing.frozen is None else (sealing.active, sealing.frozen):
+        version = memtable.newest(number, key)
+        if version is not None:
+            return _seen_now(db, number, key, seq)
+    return db.sealed_now(number, key)
+
+
+def _seen_now(db: Database, collection: int, key: bytes, seq: int) -> bytes | None | object:
+    """A document that some memtable holds, as of seq: what is older than both is not for the cache."""
+    shards, memtables = db.sealing.pinned()
+    for memtable in memtables:
+        version = memtable.at(collection, key, seq)
+        if version is not None:
+            return version[3] if version[2] == PUT else None
+    if shards is None:
+        return None
+    record = shards.find_now(collection, key)
+    return None if record is MISSING else COLD if record is COLD else record.doc
 
 
 async def get(db: Database, collection: str, key: bytes) -> bytes | None:

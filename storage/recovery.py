@@ -14,14 +14,15 @@ import errno
 import json
 import posixpath
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from . import identity as identities
 from .catalog import Catalog
 from .commit.codec import CATALOG, Op, Record, decode_body, decode_head, first_chain
 from .commit.memtable import Memtable
-from .commit.scan import LogEnd, LogScanner, LogVerdict, list_segments
-from .commit.segment import HEADER_BYTES, decode_header
+from .commit.scan import LogEnd, LogScanner, LogVerdict, is_reserved, list_segments, written_end
+from .commit.segment import HEADER_BYTES, SPARE, decode_header
 from .disk import Disk
 from .errors import DamagedRecord
 from .identity import Identity
@@ -33,6 +34,7 @@ from .shard.seal import SealPlan, seal
 REWIND_FILE = "rewind.json"
 CLOSED_FILE = "closed.json"
 REQUESTS_MAX = 10_000
+SALVAGED_ZEROS_MAX = 4096  # of the zeros a segment ends in: a torn frame may end in some, the rest was reserved space
 
 Requests = OrderedDict[bytes, bytes]  # request id -> remembered answer, oldest first; dict would make popping slow
 
@@ -60,6 +62,8 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     """Raises DamagedRecord when nothing can be opened, NewerFormat when it must not be."""
     identity = identities.read(disk, directory)
     finish_rewind(disk, directory, identity)
+    if disk.exists(f"{directory}/commit/{SPARE}"):
+        disk.remove(f"{directory}/commit/{SPARE}")
     found, findings = checkpoints.newest_valid(disk, directory)
     state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
     scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain)
@@ -93,18 +97,20 @@ def _make_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int)
     """What was recovered must survive a power cut before anyone is shown it (INV-1).
 
     Segments with commits beyond `vouched`, the last seq that is known to have been synced, are written anew: the last owner
-    may have died of a failed sync, and then the page cache calls clean what the device never took.
+    may have died of a failed sync, and then the page cache calls clean what the device never took. So are those with reserved space
+    left, without it.
     """
     for segment in verdict.segments:
-        if segment.last_seq <= vouched or not _could_write_anew(disk, segment.path):
+        is_sound = segment.last_seq <= vouched and disk.size(segment.path) == segment.end
+        if is_sound or not _could_write_anew(disk, segment.path, segment.end):
             disk.open_append(segment.path).sync()
     disk.sync_dir(f"{directory}/commit")
 
 
-def _could_write_anew(disk: Disk, path: str) -> bool:
+def _could_write_anew(disk: Disk, path: str, end: int) -> bool:
     """False when the disk is too full for it: then a sync has to do, so that a full node can still be opened and read."""
     try:
-        _write_anew(disk, path, disk.read_file(path))
+        _write_anew(disk, path, disk.read_file(path)[:end])
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -162,12 +168,12 @@ def _replay(state: Recovered, seq: int, row: int, record: Record, epoch: int, ti
         reign = Reign(epoch, int.from_bytes(record.doc, "little"), seq, state.chain)
         state.history = (*state.history, reign)
     elif record.op == Op.REQUEST:
-        remember(state.requests, record)
+        remember(state.requests, [(record.id, record.doc)])
 
 
-def remember(requests: Requests, record: Record) -> None:
-    """Keep the answer of one request; the oldest goes when there are too many (INV-8)."""
-    requests[record.id] = record.doc
+def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Keep the answers (request id, answer) of requests; the oldest go when there are too many (INV-8)."""
+    requests.update(answers)
     while len(requests) > REQUESTS_MAX:
         requests.popitem(last=False)
 
@@ -192,19 +198,22 @@ def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
 
 
 def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], state: Recovered) -> None:
-    """The torn tail and all later segments go to salvage/; the good prefix becomes a new file. Safe to repeat."""
+    """The torn tail and all later segments go to salvage/; the good prefix becomes a new file. Safe to repeat.
+
+    A tear of no bytes (reserved space, a segment that was only begun) is cut without a word: nothing was in it.
+    """
     data = disk.read_file(verdict.bad_path)
     offset = verdict.bad_offset
     held = {segment.path: segment.end for segment in verdict.segments}
-    tail = data[held.get(verdict.bad_path, 0) :]
     label = f"torn-{verdict.last_seq + 1:020d}"
-    if tail.strip(b"\0"):
+    if verdict.bad_bytes:
+        tail = _without_reserve(data)[held.get(verdict.bad_path, 0) :]
         keep(disk, directory, f"{label}.bin", tail)
         state.findings.append(
             f"{verdict.bad_path}: {verdict.reason}; {len(tail)} bytes from offset {offset} kept in salvage/{label}.bin"
         )
     for number, path in enumerate(after_bad):
-        keep(disk, directory, f"{label}.{number}.log", disk.read_file(path))
+        keep(disk, directory, f"{label}.{number}.log", _without_reserve(disk.read_file(path)))
     for path in reversed(after_bad):
         disk.remove(path)
     if verdict.bad_path in held:
@@ -212,6 +221,10 @@ def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], 
     else:
         disk.remove(verdict.bad_path)
     disk.sync_dir(f"{directory}/commit")
+
+
+def _without_reserve(data: bytes) -> bytes:
+    return data[: written_end(data) + SALVAGED_ZEROS_MAX]
 
 
 def keep(disk: Disk, directory: str, name: str, data: bytes) -> str:
@@ -295,9 +308,9 @@ def finish_rewind(disk: Disk, directory: str, identity: Identity) -> None:
     for segment_path, name in reversed(list_segments(disk, directory)):
         data = disk.read_file(segment_path)
         end = _end_of(data, to_seq)
-        if end == len(data):
+        if is_reserved(data, end):
             continue
-        keep(disk, directory, f"rewound-{to_seq:020d}-{name}", data)
+        keep(disk, directory, f"rewound-{to_seq:020d}-{name}", _without_reserve(data))
         if name.first_seq > to_seq:
             disk.remove(segment_path)
         else:

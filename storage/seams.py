@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from .commit.pace import SyncPace
 from .disk import Disk, OsDisk
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class Seams:
     time_us: Callable[[], int]
     random_bytes: Callable[[int], bytes]
     workers: Workers
+    pace: SyncPace = field(default_factory=SyncPace)  # of this disk's syncs
 
 
 def wall_clock_us() -> int:

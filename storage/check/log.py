@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..commit.codec import HEAD_BYTES, Head, check_body, check_chain, decode_body, decode_head, first_chain
-from ..commit.scan import LogEnd, LogScanner, list_segments
+from ..commit.scan import LogEnd, LogScanner, is_reserved, list_segments
 from ..commit.segment import HEADER_BYTES, decode_header
 from ..disk import Disk
 from ..errors import DamagedRecord
@@ -34,7 +34,7 @@ def check_log(disk: Disk, directory: str, uuid: bytes, sound: Sequence[Checkpoin
         except DamagedRecord as error:
             yield Finding(Severity.ERROR, f"{directory}/commit", -1, f"commit {head.seq}: {error.message}", RESEED)
     verdict = scanner.verdict
-    if verdict.end is LogEnd.TORN:
+    if verdict.end is LogEnd.TORN and verdict.bad_bytes:
         what = f"torn after commit {last}: {verdict.reason}"
         yield Finding(Severity.WARNING, verdict.bad_path, verdict.bad_offset, what, "the next opening keeps the tail in salvage/")
     elif verdict.end is LogEnd.DAMAGED:
@@ -91,6 +91,8 @@ class _Walk:
             try:
                 head = decode_head(self._data, self.offset)
                 if head is None or self.offset + head.frame_len > len(self._data):
+                    if is_reserved(self._data, self.offset):
+                        return None
                     return "the segment ends within a commit"
                 fault = self._take(head)
             except DamagedRecord as error:

@@ -20,7 +20,8 @@ The body is a table of record_count entries followed by their bytes, so that a b
     │ op u8 │ reserved u8 │ id_len u16 │ collection u32 │ doc_len u32 │ ...  │ id bytes │ doc bytes │  ...  │
 
 Ids are canonical keys (values/keys.py); documents are MessagePack with `_id` first, as the client sent them.
-Short input is an append that never finished: decode_head returns None. Any crc that differs raises DamagedRecord.
+Short input is an append that never finished: decode_head returns None. So it does for 56 zeros: a segment may have space reserved
+behind its last frame (commit/log.py), and no frame has head_crc 0 over zeros. Any other crc that differs raises DamagedRecord.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from ..errors import DamagedRecord
 HEAD = struct.Struct("<IIIIIIQQQQ")
 _HEAD_AFTER_CRC = struct.Struct("<IIIIIQQQQ")
 _CHAINED = struct.Struct("<IIIIIQQQ")
+_LENGTH_AND_SEQ = struct.Struct("<I12xQ")  # from byte 8 of a frame
 ENTRY = struct.Struct("<BBHII")
 HEAD_BYTES = 56
 ENTRY_BYTES = 12
@@ -127,11 +129,13 @@ def first_chain(database_uuid: bytes) -> int:
 
 
 def decode_head(buffer: bytes | memoryview, offset: int = 0) -> Head | None:
-    """The header at offset, or None when there are too few bytes for one. Raises DamagedRecord."""
+    """The header at offset, or None when there are too few bytes for one or only zeros. Raises DamagedRecord."""
     if len(buffer) - offset < HEAD_BYTES:
         return None
     head_crc, *fields = HEAD.unpack_from(buffer, offset)
     if google_crc32c.value(bytes(buffer[offset + 4 : offset + HEAD_BYTES])) != head_crc:
+        if head_crc == 0 and not any(fields):
+            return None
         raise DamagedRecord(f"commit header at offset {offset}: crc differs", offset=offset)
     head = Head(*fields)
     if head.body_len > BODY_BYTES_MAX or head.body_len < head.record_count * ENTRY_BYTES:
@@ -189,18 +193,20 @@ def _following_frames(
     """
     rows: list[tuple[HeadRow, int, int]] = []
     start = offset
-    while offset - start < limit:
-        try:
-            head = decode_head(data, offset)
-        except DamagedRecord:
+    while offset - start < limit and len(data) - offset >= HEAD_BYTES:
+        head_crc, *head = HEAD.unpack_from(data, offset)
+        body = offset + HEAD_BYTES
+        end = body + head[1]
+        if head[5] != seq + 1 or head[3] != epoch or end > len(data):
             break
-        if head is None or head.seq != seq + 1 or head.epoch != epoch:
+        if not head[2] * ENTRY_BYTES <= head[1] <= BODY_BYTES_MAX:
             break
-        end = offset + head.frame_len
-        if end > len(data) or not check_chain(head, memoryview(data)[offset:end], chain):
+        if google_crc32c.value(data[offset + 4 : body]) != head_crc:
+            break
+        if next_chain(chain, data[offset + 4 : offset + 48], data[body:end]) != head[8]:
             break
         rows.append((tuple(head), offset, end))
-        offset, seq, chain = end, head.seq, head.chain
+        offset, seq, chain = end, head[5], head[8]
     return rows, offset, chain
 
 
@@ -217,3 +223,20 @@ def frames(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, Head, bytes]]:
         check_body(head, body)
         yield offset, head, body
         offset = end
+
+
+def step_over(data: bytes, offset: int, seq: int, to_seq: int, limit: int) -> tuple[int, int]:
+    """Over the whole frames seq, seq + 1, ... up to to_seq that end at or before limit: (offset after them, last seq).
+
+    By their lengths, each vouched for by the seq that stands where it says; stops where it does not. For finding one's way
+    in a log, at a fifth of decode_head()'s cost, not for believing it.
+    """
+    length_and_seq, last_head = _LENGTH_AND_SEQ.unpack_from, min(limit, len(data)) - HEAD_BYTES
+    while seq <= to_seq and offset <= last_head:
+        body_len, found = length_and_seq(data, offset + 8)
+        after = offset + HEAD_BYTES + body_len
+        if found != seq or after > limit:
+            break
+        offset = after
+        seq += 1
+    return offset, seq - 1

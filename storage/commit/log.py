@@ -3,34 +3,79 @@
     append()  ->  buffer  ->  write()  ->  kernel  ->  sync()  ->  device
     appended_seq              written_seq              synced_seq          (each >= the one to its right)
 
-The event loop calls append() and write() in place; sync() runs behind the disk seam. One log has one writer. Recent frames
-stay in a bounded ring, so that live shipping reads no file. Knows nothing of documents, roles or acknowledgements.
+The event loop calls append() and write() in place; syncs run there too while the pace (pace.py) allows it, else behind the disk
+seam. One log has one writer. Recent frames stay in a bounded ring, so that live shipping reads no file. Knows nothing of documents,
+roles or acknowledgements.
 
 A write that fails for want of space keeps what is not yet written and may be tried again; a sync that fails is never
 tried again (INV-1).
+
+Reserved space (told to by reserve_bytes_max, in sync mode): a sync is a third shorter when the file need not grow for it, so the
+next segment's file is made ahead, filled with zeros in a disk thread (make_ready), and takes its name when it is needed:
+
+    commit/next.reserved  ── _open_segment(): rename, header ──>  current  ── full, or a seal ──>  finished, cut to its length
+
+    half of the current one is used, or a seal rolls it  ->  the next one is asked for
+    the reserved space is used up                        ->  the next one begins there; if there is none, the file grows as any does
+    a segment was filled to the end                      ->  later ones are twice as large, RESERVE_BYTES_MIN to reserve_bytes_max
+
+The price is that every byte of the log is written twice, once as a zero. It is spent only where the disk has room for it
+(RESERVED_PART_OF_FREE), and failing to reserve is no error of any write.
 """
 
 from __future__ import annotations
 
+import contextlib
+from bisect import bisect_right
 from collections import deque
+from typing import NamedTuple
 
 import trio
 
 from ..disk import Disk, File
 from ..position import Reign
-from .codec import HEAD_BYTES, decode_head
-from .segment import HEADER_BYTES, SegmentHeader, SegmentName
+from .codec import HEAD_BYTES, decode_head, step_over
+from .pace import SyncPace
+from .segment import HEADER_BYTES, SPARE, SegmentHeader, SegmentName
 
 RECENT_BYTES_MAX = 8 * 2**20
-SYNC_IN_PLACE_S_MAX = 0.001  # recent syncs shorter than this are done on the loop (INV-9)
 READ_AHEAD_BYTES = 2**20
+RESERVE_BYTES_MIN, RESERVE_BYTES_MAX = 2**20, 16 * 2**20
+RESERVED_PART_OF_FREE = 8  # at most one in so many of the free bytes is taken by one reservation
+CURSORS_MAX = 8  # places where a read ended and the next may go on: one for each standby that catches up
+
+
+class LogRun(NamedTuple):
+    """Whole frames as they stand in the log. last_seq: of the last of them; the one asked after when there is none."""
+
+    data: bytes
+    last_seq: int
+
+
+class _Place(NamedTuple):
+    """Where the frame of a seq begins."""
+
+    path: str
+    offset: int
+
+
+_Piece = tuple[int, int, bytes]  # frames appended together: the first's seq, the last's, and their bytes
 
 
 class CommitLog:
     """Invariant: synced_seq <= written_seq <= appended_seq, and segments on disk hold every seq up to written_seq."""
 
     def __init__(
-        self, disk: Disk, directory: str, uuid: bytes, *, segment_bytes: int, last_seq: int, reign: Reign | None
+        self,
+        disk: Disk,
+        directory: str,
+        uuid: bytes,
+        *,
+        segment_bytes: int,
+        last_seq: int,
+        reign: Reign | None,
+        pace: SyncPace | None = None,
+        reserve_bytes_max: int = 0,
     ) -> None:
         self._disk = disk
         self._directory = directory
@@ -38,16 +83,23 @@ class CommitLog:
         self._segment_bytes = segment_bytes
         self._reign = reign
         self._file: File | None = None
-        self._rolls = False
+        self._ends_at = 0  # the current segment's size from which on the next commit begins another
         self._buffer = bytearray()
-        self._recent: deque[bytes] = deque()
+        self._recent: deque[_Piece] = deque()
         self._recent_bytes = 0
         self._unsynced: list[File] = []
         self._new_names = False
         self._sync_lock = trio.Lock()
         self._sync_failure: OSError | None = None
-        self._sync_s = SYNC_IN_PLACE_S_MAX * 2
-        self._cursor: tuple[int, str, int] | None = None  # next seq, path, offset
+        self._cursors: dict[int, _Place] = {}  # by the seq that is read next; oldest first
+        self._pace = pace or SyncPace()
+        self._reserve_bytes_max = min(reserve_bytes_max, segment_bytes)
+        self._reserve_bytes = min(RESERVE_BYTES_MIN, self._reserve_bytes_max)  # of the next reservation
+        self._reserved = 0  # of the current segment
+        self._spare: tuple[File, int] | None = None  # the next segment's file and its reserved bytes
+        self._wants_spare = trio.Event()
+        self._rolls_when_ready = False
+        self._finished: list[File] = []  # segments whose unused reserve is still to be given back
         self.segments: list[tuple[str, int]] = []  # (path, first seq), oldest first; recovery fills it
         self.appended_seq = self.written_seq = self.synced_seq = last_seq
         self.bytes_appended = 0
@@ -56,23 +108,28 @@ class CommitLog:
     def pending_bytes(self) -> int:
         return len(self._buffer)
 
-    def append(self, frame: bytes, seq: int, chain_before: int, reign: Reign) -> None:
-        """Take one encoded commit. May open a new segment (and then write what is pending): raises OSError, and then
-        the frame was not taken."""
+    def append(self, frames: bytes, seq: int, chain_before: int, reign: Reign, *, last_seq: int = 0) -> None:
+        """Take one encoded commit, or those from seq to last_seq. May open a new segment (and then write what is pending):
+        raises OSError, and then nothing was taken."""
         assert seq == self.appended_seq + 1, f"append of {seq} after {self.appended_seq}"
-        if self._file is None or self._rolls or reign is not self._reign or self._file.size >= self._segment_bytes:
+        if self._file is None or reign is not self._reign or self._file.size >= self._ends_at:
             self._open_segment(reign, seq, chain_before)
-        self._buffer += frame
-        self.appended_seq = seq
-        self.bytes_appended += len(frame)
-        self._recent.append(frame)
-        self._recent_bytes += len(frame)
+        self._buffer += frames
+        self.appended_seq = last_seq or seq
+        self.bytes_appended += len(frames)
+        self._recent.append((seq, self.appended_seq, frames))
+        self._recent_bytes += len(frames)
         while self._recent_bytes > RECENT_BYTES_MAX and len(self._recent) > 1:
-            self._recent_bytes -= len(self._recent.popleft())
+            self._recent_bytes -= len(self._recent.popleft()[2])
 
     def roll(self) -> None:
-        """The next commit begins a new segment: so that a seal, which reads whole segments, reads its own commits only."""
-        self._rolls = self._file is not None
+        """The next commit begins a new segment: so that a seal, which reads whole segments, reads its own commits only.
+        Where space is reserved it waits for that: reading a few commits of the next seal costs less."""
+        if self._reserve_bytes and self._spare is None:
+            self._rolls_when_ready = True
+            self._wants_spare.set()
+        else:
+            self._ends_at = 0
 
     def write(self) -> None:
         """Hand everything pending to the kernel. On OSError what was not written stays pending."""
@@ -90,6 +147,30 @@ class CommitLog:
             raise
         self._buffer.clear()
         self.written_seq = self.appended_seq
+        if before < self._reserved // 2 <= file.size:
+            self._wants_spare.set()
+
+    def may_sync_here(self) -> bool:
+        """Whether the next sync is expected to be short enough for the event loop. Ask once for each.
+
+        Never in place: the first sync of a segment, which waits for the directory too, and while another sync is running.
+        """
+        return self._pace.allows_in_place(self._directory) and not self._new_names and not self._sync_lock.locked()
+
+    def sync_here(self) -> int:
+        """As sync(), but on the event loop: only when may_sync_here() says so."""
+        assert not self._new_names and not self._sync_lock.locked()
+        if self._sync_failure is not None:
+            raise self._sync_failure
+        if self.written_seq > self.synced_seq:
+            files, self._unsynced = self._unsynced, []
+            try:
+                self._pace.took(self._sync_files(files))
+            except OSError as error:
+                self._sync_failure = error
+                raise
+            self.synced_seq = self.written_seq
+        return self.synced_seq
 
     async def sync(self) -> int:
         """Everything written when this begins survives a power cut when it returns; returns synced_seq.
@@ -104,59 +185,127 @@ class CommitLog:
                 return target
             files, self._unsynced = self._unsynced, []
             new_names, self._new_names = self._new_names, False
-            began = trio.current_time()
+            call = self._sync_files_and_names if new_names else self._sync_files
             try:
-                if self._sync_s < SYNC_IN_PLACE_S_MAX:
-                    self._sync_files(files, new_names)
-                    await trio.lowlevel.checkpoint()
-                else:
-                    await self._disk.run(self._sync_files, files, new_names)
+                self._pace.took(await self._disk.run(call, files))
             except OSError as error:
                 self._sync_failure = error
                 raise
-            self._sync_s = 0.8 * self._sync_s + 0.2 * (trio.current_time() - began)
             self.synced_seq = max(self.synced_seq, target)
             return self.synced_seq
 
     async def close(self) -> None:
-        """Write and sync what is pending, then let the file go."""
+        """Write and sync what is pending, give back reserved space, then let the files go."""
         self.write()
         await self.sync()
+        if self._file is not None and self._reserved:
+            self._finished.append(self._file)
+        if self._finished or self._spare is not None:
+            await self._disk.run(self._give_back, self._finished, self._spare)
         self.abandon()
 
     def abandon(self) -> None:
-        """Let the file go without another write."""
+        """Let the files go without another write."""
+        self._finished.clear()
         if self._file is not None:
             self._file.close()
-            self._file = None
+        if self._spare is not None:
+            self._spare[0].close()
+        self._file = self._spare = None
+
+    # Reserved space.
+
+    async def keep_ready(self) -> None:
+        """Have the next segment's file made whenever it is asked for, until cancelled."""
+        while True:
+            await self._wants_spare.wait()
+            self._wants_spare = trio.Event()
+            await self.make_ready()
+
+    async def make_ready(self) -> None:
+        """Give back what finished segments did not use, and reserve the next one's space. Does nothing without reserving."""
+        if not self._reserve_bytes:
+            return
+        if self._finished:
+            finished, self._finished = self._finished, []
+            await self._disk.run(self._give_back, finished, None)
+        if self._spare is None:
+            self._spare = await self._disk.run(self._reserve_next, self._reserve_bytes)
+        if self._rolls_when_ready:
+            self._rolls_when_ready = False
+            self._ends_at = 0
+        elif self._spare is not None and self._file is not None:
+            self._ends_at = min(self._reserved, self._segment_bytes)
+
+    def _reserve_next(self, length: int) -> tuple[File, int] | None:
+        """In a disk thread. None when the disk has no room, or no way to reserve."""
+        path = f"{self._directory}/commit/{SPARE}"
+        try:
+            if self._disk.free_bytes() < RESERVED_PART_OF_FREE * length:
+                return None
+            if self._disk.exists(path):
+                self._disk.remove(path)
+            file = self._disk.create(path)
+            try:
+                file.reserve(length)
+            except OSError:
+                file.close()
+                self._disk.remove(path)
+                raise
+        except OSError:  # nothing was promised about this file: the next segment grows as it is written
+            return None
+        return file, length
+
+    def _give_back(self, finished: list[File], spare: tuple[File, int] | None) -> None:
+        """In a disk thread. What cannot be given back is zeros behind the last frame, which every reader knows."""
+        with contextlib.suppress(OSError):
+            for file in finished:
+                file.trim()
+            if spare is not None:
+                self._disk.remove(f"{self._directory}/commit/{SPARE}")
 
     # Reading back, for shipping.
 
-    def recent(self, after_seq: int, to_seq: int, max_bytes: int) -> bytes | None:
+    def recent(self, after_seq: int, to_seq: int, max_bytes: int) -> LogRun | None:
         """Whole frames after after_seq up to to_seq from the ring, at least one if there is one; None if it begins later."""
-        first = self.appended_seq - len(self._recent) + 1
-        if after_seq + 1 < first:
+        ring = self._recent
+        if not ring or after_seq + 1 < ring[0][0]:
             return None
         taken: list[bytes] = []
-        total = 0
-        for number in range(after_seq + 1 - first, to_seq + 1 - first):
-            frame = self._recent[number]
-            if taken and total + len(frame) > max_bytes:
+        room, last = max_bytes, after_seq
+        back = 1  # a search from the end, where live shipping reads: the middle of a deque is far away
+        while back < len(ring) and ring[-back][1] > after_seq:
+            back *= 2
+        start = bisect_right(ring, after_seq, lo=max(0, len(ring) - back), key=_last_seq)
+        for number in range(start, len(ring)):
+            first, end, frames = ring[number]
+            if first > to_seq or room <= 0:
                 break
-            taken.append(frame)
-            total += len(frame)
-        return b"".join(taken)
+            if first == last + 1 and end <= to_seq and len(frames) <= room:
+                last = end
+                room -= len(frames)
+            else:
+                frames, last = _part((first, end, frames), last, to_seq, room, needed=not taken)
+                room = 0
+            taken.append(frames)
+        return LogRun(taken[0] if len(taken) == 1 else b"".join(taken), last)
 
-    async def read(self, after_seq: int, to_seq: int, max_bytes: int) -> bytes | None:
+    async def read(self, after_seq: int, to_seq: int, max_bytes: int) -> LogRun | None:
         """As recent(), but from the ring or the files; None when the log no longer holds after_seq + 1."""
         if after_seq >= to_seq:
-            return b""
+            return LogRun(b"", after_seq)
         ring = self.recent(after_seq, to_seq, max_bytes)
         if ring is not None:
             return ring
-        data, cursor = await self._disk.run(self._read_files, after_seq, to_seq, max_bytes, self._cursor)
-        self._cursor = cursor
-        return data
+        cursor = self._cursors.pop(after_seq + 1, None)
+        found = await self._disk.run(self._read_files, after_seq, to_seq, max_bytes, cursor)
+        if found is None:
+            return None
+        run, place = found
+        self._cursors[run.last_seq + 1] = place
+        while len(self._cursors) > CURSORS_MAX:
+            del self._cursors[next(iter(self._cursors))]
+        return run
 
     def drop_below(self, seq: int) -> list[str]:
         """Forget the segments whose commits are all below seq; returns their paths, to be removed."""
@@ -169,7 +318,7 @@ class CommitLog:
         self.write()
         name = str(SegmentName.of(reign, first_seq))
         path = f"{self._directory}/commit/{name}"
-        file = self._disk.create(path)
+        file, reserved = self._take_file(path)
         try:
             header = SegmentHeader(reign.epoch, self._uuid, reign.id, first_seq, chain_before, file.inode())
             file.append(header.encode())
@@ -177,61 +326,104 @@ class CommitLog:
             file.close()
             self._disk.remove(path)
             raise
+        self._finish_segment()
         self._unsynced.append(file)
-        self._file, self._reign, self._new_names, self._rolls = file, reign, True, False
+        self._file, self._reign, self._new_names, self._reserved = file, reign, True, reserved
+        self._ends_at = self._segment_bytes
         self.segments.append((path, first_seq))
+        if self._reserve_bytes and not reserved:
+            self._wants_spare.set()
 
-    def _sync_files(self, files: list[File], new_names: bool) -> None:  # noqa: FBT001
-        for file in files:
-            file.sync()
-        if new_names:
-            self._disk.sync_dir(f"{self._directory}/commit")
+    def _take_file(self, path: str) -> tuple[File, int]:
+        """The file of a new segment, still empty, and how many bytes of it are reserved."""
+        if self._spare is None:
+            return self._disk.create(path), 0
+        file, reserved = self._spare
+        self._disk.rename(file.path, path)
+        file.path = path
+        self._spare = None
+        return file, reserved
+
+    def _finish_segment(self) -> None:
+        file = self._file
+        if file is None or not self._reserved:
+            return
+        if file.size >= self._reserved:
+            self._reserve_bytes = min(2 * self._reserve_bytes, self._reserve_bytes_max)
+        else:
+            self._finished.append(file)
+
+    def _sync_files(self, files: list[File]) -> float:
+        """The seconds it took."""
+        return sum(file.sync() for file in files)
+
+    def _sync_files_and_names(self, files: list[File]) -> float:
+        """The seconds without the directory's, which is synced once a segment and says nothing of the next sync."""
+        took_s = self._sync_files(files)
+        self._disk.sync_dir(f"{self._directory}/commit")
+        return took_s
 
     def _read_files(
-        self, after_seq: int, to_seq: int, max_bytes: int, cursor: tuple[int, str, int] | None
-    ) -> tuple[bytes | None, tuple[int, str, int] | None]:
+        self, after_seq: int, to_seq: int, max_bytes: int, cursor: _Place | None
+    ) -> tuple[LogRun, _Place] | None:
+        """Frames of one segment, and where the next one begins. None when the log no longer holds them."""
+        seq = after_seq + 1
         try:
-            start = self._locate(after_seq + 1, cursor)
-            if start is None:
-                return None, None
-            path, offset = start
-            file = self._disk.open_read(path)
+            place = self._locate(seq, cursor)
+            if place is None:
+                return None
+            file = self._disk.open_read(place.path)
         except FileNotFoundError:  # removed since the list was read: the log no longer holds it
-            return None, None
+            return None
         try:
-            data = file.read_at(offset, max(max_bytes, HEAD_BYTES))
+            data = file.read_at(place.offset, max(max_bytes, HEAD_BYTES))
             head = decode_head(data)
             if head is None:
-                return None, None
+                return None
             if head.frame_len > len(data):
-                data = file.read_at(offset, head.frame_len)
+                data = file.read_at(place.offset, head.frame_len)
         finally:
             file.close()
-        end, seq = 0, after_seq
-        while (head := decode_head(data, end)) is not None and end + head.frame_len <= len(data) and head.seq <= to_seq:
-            end += head.frame_len
-            seq = head.seq
-        return data[:end], (seq + 1, path, offset + end)
+        end, last = step_over(data, 0, seq, to_seq, len(data))
+        if last < seq:
+            return None
+        return LogRun(data if end == len(data) else data[:end], last), _Place(place.path, place.offset + end)
 
-    def _locate(self, seq: int, cursor: tuple[int, str, int] | None) -> tuple[str, int] | None:
+    def _locate(self, seq: int, cursor: _Place | None) -> _Place | None:
         """Where the frame of seq begins. A cursor left by the read before makes sequential reading cheap."""
         holding = [(path, first) for path, first in list(self.segments) if first <= seq]
         if not holding:
             return None
-        path, offset = holding[-1][0], HEADER_BYTES
-        if cursor is not None and cursor[0] == seq and cursor[1] == path:
-            return path, cursor[2]
+        path, next_seq = holding[-1]
+        if cursor is not None and cursor.path == path:
+            return cursor
+        offset = HEADER_BYTES
         file = self._disk.open_read(path)
         try:
-            while True:
+            while next_seq < seq:
                 data = file.read_at(offset, READ_AHEAD_BYTES)
-                at = 0
-                while (head := decode_head(data, at)) is not None:
-                    if head.seq == seq:
-                        return path, offset + at
-                    at += head.frame_len
-                if at == 0:
+                head = decode_head(data)
+                if head is None or head.seq != next_seq:
                     return None
-                offset += at
+                after, last = head.frame_len, head.seq
+                if after < len(data):
+                    after, last = step_over(data, 0, next_seq, seq - 1, len(data))
+                offset += after
+                next_seq = last + 1
         finally:
             file.close()
+        return _Place(path, offset)
+
+
+def _last_seq(piece: _Piece) -> int:
+    return piece[1]
+
+
+def _part(piece: _Piece, after_seq: int, to_seq: int, room: int, *, needed: bool) -> tuple[bytes, int]:
+    """The frames of a piece from after_seq + 1 to to_seq that fit into room; the first one anyway when it is needed."""
+    first, _, frames = piece
+    begin, _ = step_over(frames, 0, first, after_seq, len(frames))
+    end, last = step_over(frames, begin, after_seq + 1, to_seq, begin + room)
+    if needed and last == after_seq:
+        end, last = step_over(frames, begin, after_seq + 1, after_seq + 1, len(frames))
+    return frames[begin:end], last

@@ -60,13 +60,15 @@ class Memtable:
         self.bytes += len(doc) + len(key) + VERSION_COST_BYTES
         self.last_seq = seq
 
-    def put_run(self, records: Sequence[Record], seq: int, time_us: int) -> None:
-        """put() for every document and deletion of one commit, all its records given in order; others only count rows."""
+    def put_run(self, records: Sequence[Record], seq: int, time_us: int) -> int:
+        """put() for every document and deletion of one commit, all its records given in order; others only count rows.
+        Returns how many were put."""
         count, size = _put_records(self.rows, records, seq, 0, time_us)
         self.records += count
         self.bytes += size + count * VERSION_COST_BYTES
         if count:
             self.last_seq = seq
+        return count
 
     def newest(self, collection: int, key: bytes) -> Version | None:
         table = self.rows.get(collection)
@@ -78,6 +80,10 @@ class Memtable:
         while version is not None and version[0] > seq:
             version = version[5]
         return version
+
+    def versions(self) -> list[list[Version]]:
+        """The newest version of every key, a list for each collection."""
+        return [list(table.values()) for table in self.rows.values()]
 
     def keys(self, collection: int) -> list[bytes]:
         """A copy: writers go on while a scan walks it."""

@@ -1,8 +1,9 @@
 """Reading the commit log back: whole commits in order, and the verdict on the first bad byte.
 
 A bad frame is *damage* when some later sound frame says, in synced_seq, that the bad one had been synced; otherwise it
-is a *tear*, an append that a crash cut short, and the log ends before it (INV-2). Only recovery acts on the verdict
-(storage/recovery.py); sealing, shipping and the checker read through the same functions.
+is a *tear*, an append that a crash cut short, and the log ends before it (INV-2). Zeros up to the end of a segment are neither:
+space that was reserved and not filled. Only recovery acts on the verdict (storage/recovery.py); sealing, shipping and the checker
+read through the same functions.
 
 Costs: one pass, header crc (0.2 µs) and body crc for each frame; after a bad frame one search over the rest of the log.
 """
@@ -27,12 +28,14 @@ from .segment import HEADER_BYTES, SegmentName, decode_header
 CHAIN_AT = HEAD_BYTES - 8
 RUN_BYTES = 128 * 2**10  # checked by the kernel in one call: what it returns stays in the cache
 _LENGTH_AND_SEQ = struct.Struct("<III12xQ")  # head_crc, body_crc, body_len, seq of a frame's header
+ZEROS_BYTES = 2**16
+ZEROS = bytes(ZEROS_BYTES)
 
 
 class LogEnd(Enum):
     """How a log ends."""
 
-    WHOLE = "every byte belongs to a sound commit"
+    WHOLE = "every byte belongs to a sound commit, or is reserved space"
     TORN = "an unfinished append at the end: keep a copy, then cut"
     DAMAGED = "bytes that had been synced are bad: read-only, repair from a peer or a backup"
 
@@ -49,7 +52,9 @@ class Segment:
 
 @dataclass(slots=True)
 class LogVerdict:
-    """The outcome of scanning a log. `segments`: those that hold sound commits, in order."""
+    """The outcome of scanning a log. `segments`: those that hold sound commits, in order. `bad_bytes`: from bad_offset to the last
+    byte of that segment that is not zero; a tear of 0 bytes has lost nothing.
+    """
 
     segments: list[Segment]
     last_seq: int
@@ -57,7 +62,22 @@ class LogVerdict:
     end: LogEnd
     bad_path: str = ""
     bad_offset: int = 0
+    bad_bytes: int = 0
     reason: str = ""
+
+
+def is_reserved(data: bytes, offset: int) -> bool:
+    """Whether everything from offset on is zeros (or nothing): space nobody wrote to."""
+    return written_end(data, offset) == offset
+
+
+def written_end(data: bytes, offset: int = 0) -> int:
+    """Where the zeros begin that data ends in; not before offset."""
+    end = len(data)
+    while end - offset >= ZEROS_BYTES and data.endswith(ZEROS, offset, end):
+        end -= ZEROS_BYTES
+    start = max(offset, end - ZEROS_BYTES)
+    return start + len(data[start:end].rstrip(b"\0"))
 
 
 def list_segments(disk: Disk, directory: str) -> list[tuple[str, SegmentName]]:
@@ -88,14 +108,14 @@ class LogScanner:
         verdict = self.verdict
         for number, (path, name) in enumerate(self._todo):
             data = self._disk.read_file(path)
-            offset = HEADER_BYTES
             last = None
             reason = self._header_fault(data, path, name)
+            offset = HEADER_BYTES if reason is None else 0
             while reason is None:
                 try:
                     head = decode_head(data, offset)
                     if head is None or offset + head.frame_len > len(data):
-                        reason = None if offset == len(data) else "the last append is short"
+                        reason = None if is_reserved(data, offset) else "the last append is short"
                         break
                     body = data[offset + HEAD_BYTES : offset + head.frame_len]
                     reason = self._frame_fault(head, body, data[offset : offset + head.frame_len])
@@ -128,7 +148,7 @@ class LogScanner:
         try:
             header = decode_header(data, path)
         except DamagedRecord as error:
-            return str(error)
+            return "the segment was never begun" if is_reserved(data, 0) else str(error)
         if header is None:
             return "the segment header is short"
         if header.uuid != self._uuid:
@@ -159,6 +179,9 @@ class LogScanner:
         verdict.bad_path, verdict.bad_offset, verdict.reason = self._todo[number][0], offset, reason
         bad_seq = verdict.last_seq + 1
         verdict.end = LogEnd.TORN
+        written = written_end(data, offset)
+        verdict.bad_bytes = written - offset
+        data = data[: written + HEAD_BYTES]  # a header may end in zeros
         if _vouched(data, offset + 1, bad_seq, self._todo[number][1].epoch):
             verdict.end = LogEnd.DAMAGED
         for path, name in self._todo[number + 1 :]:

@@ -11,6 +11,9 @@ reign without a gap (commit/codec.py). Little-endian:
 
     inode  the file's own number when it was made: a copied directory is recognised by it
     crc    crc32c of bytes 0 to 92
+Behind the last frame there may be zeros up to the end of the file: space reserved for frames that never came (sync mode), given back
+when a segment is finished or the database closed, and left over by a crash. `commit/next.reserved` is such space that no segment
+has yet: renamed to a segment's name when one begins, removed at closing and opening.
 A segment that was cut is never written on: the good prefix becomes a new file, and every opening of a database begins a
 new segment at its first commit.
 """
@@ -27,6 +30,7 @@ from ..position import Reign
 
 HEADER = struct.Struct("<8sII16sQQQQ28xI")
 HEADER_BYTES = 96
+SPARE = "next.reserved"
 MAGIC = b"TWLOG\r\n\0"
 VERSION = 1
 assert HEADER.size == HEADER_BYTES, "the drawing says 96"

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from storage import MemoryDisk, SyncMode, encode_document, operations
+from storage.commit.log import RESERVE_BYTES_MIN
 from storage.errors import DiskFailed, DiskFull
 from tests.engine.model import everything, insert, new_database, opened
 
@@ -41,7 +42,8 @@ async def test_a_commit_that_meets_enospc_is_written_once_there_is_space(
         database = await new_database(engine)
         await insert(database, {"_id": 1})
         disk.capacity_bytes = sum(disk.size(f"db/commit/{name}") for name in disk.list_dir("db/commit")) + 400
-        result = await operations.insert(database, "things", [encode_document({"_id": 2, "pad": "x" * 5000})])
+        larger_than_what_is_reserved = "x" * 2 * RESERVE_BYTES_MIN
+        result = await operations.insert(database, "things", [encode_document({"_id": 2, "pad": larger_than_what_is_reserved})])
         database.flush()
         with trio.move_on_after(5):
             await database.visible_advance.wait_for(result.seq)

@@ -1,30 +1,37 @@
-"""The commit log of a small database, cut at every byte and with every bit flipped (INV-2): recovery keeps exactly the whole
-commits before the damage, or reports it; what it keeps is never a wrong byte."""
+"""The commit log of a small database, cut at every byte and with every bit flipped (INV-2), with and without reserved space behind its
+last commit: recovery keeps exactly the whole commits before the damage, or reports it; what it keeps is never a wrong byte."""
 
 from __future__ import annotations
 
 import pytest
 
 from storage import MemoryDisk, SyncMode
+from storage.check import check_database
 from storage.commit import codec
 from storage.commit.memtable import is_live
-from storage.commit.segment import HEADER_BYTES, decode_header
+from storage.commit.segment import HEADER_BYTES, SPARE, decode_header
 from storage.recovery import Recovered, recover
 from tests.engine.model import insert, new_database, opened
 
 COMMITS = 7
+RESERVED_BYTES = 300  # of zeros behind the last commit: longer than a frame's header and than any frame here
+
+LAYOUTS = pytest.mark.parametrize(
+    ("sync_mode", "reserved"), [(SyncMode.ASYNC, 0), (SyncMode.SYNC, 0), (SyncMode.SYNC, RESERVED_BYTES)]
+)
 
 
-async def small_log(sync_mode: SyncMode) -> tuple[dict[str, bytes], str]:
-    """Every file of a small database, and the path of its only log segment."""
+async def small_log(sync_mode: SyncMode, reserved: int = 0) -> tuple[dict[str, bytes], str]:
+    """Every file of a small database as a crash leaves it, and the path of its only log segment."""
     disk = MemoryDisk()
     async with opened(disk, sync_mode=sync_mode) as engine:
         database = await new_database(engine)
         for number in range(COMMITS):
             await insert(database, {"_id": number, "n": "x" * number})
         files = {f"db/{name}": disk.read_file(f"db/{name}") for name in ("database.json",)}
-        [name] = disk.list_dir("db/commit")
-        files[f"db/commit/{name}"] = disk.read_file(f"db/commit/{name}")
+        [name] = [name for name in disk.list_dir("db/commit") if name != SPARE]
+        log = disk.read_file(f"db/commit/{name}")
+        files[f"db/commit/{name}"] = log[: frame_ends(log)[-1]] + bytes(reserved)
         return files, f"db/commit/{name}"
 
 
@@ -60,20 +67,38 @@ async def test_a_log_cut_at_any_byte_opens_at_the_whole_commits_before_it(sync_m
     log, ends, states = files[path], frame_ends(files[path]), await states_after_each_commit(files, path)
     assert len(ends) == COMMITS + 2
     for cut in range(len(log)):
-        disk = disk_with({**files, path: log[:cut]})
-        state = recover(disk, "db", records_max=100)
         whole = sum(end <= cut for end in ends[1:])
-        assert (state.last_seq, state.damaged) == (whole, "")
-        assert rows_of(state) == states[whole]
-        kept = b"".join(disk.read_file(f"db/salvage/{name}") for name in disk.list_dir("db/salvage"))
-        assert log[ends[whole] : cut] in kept, "what recovery cut off is in salvage (INV-7)"
-        again = recover(disk, "db", records_max=100)
-        assert (again.last_seq, again.findings) == (whole, []), "a second opening finds nothing left to do"
+        opens_at(disk_with({**files, path: log[:cut]}), whole, states, lost=log[ends[whole] : cut])
 
 
-@pytest.mark.parametrize("sync_mode", list(SyncMode))
-async def test_a_log_with_any_bit_flipped_serves_only_sound_commits_and_reports_damage(sync_mode: SyncMode) -> None:
-    files, path = await small_log(sync_mode)
+async def test_an_append_cut_short_in_reserved_space_is_lost_alone() -> None:
+    files, path = await small_log(SyncMode.SYNC, RESERVED_BYTES)
+    log, ends, states = files[path], frame_ends(files[path]), await states_after_each_commit(files, path)
+    for cut in range(len(log)):
+        torn = log[:cut] + bytes(len(log) - cut)
+        whole = sum(torn[:end] == log[:end] for end in ends[1:])  # a frame that ends in zeros may be whole already
+        disk = disk_with({**files, path: torn})
+        lost = log[ends[whole] : cut].rstrip(b"\0")
+        found = [finding.what for finding in check_database(disk, "db")]
+        assert [what for what in found if "torn" in what] == found and bool(found) == bool(lost or cut < HEADER_BYTES and log[:cut].strip(b"\0"))
+        opens_at(disk, whole, states, lost=lost)
+        assert disk.size(path) == ends[whole] if whole else not disk.exists(path), "no reserved space outlives the opening"
+
+
+def opens_at(disk: MemoryDisk, whole: int, states: list[dict], *, lost: bytes) -> None:
+    state = recover(disk, "db", records_max=100)
+    assert (state.last_seq, state.damaged) == (whole, "")
+    assert rows_of(state) == states[whole]
+    kept = b"".join(disk.read_file(f"db/salvage/{name}") for name in disk.list_dir("db/salvage"))
+    assert lost in kept, "what recovery cut off is in salvage (INV-7)"
+    assert bool(lost) <= bool(state.findings)
+    again = recover(disk, "db", records_max=100)
+    assert (again.last_seq, again.findings) == (whole, []), "a second opening finds nothing left to do"
+
+
+@LAYOUTS
+async def test_a_log_with_any_bit_flipped_serves_only_sound_commits_and_reports_damage(sync_mode: SyncMode, reserved: int) -> None:
+    files, path = await small_log(sync_mode, reserved)
     log, ends, states = files[path], frame_ends(files[path]), await states_after_each_commit(files, path)
     synced_up_to = [head.synced_seq for _, head, _ in codec.frames(log, HEADER_BYTES)]
     reported = 0
@@ -93,7 +118,8 @@ async def test_a_log_with_any_bit_flipped_serves_only_sound_commits_and_reports_
 
 async def test_zeros_behind_the_last_commit_are_no_loss() -> None:
     files, path = await small_log(SyncMode.SYNC)
-    disk = disk_with({**files, path: files[path] + bytes(4096)})
+    disk = disk_with({**files, path: files[path] + bytes(4 * 2**20)})
+    assert list(check_database(disk, "db")) == []
     state = recover(disk, "db", records_max=100)
     assert (state.last_seq, state.damaged, state.findings) == (COMMITS + 1, "", [])
     assert disk.read_file(path)[HEADER_BYTES:] == files[path][HEADER_BYTES:] and not disk.exists("db/salvage")

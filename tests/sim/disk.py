@@ -12,7 +12,8 @@ whole content along.
 
     kill       (kill -9) keeps every byte and name written
     power_cut  keeps what is durable; of the unsynced tail of each file a random prefix, in which random 512-byte sectors may be
-               zeros or garbage; of the unsynced name operations of each directory a random prefix
+               zeros or garbage; of the unsynced name operations of each directory a random prefix. Reserved space that was synced
+               is there again, with zeros for what of the tail was lost; a trim may be undone
 
 Knows no engine. All chance comes from the one random.Random it is given, so one seed gives one run.
 """
@@ -39,13 +40,20 @@ class SimCrash(BaseException):
 
 
 class Inode:
-    """A file's bytes. `synced` bytes of them survive a power cut."""
+    """A file's bytes. `synced` bytes of them survive a power cut; the last `reserved` of them are zeros nobody appended."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.data = bytearray()
         self.synced = 0
+        self.reserved = 0
+        self.durable_length = 0  # of the file, where a reservation made it longer than what was synced
         self.poisoned = False  # a sync failed: later syncs say yes and keep nothing more, as kernels do
+
+    @property
+    def written(self) -> int:
+        """Bytes appended so far."""
+        return len(self.data) - self.reserved
 
 
 class Directory:
@@ -131,7 +139,7 @@ class Platter:
                 self.used_bytes += len(node.data)
 
     def _lose_tail(self, inode: Inode) -> None:
-        whole = len(inode.data)
+        whole = keep = inode.written
         if whole > inode.synced:
             fate = self.rng.random()
             if fate < 0.3:
@@ -140,16 +148,19 @@ class Platter:
                 keep = whole
             else:
                 keep = self.rng.randint(inode.synced, whole)
-            del inode.data[keep:]
             self.lost_bytes += whole - keep
             if self.rng.random() < 0.5:
-                self._spoil_sectors(inode)
-        inode.synced = len(inode.data)
+                self._spoil_sectors(inode, keep)
+        length = keep
+        if inode.durable_length > keep and (inode.reserved or self.rng.random() < 0.5):  # else: it was trimmed, and stays so
+            length = inode.durable_length
+        inode.data[keep:] = bytes(length - keep)
+        inode.synced = inode.durable_length = length
+        inode.reserved = 0
         inode.poisoned = False
 
-    def _spoil_sectors(self, inode: Inode) -> None:
+    def _spoil_sectors(self, inode: Inode, end: int) -> None:
         """Of the sectors that were never synced, some never reached the device though the file's length did."""
-        end = len(inode.data)
         for start in range(inode.synced - inode.synced % SECTOR_BYTES, end, SECTOR_BYTES):
             low, high = max(start, inode.synced), min(start + SECTOR_BYTES, end)
             fate = self.rng.random()
@@ -237,21 +248,23 @@ class SimFile:
         self._check_open()
         if not self._writable:
             raise OSError(errno.EBADF, "opened for reading", self.path)
-        assert self.size == len(self._inode.data), f"{self.path}: two writers on one file"
+        assert self.size == self._inode.written, f"{self.path}: two writers on one file"
         platter = self._disk.platter
         if self._disk.strikes():
             self._grow(joined[: platter.rng.randint(0, len(joined))])
             self._disk.crash()
-        room = platter.capacity_bytes - platter.used_bytes
+        room = platter.capacity_bytes - platter.used_bytes + self._inode.reserved
         if len(joined) > room:
             self._grow(joined[: max(room, 0)])
             raise OSError(errno.ENOSPC, "no space left on the simulated disk", self.path)
         self._grow(joined)
 
     def _grow(self, data: bytes) -> None:
-        platter = self._disk.platter
-        self._inode.data += data
-        platter.used_bytes += len(data)
+        platter, inode = self._disk.platter, self._inode
+        before = len(inode.data)
+        inode.data[self.size : self.size + len(data)] = data
+        inode.reserved = max(0, inode.reserved - len(data))
+        platter.used_bytes += len(inode.data) - before
         self.size += len(data)
         if platter.on_append is not None and data:
             platter.on_append(self.path, self._inode)
@@ -268,10 +281,30 @@ class SimFile:
         got = bytes(self._inode.data[offset : offset + length])
         return got if len(got) == length else None
 
-    def sync(self) -> None:
+    def reserve(self, length: int) -> None:
+        self._check_open()
+        assert not self._inode.data, f"{self.path}: only an empty file can be reserved"
+        self._disk.step()
+        platter = self._disk.platter
+        if length > platter.capacity_bytes - platter.used_bytes:
+            raise OSError(errno.ENOSPC, "no space left on the simulated disk", self.path)
+        self._disk.owe_sync()
+        self._inode.data += bytes(length)
+        self._inode.reserved = self._inode.durable_length = length
+        platter.used_bytes += length
+
+    def trim(self) -> None:
         self._check_open()
         self._disk.step()
-        self._disk.owe_sync()
+        if self._disk.platter.find(self.path) is self._inode:  # a removed file counts for nothing already
+            self._disk.platter.used_bytes -= self._inode.reserved
+        del self._inode.data[self._inode.written :]
+        self._inode.reserved = 0
+
+    def sync(self) -> float:
+        self._check_open()
+        self._disk.step()
+        took_s = self._disk.owe_sync()
         platter = self._disk.platter
         if platter.sync_failures > 0:
             platter.sync_failures -= 1
@@ -281,7 +314,9 @@ class SimFile:
             self._inode.poisoned = True
             raise OSError(errno.EIO, "the simulated device failed a sync", self.path)
         if not self._inode.poisoned:
-            self._inode.synced = len(self._inode.data)
+            self._inode.synced = self._inode.written
+            self._inode.durable_length = len(self._inode.data)
+        return took_s
 
     def inode(self) -> int:
         return self._inode.number
@@ -371,7 +406,9 @@ class SimDisk:
         return SimFile(self, path, inode, writable=True)
 
     def open_append(self, path: str) -> SimFile:
-        return SimFile(self, path, self._inode_at(path), writable=True)
+        inode = self._inode_at(path)
+        inode.reserved = 0  # a new handle appends at the end of the file, as its length says
+        return SimFile(self, path, inode, writable=True)
 
     def open_read(self, path: str) -> SimFile:
         return SimFile(self, path, self._inode_at(path), writable=False)
@@ -493,10 +530,13 @@ class SimDisk:
 
     # Time.
 
-    def owe_sync(self) -> None:
-        """A sync takes effect at once; the call that made it returns only after its virtual duration."""
-        if self.platter.sync_delay_s > 0:
-            self._owed_s += self.platter.rng.expovariate(1 / self.platter.sync_delay_s)
+    def owe_sync(self) -> float:
+        """A sync takes effect at once; a run() that made it returns only after its virtual duration. Returns that."""
+        if self.platter.sync_delay_s <= 0:
+            return 0.0
+        took_s = self.platter.rng.expovariate(1 / self.platter.sync_delay_s)
+        self._owed_s += took_s
+        return took_s
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """The call happens at one moment of a random virtual duration. Like a thread it cannot be cancelled midway.

@@ -107,18 +107,18 @@ class CommitTree:
 
     def _read(self, node: str, path: str, inode: Inode) -> None:
         reading = self._readings.setdefault((node, inode.number), _Reading())
-        data = inode.data
+        data, written = inode.data, inode.written
         if reading.offset == 0:
-            if len(data) < HEADER_BYTES:
+            if written < HEADER_BYTES:
                 return
             header = decode_header(bytes(data[:HEADER_BYTES]), path)
             reading.offset, reading.chain, reading.uuid = HEADER_BYTES, header.chain_before, header.uuid
             if header.first_seq == 1:
                 self.roots.add(first_chain(header.uuid))
-        while len(data) - reading.offset >= HEAD_BYTES:
+        while written - reading.offset >= HEAD_BYTES:
             head = decode_head(bytes(data[reading.offset : reading.offset + HEAD_BYTES]))
             end = reading.offset + head.frame_len
-            if end > len(data):
+            if end > written:
                 return
             body = bytes(data[reading.offset + HEAD_BYTES : end])
             try:
