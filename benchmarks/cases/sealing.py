@@ -15,7 +15,7 @@ from .point import Field, postgres_fields, redis_fields, twinlog_fields
 
 WHAT = (
     "Inserts at a fixed rate over 16 connections; each request has a time at which it is due, and its latency counts from then, so that one that had to "
-    "wait behind a pause counts with all its waiting. Twinlog that seals as it does by default, every 20,000 records, and one whose memtable is so large "
+    "wait behind a pause counts with all its waiting. Twinlog that seals as it does by default, every 64,000 records, and one whose memtable is so large "
     "that it never does (a fresh one each turn, for that memtable has a limit), in turn; PostgreSQL (synchronous_commit off) and Redis (everysec) at the same rate. At "
     "4,000 a second, and at half of what the sealing Twinlog takes when 1,024 are outstanding. The figure is the 99th percentile; max is the largest pause. `sealed` counts the "
     "commits that a turn sealed."
