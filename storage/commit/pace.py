@@ -5,7 +5,7 @@ leave a turn of the loop later. So it is done in place while syncs are short (IN
 
     expected_s   a sync longer than the limit sets it at once; a shorter one draws it a fifth of the way to itself
 
-After one sync of 5 ms the next 8 go to the thread, after anything longer at most 11: enough to pass over a burst, and while
+After one sync of 5 ms the next 9 go to the thread, after anything longer at most 12: enough to pass over a burst, and while
 a device stays slow every sync stays away from the loop. In place goes only the database that asked last time too: with several
 written in turn each wake-up would add up their syncs, while threads run them side by side.
 
