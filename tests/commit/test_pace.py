@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.commit.pace import EXPECTED_S_MAX, IN_PLACE_S_MAX, SyncPace
+from storage.commit.pace import IN_PLACE_S_MAX, SyncPace
 
 
 def asks_until_in_place(pace: SyncPace, *, each_s: float) -> int:
@@ -20,12 +20,21 @@ def test_it_begins_in_the_thread_and_comes_to_the_loop_by_itself() -> None:
 
 
 def test_a_long_sync_sends_the_next_ones_away_for_a_bounded_while() -> None:
-    for long_s, at_most in ((0.0011, 1), (0.005, 9), (0.025, 12), (30.0, 12)):
+    for long_s, away in ((0.0011, 0), (0.004, 0), (0.005, 1), (0.025, 9), (30.0, 9)):
         pace = SyncPace()
-        asks_until_in_place(pace, each_s=0.0002)
+        pace.expected_s = 0.0002
         pace.took(long_s)
-        assert 1 <= asks_until_in_place(pace, each_s=0.0002) <= at_most
-        assert pace.expected_s <= EXPECTED_S_MAX
+        assert asks_until_in_place(pace, each_s=0.0002) == away, long_s
+
+
+def test_a_device_that_becomes_slow_holds_the_loop_a_few_times_only() -> None:
+    pace = SyncPace()
+    pace.expected_s = 0.0002
+    held = 0
+    while pace.allows_in_place("db") or not held:
+        pace.took(0.003)
+        held += 1
+    assert held <= 3
 
 
 def test_a_device_that_stays_slow_never_holds_the_loop() -> None:
