@@ -33,7 +33,8 @@ def _server() -> dict[str, str]:
     chosen = CHOSEN.get()
     done = subprocess.run([chosen.python, "-c", ask], capture_output=True, text=True, env=chosen.environment())
     if done.returncode:
-        raise ServerFailed(f"{chosen.python} cannot run Twinlog: {done.stderr.strip().splitlines()[-1:]}")
+        words = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise ServerFailed(f"{chosen.python} cannot run Twinlog: {words[-1]}")
     version, kernel = done.stdout.split()
     absent = "off (--pure)" if chosen.pure else "not built for this Python; pure Python runs"
     return {"Python of Twinlog's server": version, "native kernel": "in use" if kernel == "True" else absent}
