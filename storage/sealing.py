@@ -161,6 +161,7 @@ class Sealing:
         self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
         self.freeze_if_full()
         took = trio.current_time() - began
+        log.debug("%s: sealed up to %d in %.3f s", database.name, checkpoint.seq, took)
         self._seal_s = took if not self._seal_s else 0.7 * self._seal_s + 0.3 * took
         done, self._done = self._done, trio.Event()
         done.set()
