@@ -1297,7 +1297,7 @@ static PyObject *kernel_got_reply(PyObject *module, PyObject *const *args, Py_ss
 /* ---- The filter of keys (index/keyfilter.py): which keys are surely not there.
  *
  * Blocks of 64 bytes; a key's hash names one block by its upper half and six bits of it by a product of the whole hash, so
- * that a question touches one line of memory. 12 bits a key give about 0.6 % false positives at capacity. */
+ * that a question touches one line of memory. 12 bits a key give about 0.4 % false positives at capacity. */
 
 #define BLOCK_BYTES 64
 #define BITS_A_KEY 12

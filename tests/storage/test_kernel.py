@@ -11,7 +11,7 @@ from shutil import which
 import google_crc32c
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import native
@@ -80,6 +80,7 @@ def u32(numbers: list[int]) -> array:
 
 
 @needs_kernel
+@settings(deadline=None)
 @given(rows_of_a_blob())
 def test_hashes_of_keys(world: tuple):
     blob, rows = world
@@ -91,6 +92,7 @@ def test_hashes_of_keys(world: tuple):
 
 
 @needs_kernel
+@settings(deadline=None)
 @given(rows_of_a_blob())
 def test_fold(world: tuple):
     blob, rows = world
@@ -108,6 +110,7 @@ def test_fold_carries_over_256_bits():
 
 
 @needs_kernel
+@settings(deadline=None)
 @given(rows_of_a_blob(), st.booleans(), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
 def test_shard_records(world: tuple, crc: bool, wide: int, narrow: int):
     blob, rows = world
