@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
+import zlib
 from array import array
 from pathlib import Path
 from shutil import which
@@ -20,6 +21,7 @@ from storage.shard import record
 from storage.values import keys
 from storage.versions import statehash
 
+ROOT = Path(__file__).resolve().parents[2]
 kernel = native.KERNEL
 needs_kernel = pytest.mark.skipif(kernel is None, reason="the kernel is not built")
 
@@ -29,9 +31,11 @@ def test_it_is_built_where_it_can_be():
     if not can_build or not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         pytest.skip("no compiler or no headers of Python")
     try:
-        from storage import _kernel  # noqa: F401
+        from storage import _kernel
     except ImportError as error:
         pytest.fail(f"a compiler is here, the kernel is not: python setup.py build_ext --inplace ({error})")
+    source = zlib.crc32((ROOT / "storage" / "kernel.c").read_bytes())
+    assert source == _kernel.SOURCE, "kernel.c has changed since it was built: python setup.py build_ext --inplace"
 
 
 # Checksums against other implementations: every length at which XXH3 changes its way, and two blocks of it.
