@@ -1,11 +1,18 @@
 """What pyproject.toml cannot say: the optional native kernel. Without a compiler the package installs without it."""
 
+import zlib
+from pathlib import Path
+
 from setuptools import Extension, setup
+
+SOURCE = "storage/kernel.c"
 
 KERNEL = Extension(
     "storage._kernel",
-    ["storage/kernel.c"],
+    [SOURCE],
+    depends=["setup.py"],
     optional=True,
+    define_macros=[("KERNEL_SOURCE", f"{zlib.crc32((Path(__file__).parent / SOURCE).read_bytes())}u")],
     extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"],
 )
 

@@ -8,7 +8,7 @@ import struct
 import msgpack
 import pytest
 from bson import ObjectId
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -56,6 +56,7 @@ request_ids = st.one_of(st.integers(0, 2**63 - 1), st.sampled_from([0, 127, 128,
 
 
 @both_ways
+@settings(deadline=None)
 @given(request_ids, names, names, ids, st.binary(max_size=64), st.integers(0, 2))
 def test_inserts(requests, number: int, db: str, collection: str, identity: object, write_id: bytes, left_out: int):
     doc = encode_document({"_id": identity, "n": [1, {"m": "text"}]})
@@ -67,6 +68,7 @@ def test_inserts(requests, number: int, db: str, collection: str, identity: obje
 
 
 @both_ways
+@settings(deadline=None)
 @given(request_ids, names, names, ids, st.booleans())
 def test_gets(requests, number: int, db: str, collection: str, identity: object, with_nil: bool):
     fields = ["get", number, db, collection, Raw(encode_value(identity)), *([None] if with_nil else [])]
@@ -74,6 +76,7 @@ def test_gets(requests, number: int, db: str, collection: str, identity: object,
 
 
 @both_ways
+@settings(deadline=None)
 @given(request_ids)
 def test_pings(requests, number: int):
     assert held(requests, wire.encode_request(wire.Ping(number))) == (PING, minimal(number))
@@ -146,6 +149,7 @@ def test_cuts_additions_and_damage(requests):
 
 
 @both_ways
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "é"]), max_size=8), st.binary(max_size=40))
 def test_many_at_once(requests, dbs: list[str], noise: bytes):
     messages = [bytes(wire.encode_fields(["get", n, db, "c" + db, Raw(KEY)])) for n, db in enumerate(dbs)]
@@ -180,6 +184,7 @@ def frame(number: int, result: object, epoch: int, seq: int) -> bytes:
 
 
 @replies_both_ways
+@settings(deadline=None)
 @given(st.lists(st.tuples(request_ids, ids), max_size=5), positions, positions)
 def test_replies_to_inserts(insert_replies, got_reply, given_: list, epoch: int, seq: int):
     frames = insert_replies(
@@ -191,6 +196,7 @@ def test_replies_to_inserts(insert_replies, got_reply, given_: list, epoch: int,
 
 
 @replies_both_ways
+@settings(deadline=None)
 @given(request_ids, st.sampled_from([None, DOC, encode_value(bytes(70_000))]), positions, positions)
 def test_replies_to_gets(insert_replies, got_reply, number: int, document: bytes | None, epoch: int, seq: int):
     result = {"doc": None if document is None else Raw(document)}

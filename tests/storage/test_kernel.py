@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
+import zlib
 from array import array
 from pathlib import Path
 from shutil import which
@@ -11,7 +12,7 @@ from shutil import which
 import google_crc32c
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import native
@@ -20,6 +21,7 @@ from storage.shard import record
 from storage.values import keys
 from storage.versions import statehash
 
+ROOT = Path(__file__).resolve().parents[2]
 kernel = native.KERNEL
 needs_kernel = pytest.mark.skipif(kernel is None, reason="the kernel is not built")
 
@@ -29,9 +31,11 @@ def test_it_is_built_where_it_can_be():
     if not can_build or not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         pytest.skip("no compiler or no headers of Python")
     try:
-        from storage import _kernel  # noqa: F401
+        from storage import _kernel
     except ImportError as error:
         pytest.fail(f"a compiler is here, the kernel is not: python setup.py build_ext --inplace ({error})")
+    source = zlib.crc32((ROOT / "storage" / "kernel.c").read_bytes())
+    assert source == _kernel.SOURCE, "kernel.c has changed since it was built: python setup.py build_ext --inplace"
 
 
 # Checksums against other implementations: every length at which XXH3 changes its way, and two blocks of it.
@@ -80,6 +84,7 @@ def u32(numbers: list[int]) -> array:
 
 
 @needs_kernel
+@settings(deadline=None)
 @given(rows_of_a_blob())
 def test_hashes_of_keys(world: tuple):
     blob, rows = world
@@ -91,6 +96,7 @@ def test_hashes_of_keys(world: tuple):
 
 
 @needs_kernel
+@settings(deadline=None)
 @given(rows_of_a_blob())
 def test_fold(world: tuple):
     blob, rows = world
@@ -108,6 +114,7 @@ def test_fold_carries_over_256_bits():
 
 
 @needs_kernel
+@settings(deadline=None)
 @given(rows_of_a_blob(), st.booleans(), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
 def test_shard_records(world: tuple, crc: bool, wide: int, narrow: int):
     blob, rows = world

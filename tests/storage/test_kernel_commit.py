@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import native
@@ -26,6 +26,7 @@ record_of_any_op = st.builds(
 some_records = st.lists(record_of_any_op, max_size=12)
 
 
+@settings(deadline=None)
 @given(some_records)
 def test_bodies_go_both_ways(records: list[Record]):
     body = kernel.encode_body(records)
@@ -36,6 +37,7 @@ def test_bodies_go_both_ways(records: list[Record]):
     assert codec.decode_body(len(records), body) == records
 
 
+@settings(deadline=None)
 @given(some_records, st.data())
 def test_a_damaged_body_is_never_read(records: list[Record], data: st.DataObject):
     body = bytearray(codec._encode_body(records))
@@ -79,6 +81,7 @@ def test_what_is_no_record_is_refused():
             kernel.decode_body(0, b"", kind)
 
 
+@settings(deadline=None)
 @given(st.lists(some_records, max_size=4), st.integers(0, 5))
 def test_the_memtable_after_runs(commits: list[list[Record]], first_row: int):
     natively, purely, one_by_one = {}, {}, memtable.Memtable(0)
@@ -120,6 +123,7 @@ def both(*arguments: object) -> tuple:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 600), max_size=8), st.binary(max_size=20), st.binary(max_size=100), st.integers(0, 3000))
 def test_a_run_of_frames(sizes: list[int], before: bytes, behind: bytes, limit: int):
     log, ends = log_of(sizes)

@@ -8,7 +8,7 @@ import msgpack
 import msgspec
 import pytest
 from bson import ObjectId
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import native
@@ -71,11 +71,13 @@ usual_ids = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(usual_ids, st.dictionaries(st.text(max_size=4), plain, max_size=6))
 def test_generated_maps(identity: object, fields: dict):
     look(msgpack.packb({"_id": identity, **fields}))
 
 
+@settings(deadline=None)
 @given(any_documents)
 def test_every_document_type(document: dict):
     look(documents.encode({"_id": 5, **{key: value for key, value in document.items() if key != "_id"}}))
@@ -90,6 +92,7 @@ usual_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(usual_ids, st.dictionaries(st.text("abc_é", min_size=1, max_size=4), usual_values, max_size=6))
 def test_usual_documents_are_taken(identity: object, fields: dict):
     fields.pop("_id", None)
@@ -98,6 +101,7 @@ def test_usual_documents_are_taken(identity: object, fields: dict):
         assert look(wide({"_id": identity, **fields})) is not None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(1, 15))
 def test_random_bytes_behind_a_good_beginning(data: bytes, fields: int):
     look(data)
@@ -110,6 +114,7 @@ SAMPLE = documents.encode(
 )
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(SAMPLE) - 1), st.integers(0, 255), st.integers(0, len(SAMPLE) - 1))
 def test_damaged_bytes(place: int, value: int, other: int):
     damaged = bytearray(SAMPLE)
@@ -209,6 +214,7 @@ def test_what_is_no_bytes():
         kernel.prepare(5)
 
 
+@settings(deadline=None)
 @given(any_documents)
 def test_the_pure_one(document: dict):
     data = documents.encode(document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import native
@@ -29,6 +29,7 @@ def test_the_kernel_has_one():
 
 
 @both
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300)), st.integers(0, 2**32 - 1), st.integers(1, 50))
 def test_an_added_key_is_never_absent(kind: type, keys: list[bytes], collection: int, capacity: int):
     found = kind(capacity)
