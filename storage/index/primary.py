@@ -176,8 +176,7 @@ def merge_columns(segments: Sequence[Columns], *, drop_tombstones: bool) -> Colu
     is left below it (its PREV is NONE); only for merges that take in the newest segment, since a newer entry elsewhere would
     go on pointing at it and then never find out that nothing is below.
 
-    Rows come out in the order of hashes. Costs about 30 ns a row and no more: an entry and the one that supersedes it have one key,
-    hence one hash, so that only rows of a hash that comes twice are looked at.
+    Rows come out in the order of hashes. Costs 40 to 60 ns a row with build.
     """
     newest_first = list(reversed(segments))
     merged = Columns(*(np.concatenate(parts) for parts in zip(*newest_first)))
@@ -187,16 +186,34 @@ def merge_columns(segments: Sequence[Columns], *, drop_tombstones: bool) -> Colu
     keep = np.ones(len(order), bool)
     is_same = merged.hash[1:] == merged.hash[:-1]
     if is_same.any():
-        in_group = np.append(is_same, False)
-        in_group[1:] |= is_same
-        group = np.flatnonzero(in_group)
-        location, prev = merged.location[group], merged.prev[group]
-        superseded = np.isin(location, prev[prev != none])
-        keep[group[superseded]] = False
-        merged.prev[group] = _past(prev, location[superseded], prev[superseded])
+        _drop_superseded(merged, is_same, keep)
     if drop_tombstones:
         keep &= ~((merged.length >= TOMBSTONE) & (merged.prev == none))
     return merged if keep.all() else Columns(*(column[keep] for column in merged))
+
+
+def _drop_superseded(merged: Columns, is_same: np.ndarray, keep: np.ndarray) -> None:
+    """Clear `keep` of superseded rows and let prev of those that stay pass over them, both in place.
+
+    A row and the one that it supersedes have one key, hence one hash: they stand in one group, newest first, and nearly always each
+    row's prev is the row behind it. Only groups where that is not so (keys whose hashes collide) are searched. is_same: whether
+    a row begins no group, for all but the first."""
+    is_chained = is_same & (merged.prev[:-1] == merged.location[1:])
+    in_odd = np.zeros(len(keep), bool)
+    if not (is_chained == is_same).all():
+        group = np.concatenate((np.zeros(1, np.int64), np.cumsum(~is_same)))
+        is_odd = np.zeros(int(group[-1]) + 1, bool)
+        is_odd[group[1:][is_same & ~is_chained]] = True
+        in_odd = is_odd[group]
+        odd = np.flatnonzero(in_odd)
+        location, prev = merged.location[odd], merged.prev[odd]
+        superseded = np.isin(location, prev[prev != np.uint64(NONE)])
+        keep[odd[superseded]] = False
+        merged.prev[odd] = _past(prev, location[superseded], prev[superseded])
+    begins = np.flatnonzero(np.append(is_same, False) & ~np.append(False, is_same) & ~in_odd)
+    ends = np.flatnonzero(np.append(False, is_same) & ~np.append(is_same, False) & ~in_odd)
+    merged.prev[begins] = merged.prev[ends]
+    keep[1:] &= ~(is_chained & ~in_odd[1:])
 
 
 def _past(prev: np.ndarray, gone: np.ndarray, gone_prev: np.ndarray) -> np.ndarray:
