@@ -7,6 +7,9 @@ a bounded time (INV-3: what it then sees is one state of the primary's past).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import trio
@@ -43,20 +46,24 @@ class Reads:
             return None
         return _got(document, db.visible)
 
-    def get_frame(self, quick: QuickGet) -> bytes | None:
-        """The framed answer to a get in its usual form, or None where the general way must be gone."""
-        _, request_id, name, collection, key = quick
-        db = self._engine.databases.get(name)
-        if db is None:
-            return None
-        try:
-            document = operations.get_key_now(db, collection, key)
-        except (errors.TwinlogError, OSError):  # the general way meets it again and answers by it
-            return None
-        if document is operations.COLD:
-            return None
-        epoch, seq = db.visible
-        return got_reply(request_id, document, epoch, seq)
+    def get_frames(self, gets: Sequence[QuickGet]) -> list[bytes | None]:
+        """The framed answers to gets in their usual form; None where the general way must be gone."""
+        frames: list[bytes | None] = []
+        for (name, collection), rows in groupby(gets, key=itemgetter(2, 3)):
+            of_one = list(rows)
+            db = self._engine.databases.get(name)
+            if db is None:
+                frames += [None] * len(of_one)
+                continue
+            try:
+                documents = operations.get_keys_now(db, collection, [row[4] for row in of_one])
+            except (errors.TwinlogError, OSError):  # the general way meets it again and answers by it
+                frames += [None] * len(of_one)
+                continue
+            epoch, seq = db.visible
+            for row, document in zip(of_one, documents):
+                frames.append(None if document is operations.COLD else got_reply(row[1], document, epoch, seq))
+        return frames
 
     async def get(self, caller: Any, request: wire.Get) -> Done:
         db = await self._at_position(request.db, request.min_position)

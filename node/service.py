@@ -26,7 +26,7 @@ from .cursors import CursorTable
 from .metrics import Metrics
 from .outcomes import Done, Written, plain_fields
 from .oversight import Oversight
-from .quick import GET, INSERT, QuickRequest, ping_reply, requests
+from .quick import GET, INSERT, QuickGet, QuickRequest, ping_reply, requests
 from .reads import Reads
 from .users import Logins, Role
 from .writes import Writes
@@ -215,44 +215,55 @@ class Service:
     def begin_many(self, caller: Caller, messages: list[bytes]) -> None:
         """Take all requests of one chunk. Requests in their usual form take a short way: gets and pings are answered together,
         single inserts gathered until end_of_wakeup(). What cannot be read goes to caller.abandon()."""
-        if self.stopping or caller.role < Role.READWRITE:
+        if self.stopping or caller.role < Role.READ:
             rows: Sequence[QuickRequest | None] = [None] * len(messages)
         else:
             rows = requests(messages)
         frames: list[bytes] = []
-        inserts = gets = 0
+        gets: list[QuickGet] = []
+        got: list[bytes] = []  # their messages
+        inserts = 0
         for number, row in enumerate(rows):
             if row is not None:
-                kind = row[0]
-                if kind == INSERT:
-                    message = messages[number]
-                    if len(message) <= ROW_BYTES_MAX:
-                        inserts += 1
-                        self._batch.add(caller, message, row)
-                        continue
-                elif kind == GET:
-                    frame = self._reads.get_frame(row)
-                    if frame is not None:
-                        gets += 1
-                        frames.append(frame)
-                        continue
-                else:
+                kind, message = row[0], messages[number]
+                if kind == GET:
+                    gets.append(row)
+                    got.append(message)
+                    continue
+                if kind != INSERT:
                     frames.append(ping_reply(row[1]))
                     continue
-            try:
-                self.begin(caller, messages[number])
-            except wire.BadMessage as error:
-                caller.abandon(error, len(messages) - number)
+                if len(message) <= ROW_BYTES_MAX and caller.role >= Role.READWRITE:
+                    inserts += 1
+                    self.under_way += 1
+                    self._batch.add(caller, message, row)
+                    continue
+            if not self._begin_or_abandon(caller, messages[number], len(messages) - number):
                 break
-        if frames:
-            counts = self.metrics.requests
-            counts["get"] += gets
-            if len(frames) > gets:
-                counts["ping"] += len(frames) - gets
-            caller.answer_frames(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
+        counts = self.metrics.requests
         if inserts:
-            self.under_way += inserts
-            self.metrics.requests["insert"] += inserts
+            counts["insert"] += inserts
+        if frames:
+            counts["ping"] += len(frames)
+        if gets:
+            found = self._reads.get_frames(gets)
+            frames += [frame for frame in found if frame is not None]
+            counts["get"] += len(gets)
+        if frames:
+            caller.answer_frames(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
+        if gets and None in found:
+            for message, frame in zip(got, found):
+                if frame is None:
+                    counts["get"] -= 1
+                    self.begin(caller, message)
+
+    def _begin_or_abandon(self, caller: Caller, message: bytes, unbegun: int) -> bool:
+        try:
+            self.begin(caller, message)
+        except wire.BadMessage as error:
+            caller.abandon(error, unbegun)
+            return False
+        return True
 
     def refuse(self, caller: Caller, message: bytes, error: errors.TwinlogError) -> None:
         """Answer a request by error, whatever it is. Raises wire.BadMessage as begin does."""

@@ -10,7 +10,7 @@ checkpoint since it was put in. So a write takes its key out, and a read fills i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 ENTRY_COST_BYTES = 330  # key, tuple, node of the ordered dict, headers of the objects; tracemalloc, CPython 3.11
 
@@ -36,6 +36,17 @@ class DocumentCache:
         else:
             self.hits += 1
             self._documents.move_to_end(place)
+        return found
+
+    def get_many(self, collection: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """get() for a batch, at a third of the cost: of the documents found only the last one counts as just used."""
+        get = self._documents.get
+        found = [get((collection, key)) for key in keys]
+        missed = found.count(None)
+        self.misses += missed
+        self.hits += len(keys) - missed
+        if found[-1] is not None:
+            self._documents.move_to_end((collection, keys[-1]))
         return found
 
     def put(self, collection: int, key: bytes, document: bytes) -> None:

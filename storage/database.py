@@ -170,12 +170,15 @@ class Database:
 
     def sealed_now(self, collection: int, key: bytes) -> bytes | None | object:
         """A document that no memtable holds a version of, None, or COLD."""
-        shards = self.sealing.shards
-        if shards is None:
+        if self.sealing.shards is None:
             return None
         document = self.cache.get(collection, key)
-        if document is not None:
-            return document
+        return self.read_sealed_now(collection, key) if document is None else document
+
+    def read_sealed_now(self, collection: int, key: bytes) -> bytes | None | object:
+        """The same for a key that is not in the cache, which then has it. There must be a checkpoint."""
+        shards = self.sealing.shards
+        assert shards is not None
         record = shards.find_now(collection, key)
         if record is MISSING:
             return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import compress, repeat
 
-from .commit.codec import CATALOG, PUT, REQUEST, Record
+from .commit.codec import CATALOG, PUT, REQUEST
 from .database import Database
 from .names import check_collection_name
 from .results import WriteResult
@@ -48,7 +48,7 @@ def insert_each(
     asked = [request for request in requests if request]
     if asked:
         answer = WriteResult(seq=db.position.seq + 1, inserted=1).remembered()
-        records += map(Record._make, zip(repeat(REQUEST), repeat(CATALOG), asked, repeat(answer)))
+        records += zip(repeat(REQUEST), repeat(CATALOG), asked, repeat(answer))
     return db.commit(records), left
 
 

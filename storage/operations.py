@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .inserting import EACH_MAX, insert_each
-from .reading import Cursor, count, find, get, get_key_now, get_now, list_collections
+from .reading import Cursor, count, find, get, get_key_now, get_keys_now, get_now, list_collections
 from .results import WriteError, WriteResult
 from .shard.shardset import COLD
 from .writing import bulk, delete, drop_collection, insert, insert_now, replace_one, room
@@ -21,6 +21,7 @@ __all__ = [
     "find",
     "get",
     "get_key_now",
+    "get_keys_now",
     "get_now",
     "insert",
     "insert_each",

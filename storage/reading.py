@@ -33,15 +33,29 @@ def get_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
 
 def get_key_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
     """The document of a canonical key at `visible`, None, or COLD: one read without a view."""
+    return get_keys_now(db, collection, (key,))[0]
+
+
+def get_keys_now(db: Database, collection: str, keys: Sequence[bytes]) -> Sequence[bytes | None | object]:
+    """get_key_now() for each of at least one key, at one moment."""
     number = db.visible_catalog.ids.get(collection)
     if number is None:
-        return None
+        return [None] * len(keys)
     sealing, seq = db.sealing, db.visible.seq
-    for memtable in (sealing.active,) if sealing.frozen is None else (sealing.active, sealing.frozen):
-        version = memtable.newest(number, key)
-        if version is not None:
-            return _seen_now(db, number, key, seq)
-    return db.sealed_now(number, key)
+    if sealing.shards is None:
+        return [_seen_now(db, number, key, seq) for key in keys]
+    found: list[bytes | None | object] = db.cache.get_many(number, keys)  # what is there is in no memtable
+    if None not in found:
+        return found
+    tables = [table for memtable in sealing.pinned()[1] if (table := memtable.rows.get(number))]
+    for place, document in enumerate(found):
+        if document is None:
+            key = keys[place]
+            if any(key in table for table in tables):
+                found[place] = _seen_now(db, number, key, seq)
+            else:
+                found[place] = db.read_sealed_now(number, key)
+    return found
 
 
 def _seen_now(db: Database, collection: int, key: bytes, seq: int) -> bytes | None | object:

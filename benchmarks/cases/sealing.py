@@ -24,7 +24,7 @@ CONNECTIONS = 16
 DEPTH = 64
 RATE = 4_000
 SHARE_OF_MAXIMUM = 0.5
-SEALS_MIN = 2  # of 20,000 records each, in every turn
+SEALS_MIN_SHORT, SEALS_MIN_LONG = 1, 3  # of 20,000 records each, in every turn
 MEMTABLE_RECORDS = 20_000
 UNSEALED_RECORDS_MAX = 1_000_000  # the setting's limit
 UNSEALED_SHARE = 0.9  # of them that a turn may use
@@ -84,7 +84,8 @@ def note_bars(case: CaseReport, measure: Measure) -> None:
 
 
 def at_rate(run: Run, case: CaseReport, rate: float, directory: Path, ours: Field, others: list[Field]) -> None:
-    seconds = max(run.seconds * 3, SEALS_MIN * MEMTABLE_RECORDS / rate)
+    seals = run.count(short=SEALS_MIN_SHORT, long=SEALS_MIN_LONG)
+    seconds = max(run.seconds * 3, seals * MEMTABLE_RECORDS / rate)
     seconds = min(seconds, UNSEALED_RECORDS_MAX * UNSEALED_SHARE / rate - WARMUP_SECONDS)
     peers = tuple(field.name for field in others)
     fresh = iter(range(1_000_000))

@@ -26,7 +26,7 @@ WHAT = (
     "standard output; each is held against what was put in. Memory is PSS of all processes of a server (a page that several share counts once; mapped files that are in memory "
     "count), looked at every second. `settled` is the time from the last answer until all is in checkpoints (Twinlog, whose memtables are sealed at the age of a second here, "
     "as they never grow that old under load) or a CHECKPOINT has ended (PostgreSQL). The log stands beside the bytes on the disk and is not in them: how much of it is kept "
-    "is a setting. Plain connections; one round."
+    "is a setting; nor is what PostgreSQL has without the table. Plain connections; one round."
 )
 OUTSTANDING = 2
 LOOK_SECONDS = 1.0
@@ -35,7 +35,8 @@ SETTLE_SECONDS_MAX = 900.0
 LOAD_SECONDS_MAX = 6 * 3600.0
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 OURS, PEER = "Twinlog plain", "PostgreSQL plain"
-KINDS = {".log": "log", ".db": "data", ".json": "checkpoints"}
+KINDS = {".log": "log", ".db": "data"}
+NOT_COUNTED = ("log", "empty server")
 
 
 @dataclass
@@ -100,7 +101,7 @@ class TwinlogStore:
         return {"documents": (visible - self._first) * BULK_DOCUMENTS, "unsealed": (visible - sealed) * BULK_DOCUMENTS}
 
     def disk(self) -> Sight:
-        return sizes(self.server.directory / DB, lambda path: "index" if ".sidx" in path else KINDS.get(Path(path).suffix, "other"))
+        return sizes(self.server.directory / DB, lambda path: "index" if ".sidx" in path else KINDS.get(Path(path).suffix, "rest"))
 
 
 class PostgresStore:
@@ -131,7 +132,7 @@ class PostgresStore:
 
         def kind_of(path: str) -> str:
             file = path.partition(".")[0].partition("_")[0] if path.startswith("base/") else path
-            return {table: "data", index: "index"}.get(file, "log" if path.startswith("pg_wal/") else "other")
+            return {table: "data", index: "index"}.get(file, "log" if path.startswith("pg_wal/") else "empty server")
 
         return sizes(self.server.directory, kind_of)
 
@@ -161,7 +162,7 @@ def one_store(store: Store, name: str, documents: int, every: float, found: dict
     found["settled"][name] = Sample(settled, unsealed)
     disk = store.disk()
     kinds = {kind: disk.get(kind, 0.0) / documents for kind in ("log", "data", "index")}
-    kept = (sum(disk.values()) - disk.get("log", 0.0)) / documents
+    kept = sum(size for kind, size in disk.items() if kind not in NOT_COUNTED) / documents
     found["disk"][name] = Sample(kept, {f"{kind}_bytes": size for kind, size in kinds.items()})
     say(f"  {name}: in {found['in'][name].value:,.0f} documents a second, settled after {settled:.1f} s")
     with Watch(server, every, dict) as reading:

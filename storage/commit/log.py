@@ -15,9 +15,9 @@ next segment's file is made ahead, filled with zeros in a disk thread (make_read
 
     commit/next.reserved  ── _open_segment(): rename, header ──>  current  ── full, or a seal ──>  finished, cut to its length
 
-    half of the current one is used, or a seal rolls it  ->  the next one is asked for
-    the reserved space is used up                        ->  the next one begins there; if there is none, the file grows as any does
-    a segment was filled to the end                      ->  later ones are twice as large, RESERVE_BYTES_MIN to reserve_bytes_max
+    a segment took the file that was ready  ->  the one after it is made
+    its reserved space is used up           ->  the next one begins; while there is none, the file grows as any does
+    it was filled to the end                ->  later ones are twice as large, RESERVE_BYTES_MIN to reserve_bytes_max
 
 The price is that every byte of the log is written twice, once as a zero. It is spent only where the disk has room for it
 (RESERVED_PART_OF_FREE), and failing to reserve is no error of any write.
@@ -147,8 +147,6 @@ class CommitLog:
             raise
         self._buffer.clear()
         self.written_seq = self.appended_seq
-        if before < self._reserved // 2 <= file.size:
-            self._wants_spare.set()
 
     def may_sync_here(self) -> bool:
         """Whether the next sync is expected to be short enough for the event loop. Ask once for each.
@@ -331,8 +329,7 @@ class CommitLog:
         self._file, self._reign, self._new_names, self._reserved = file, reign, True, reserved
         self._ends_at = self._segment_bytes
         self.segments.append((path, first_seq))
-        if self._reserve_bytes and not reserved:
-            self._wants_spare.set()
+        self._wants_spare.set()
 
     def _take_file(self, path: str) -> tuple[File, int]:
         """The file of a new segment, still empty, and how many bytes of it are reserved."""

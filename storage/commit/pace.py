@@ -1,13 +1,14 @@
 """Whether the next sync of a commit log runs on the event loop or in a disk thread. Pure: told durations, asked one question.
 
 An fdatasync of a few hundred bytes takes 100 to 200 µs; handing it to a thread and coming back costs as much again, and the answers
-leave a turn of the loop later. So it is done in place while syncs are short (INV-9: at most 5 ms; the limit here is a fifth of it).
+leave a turn of the loop later. So it is done in place while syncs are short (INV-9: at most 5 ms; the limit for their mean is a fifth).
 
-    expected_s   a sync longer than the limit sets it at once; a shorter one draws it a fifth of the way to itself
+    expected_s   running mean of what syncs took, the newest weighing a fifth, none counted for more than LONG_S
 
-After one sync of 5 ms the next 8 go to the thread, after anything longer at most 11: enough to pass over a burst, and while
-a device stays slow every sync stays away from the loop. In place goes only the database that asked last time too: with several
-written in turn each wake-up would add up their syncs, while threads run them side by side.
+From a steady 0.2 ms, one sync of 4 ms changes nothing; after one of 5 ms the next goes to the thread, after anything longer the next
+9 at most: enough to pass over a burst. While a device stays over the limit every sync stays away from the loop. In place goes only
+the database that asked last time too: with several written in turn each wake-up would add up their syncs, while threads run them
+side by side.
 
 One for all databases of an engine, since they share the device.
 """
@@ -15,7 +16,7 @@ One for all databases of an engine, since they share the device.
 from __future__ import annotations
 
 IN_PLACE_S_MAX = 0.001
-EXPECTED_S_MAX = 0.010
+LONG_S = 0.025
 SHARE_OF_NEWEST = 0.2
 
 
@@ -28,10 +29,7 @@ class SyncPace:
 
     def took(self, seconds: float) -> None:
         """One sync took so long, wherever it ran."""
-        if seconds > IN_PLACE_S_MAX:
-            self.expected_s = max(self.expected_s, min(seconds, EXPECTED_S_MAX))
-        else:
-            self.expected_s += SHARE_OF_NEWEST * (seconds - self.expected_s)
+        self.expected_s += SHARE_OF_NEWEST * (min(seconds, LONG_S) - self.expected_s)
 
     def allows_in_place(self, log: str) -> bool:
         """Asked once for each sync. log: which one asks."""

@@ -93,6 +93,14 @@ def test_an_interpreter_that_cannot_run_the_server_ends_the_run_by_name():
         CHOSEN.reset(token)
 
 
+def test_the_report_tells_whose_kernel_is_in_use(tmp_path: Path):
+    own = Path(machine.__file__).parents[1] / "storage" / "_kernel.so"
+    assert machine.kernel_text("", pure=True) == "off (--pure)"
+    assert machine.kernel_text("", pure=False).startswith("not built")
+    assert machine.kernel_text(str(own), pure=False) == "in use"
+    assert "another checkout" in machine.kernel_text(str(tmp_path / "storage" / "_kernel.so"), pure=False)
+
+
 def test_a_profile_is_taken_of_a_turn_that_is_not_counted(tmp_path: Path):
     try:
         profiler.program()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from storage.disk import Disk
+from storage.disk import RESERVE_STEP_BYTES, Disk
 
 
 def write(disk: Disk, path: str, data: bytes) -> None:
@@ -108,6 +108,43 @@ def test_a_mapping_is_read_only_and_whole(disk: Disk):
     view = disk.map("a")
     assert view.readonly
     assert view.cast("Q")[0] == int.from_bytes(b"12345678", "little")
+
+
+# Reserved space
+
+
+def test_reserved_space_reads_as_zeros_and_is_filled_from_the_front(disk: Disk):
+    file = disk.create("a")
+    file.reserve(1000)
+    assert (file.size, disk.size("a"), disk.read_file("a")) == (0, 1000, bytes(1000))
+    file.append(b"one")
+    file.append(b"two")
+    assert file.sync() >= 0
+    assert (file.size, disk.size("a")) == (6, 1000)
+    assert disk.read_file("a") == b"onetwo" + bytes(994)
+    assert file.read_at(3, 5) == b"two\0\0"
+
+
+def test_what_goes_beyond_reserved_space_makes_the_file_grow(disk: Disk):
+    file = disk.create("a")
+    file.reserve(4)
+    file.append(b"abc")
+    file.append(b"defg")
+    assert (file.size, disk.read_file("a")) == (7, b"abcdefg")
+    file.trim()
+    assert disk.read_file("a") == b"abcdefg"
+
+
+def test_a_trimmed_file_is_as_long_as_what_was_appended(disk: Disk):
+    file = disk.create("a")
+    file.reserve(RESERVE_STEP_BYTES + 1)  # more than one step
+    assert disk.size("a") == RESERVE_STEP_BYTES + 1
+    file.append(b"abc")
+    disk.rename("a", "b")
+    file.trim()
+    assert disk.read_file("b") == b"abc"
+    file.append(b"d")
+    assert disk.read_file("b") == b"abcd"
 
 
 # Inodes

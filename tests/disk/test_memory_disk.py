@@ -26,6 +26,20 @@ def test_at_its_capacity_it_is_full_as_a_real_disk_is():
     disk.replace_file("b", b"0123456789")
 
 
+def test_reserved_space_counts_and_takes_appends_when_nothing_else_does():
+    disk = MemoryDisk(capacity_bytes=10)
+    file = disk.create("a")
+    with pytest.raises(OSError) as caught:
+        file.reserve(11)
+    assert caught.value.errno == errno.ENOSPC
+    file.reserve(10)
+    assert disk.free_bytes() == 0
+    file.append(b"1234567890")
+    with pytest.raises(OSError):
+        file.append(b"x")
+    assert disk.read_file("a") == b"1234567890"
+
+
 def test_without_capacity_there_is_always_room():
     disk = MemoryDisk()
     disk.replace_file("a", bytes(1000))

@@ -118,12 +118,14 @@ class CommitTree:
         while written - reading.offset >= HEAD_BYTES:
             head = decode_head(bytes(data[reading.offset : reading.offset + HEAD_BYTES]))
             end = reading.offset + head.frame_len
-            if end > written:
+            if end > len(data):
                 return
             body = bytes(data[reading.offset + HEAD_BYTES : end])
             try:
                 check_body(head, body)
             except DamagedRecord as error:
+                if end > written:  # cut short; were only zeros cut off, reserved space behind it has made it whole
+                    return
                 self.conflicts.append(f"{node} wrote a damaged frame into {path}: {error}")
                 return
             records = tuple(decode_body(head.record_count, body))

@@ -50,6 +50,41 @@ def test_power_cuts_differ_and_sometimes_tear_and_zero() -> None:
     assert zeros > 10
 
 
+def test_reserved_space_survives_a_power_cut_and_the_unsynced_tail_in_it_does_not_always() -> None:
+    lengths, lost = set(), 0
+    for seed in range(60):
+        disk = Platter(random.Random(seed)).mount()
+        file = disk.create("log")
+        file.reserve(5000)
+        disk.sync_dir(ROOT)
+        file.append(b"s" * 700)
+        file.sync()
+        file.append(b"u" * 2000)
+        after = cut_power(disk).read_file("log")
+        assert after[:700] == b"s" * 700 and not after[2700:].strip(b"\0")
+        lengths.add(len(after))
+        lost += after[700:2700] != b"u" * 2000
+        assert disk.platter.used_bytes == len(after)
+    assert lengths == {5000} and lost > 10
+
+
+def test_a_trim_is_sometimes_undone_by_a_power_cut() -> None:
+    lengths = set()
+    for seed in range(30):
+        disk = Platter(random.Random(seed)).mount()
+        file = disk.create("log")
+        file.reserve(5000)
+        disk.sync_dir(ROOT)
+        file.append(b"s" * 700)
+        file.sync()
+        file.trim()
+        assert disk.platter.used_bytes == disk.size("log") == 700
+        after = cut_power(disk).read_file("log")
+        assert after.rstrip(b"\0") == b"s" * 700
+        lengths.add(len(after))
+    assert lengths == {700, 5000}
+
+
 def test_kill_keeps_everything_and_ends_the_mount() -> None:
     platter = Platter(random.Random(1))
     disk = platter.mount()
