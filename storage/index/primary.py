@@ -97,9 +97,11 @@ def columns_from_rows(rows: Sequence[tuple[int, int, int, int, int]]) -> Columns
 
 def build(columns: Columns, info: SegmentInfo) -> bytes:
     """The segment's bytes. Rows of equal hash must stand newest first; otherwise any order will do."""
-    order = np.argsort(columns.hash, kind="stable")
-    sections = [np.ascontiguousarray(column[order], kind).tobytes() for column, kind in zip(columns, _TYPES.values())]
-    count = len(order)
+    if not (columns.hash[1:] >= columns.hash[:-1]).all():
+        order = np.argsort(columns.hash, kind="stable")
+        columns = Columns(*(column[order] for column in columns))
+    sections = [np.ascontiguousarray(column, kind).data.cast("B") for column, kind in zip(columns, _TYPES.values())]
+    count = len(columns.hash)
     at = HEADER_BYTES + SECTION.size * len(sections)
     table, parts = [], []
     for kind, section in zip(_TYPES, sections):
@@ -121,7 +123,7 @@ def checksum(data: bytes | memoryview) -> int:
 class Segment:
     """An open segment. Its columns are views of the mapping, which lives as long as the segment does."""
 
-    __slots__ = ("_hashes", "_lengths", "_locations", "columns", "count", "info")
+    __slots__ = ("_hashes", "_lengths", "_locations", "columns", "count", "data", "info")
 
     def __init__(self, data: bytes | memoryview) -> None:
         """data: bytes that build() made, checked by the caller. Raises DamagedRecord, NewerFormat."""
@@ -131,6 +133,7 @@ class Segment:
         _, version, header_len, section_count, shard, _, first, last, uuid, self.count = HEADER.unpack_from(view)
         if version > VERSION:
             raise NewerFormat(f"primary index of format {version}, this program knows {VERSION}: use a newer one")
+        self.data = view
         self.info = SegmentInfo(uuid, shard, first, last)
         places = {}
         for number in range(section_count):
@@ -172,21 +175,51 @@ def merge_columns(segments: Sequence[Columns], *, drop_tombstones: bool) -> Colu
     that liveness of entries in segments not merged stays exact. drop_tombstones: a deletion goes too when nothing older
     is left below it (its PREV is NONE); only for merges that take in the newest segment, since a newer entry elsewhere would
     go on pointing at it and then never find out that nothing is below.
+
+    Rows come out in the order of hashes. Costs 40 to 60 ns a row with build.
     """
     newest_first = list(reversed(segments))
     merged = Columns(*(np.concatenate(parts) for parts in zip(*newest_first)))
+    order = np.argsort(merged.hash, kind="stable")
+    merged = Columns(*(column[order] for column in merged))
     none = np.uint64(NONE)
-    superseded = np.isin(merged.location, merged.prev[merged.prev != none])
-    if superseded.any():
-        merged = merged._replace(prev=_past(merged.prev, merged.location[superseded], merged.prev[superseded]))
-    keep = ~superseded
+    keep = np.ones(len(order), bool)
+    is_same = merged.hash[1:] == merged.hash[:-1]
+    if is_same.any():
+        _drop_superseded(merged, is_same, keep)
     if drop_tombstones:
         keep &= ~((merged.length >= TOMBSTONE) & (merged.prev == none))
-    return Columns(*(column[keep] for column in merged))
+    return merged if keep.all() else Columns(*(column[keep] for column in merged))
+
+
+def _drop_superseded(merged: Columns, is_same: np.ndarray, keep: np.ndarray) -> None:
+    """Clear `keep` of superseded rows and let prev of those that stay pass over them, both in place.
+
+    A row and the one that it supersedes have one key, hence one hash: they stand in one group, newest first, and nearly always each
+    row's prev is the row behind it. Only groups where that is not so (keys whose hashes collide) are searched. is_same: whether
+    a row begins no group, for all but the first."""
+    is_chained = is_same & (merged.prev[:-1] == merged.location[1:])
+    in_odd = np.zeros(len(keep), bool)
+    if not (is_chained == is_same).all():
+        group = np.concatenate((np.zeros(1, np.int64), np.cumsum(~is_same)))
+        is_odd = np.zeros(int(group[-1]) + 1, bool)
+        is_odd[group[1:][is_same & ~is_chained]] = True
+        in_odd = is_odd[group]
+        odd = np.flatnonzero(in_odd)
+        location, prev = merged.location[odd], merged.prev[odd]
+        superseded = np.isin(location, prev[prev != np.uint64(NONE)])
+        keep[odd[superseded]] = False
+        merged.prev[odd] = _past(prev, location[superseded], prev[superseded])
+    begins = np.flatnonzero(np.append(is_same, False) & ~np.append(False, is_same) & ~in_odd)
+    ends = np.flatnonzero(np.append(False, is_same) & ~np.append(is_same, False) & ~in_odd)
+    merged.prev[begins] = merged.prev[ends]
+    keep[1:] &= ~(is_chained & ~in_odd[1:])
 
 
 def _past(prev: np.ndarray, gone: np.ndarray, gone_prev: np.ndarray) -> np.ndarray:
     """prev with every location in `gone` replaced by what it superseded, again and again (chains are short)."""
+    if not len(gone):
+        return prev
     order = np.argsort(gone)
     gone, gone_prev = gone[order], gone_prev[order]
     prev = prev.copy()

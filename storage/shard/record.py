@@ -134,10 +134,21 @@ def _shard_records(
     check_slices(len(blob), columns[2], columns[3], columns[4])
     if max(columns[3], default=0) > _ID_LEN_MAX:
         raise ValueError(f"a key of {max(columns[3])} bytes is too long")
-    parts = []
-    for its_op, number, start, keys, docs, its_seq, its_row, its_time in zip(*columns):
-        key, doc = bytes(blob[start : start + keys]), bytes(blob[start + keys : start + keys + docs])
-        parts.append(encode(its_op, number, key, doc, seq=its_seq, row=its_row, time_us=its_time, crc=crc))
+    heads = np.zeros(len(columns[0]), HEADER_TYPE)
+    for name, column in zip(("op", "collection", "id_len", "doc_len", "seq", "row", "time_us"), columns[:2] + columns[3:]):
+        heads[name] = column
+    bodies = [bytes(blob[start : start + keys + docs]) for start, keys, docs in zip(*columns[2:5])]
+    if crc:
+        heads["body_crc"] = [_crc(body) for body in bodies]
+    else:
+        heads["flags"] = BODY_UNCHECKED
+    places = range(0, heads.nbytes, HEADER_BYTES)
+    without = heads.tobytes()
+    heads["head_crc"] = [_crc(without[place + 4 : place + HEADER_BYTES]) for place in places]
+    whole = heads.tobytes()
+    parts: list[bytes] = [b""] * (2 * len(bodies))
+    parts[::2] = [whole[place : place + HEADER_BYTES] for place in places]
+    parts[1::2] = bodies
     return b"".join(parts)
 
 

@@ -10,12 +10,14 @@ sealing again gives the same content and state hash (INV-5, INV-6). A shard log 
 unfinished seal, a rewind) is never written again; the next generation takes over.
 
 Everything goes by columns: no object is made for a document. Rows of a collection that the catalog no longer names at to_seq
-are left out; the rows it had before become unreachable. COSTS; memory for the bytes and columns of
-the range, which the memtable's bound keeps small (INV-8).
+are left out; the rows it had before become unreachable. Costs (one core, 200 bytes, 64,000 at a
+time): with the kernel 1.5 to 2.5 µs an insert, 5 µs an update of a record in the page cache; without it 5 and 10. Memory: the bytes
+and columns of the range, which the memtable's bound keeps small (INV-8).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import google_crc32c
@@ -24,7 +26,7 @@ import numpy as np
 from ..commit.codec import CATALOG, DELETE, PUT, first_chain
 from ..commit.scan import read_frames
 from ..disk import Disk, File
-from ..errors import InternalError
+from ..errors import DamagedRecord, InternalError
 from ..finding import Finding
 from ..index.primary import (
     GENERATION_MAX,
@@ -100,7 +102,7 @@ def seal(
         written = [writer.write_shard(before, number, share) for number, share in enumerate(shares)]
         disk.make_dir(f"{directory}/{checkpoints.DIRECTORY}")
         disk.sync_dir(directory)
-    except OSError:
+    except (OSError, DamagedRecord):
         writer.discard()
         raise
     checkpoint = Checkpoint(
@@ -332,6 +334,8 @@ class _Writer:
         columns = new
         first = self.base.seq
         if keep < len(segments):
+            if not rebuilt:
+                self._check_unchanged(segments[keep:], files[keep:])
             merging = [segment.columns for segment in segments[keep:]] + [new]
             columns = merge_columns(merging, drop_tombstones=True)
             first = segments[keep].info.first
@@ -345,6 +349,14 @@ class _Writer:
         file.close()
         kept = () if rebuilt else files[:keep]
         return (*kept, IndexFile(name, len(data), checksum(data)))
+
+    def _check_unchanged(self, segments: Sequence[Segment], files: Sequence[IndexFile]) -> None:
+        """A segment may have been open for long: what was scribbled on it since must not become part of a sound one (INV-5).
+        Raises DamagedRecord; the next seal opens the base anew."""
+        for segment, file in zip(segments, files):
+            if checksum(segment.data) != file.xxh3:
+                path = f"{self.directory}/{file.file}"
+                raise DamagedRecord(f"{path}: changed while it was open; sealing again rebuilds it", file=path, offset=0)
 
     def _create(self, name: str) -> File:
         file = self.disk.create(f"{self.directory}/{name}")

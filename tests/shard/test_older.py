@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from storage.disk import OsDisk
 from storage.disk_memory import MemoryDisk
 from storage.errors import DamagedRecord
 from storage.shard import bases as bases_module
@@ -131,6 +133,24 @@ def test_a_base_that_is_not_the_kept_one_is_read_from_its_files():
     assert bases.take("elsewhere", checkpoints.encode(newest)) is None
     assert bases.take(DIRECTORY, checkpoints.encode(newest)).checkpoint == newest
     assert bases.take(DIRECTORY, checkpoints.encode(newest)) is None, "forgotten until a seal succeeds"
+
+
+def test_what_is_scribbled_on_an_open_segment_does_not_become_part_of_a_sound_one(tmp_path: Path):
+    world, bases = World(disk=OsDisk(tmp_path), shards=1), OpenBases()
+    users = world.create("users")
+    for turn in range(3):
+        a_turn(world, bases, users, turn)
+    index = world.open().checkpoint.shards[0].index[-2].file  # mapped by now
+    with (tmp_path / DIRECTORY / index).open("r+b") as file:
+        file.seek(200)
+        file.write(b"\xff" * 8)
+    names = world.disk.list_dir(DIRECTORY)
+    with pytest.raises(DamagedRecord, match=f"{index}: changed while it was open"):
+        a_turn(world, bases, users, 3)
+    assert world.disk.list_dir(DIRECTORY) == names
+    sealed_with(world, bases)
+    assert not world.open().findings
+    world.check(world.open())
 
 
 def test_kept_bases_are_bounded():
