@@ -6,7 +6,7 @@
 #   make lint               ruff, the import contracts
 #   make sim SEEDS=200      the whole cluster in one process, 200 fresh seeds; SEED=7 replays one
 #   make keys               the two key files that docker-compose.yml asks for, below .docker-pair/
-#   make bench              Twinlog beside Redis and PostgreSQL, minutes a case; ARGS="point --short" for a first look
+#   make bench              Twinlog beside Redis and PostgreSQL, all cases, about five minutes; ARGS="--long --out results" for hours
 
 PYTHON ?= python3
 PAIR   ?= .local-pair
@@ -22,8 +22,9 @@ help:
 
 venv: $(STAMP)
 
-# The stamp makes the second run free; it is renewed when the dependencies change or the checkout has moved.
-$(STAMP): pyproject.toml
+# The stamp makes the second run free; it is renewed when the dependencies or the native kernel change or the checkout
+# has moved. Where no compiler is found the kernel is left out and the pure functions serve.
+$(STAMP): pyproject.toml setup.py storage/kernel.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Twinlog needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
@@ -56,6 +57,6 @@ keys: $(STAMP)
 	done
 	@grep -qs '^TWINLOG_KEY_GROUP=' .env || echo "TWINLOG_KEY_GROUP=$$(stat -c %g .docker-pair/client.key)" >> .env
 
-# Its report says what was left out, such as a peer that is not installed.
+# Its report says what was left out, such as a peer that is not installed. ARGS="point --no-peers": one case, Twinlog alone.
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)

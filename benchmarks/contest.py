@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from . import profiler
+from .chosen import CHOSEN
 from .generator import Dial, Load, LoadFailed, Unavailable, lines, run
 from .processes import Server, ServerFailed
 from .report import CaseReport, Measure, Row, Sample
@@ -27,11 +29,12 @@ LOAD_EXTRAS = ("p50_us", "p99_us", "p999_us", "max_us")
 
 @dataclass(frozen=True)
 class Contender:
-    """peers: the names of the contenders that this one is set against."""
+    """peers: the names of the contenders that this one is set against. round: one turn, measured."""
 
     name: str
     round: Callable[[], Sample]
     peers: tuple[str, ...] = ()
+    server: Server | None = None  # whom a profiler looks at
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Run:
     rounds: int
     seconds: float  # of one contender's turn
     workplace: Path | None = None  # below which the temporary directories go
+    documents: int | None = None  # of the cases that are about an amount, instead of their own
+    cold: bool = False  # also with the page cache dropped; takes root
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
@@ -91,19 +96,39 @@ def ask(
     measure = Measure(name, unit, list(rows.values()), higher_is_better)
     case.measures.append(measure)
     failed: set[str] = set()
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
+        seen: list[str] = []
         for contender in contenders:
             if contender.name in failed:
                 continue
             try:
                 rows[contender.name].samples.append(contender.round())
+                seen.append(f"{contender.name} {rows[contender.name].samples[-1].value:,.0f}")
             except (LoadFailed, ServerFailed, OSError) as error:
                 failed.add(contender.name)
+                seen.append(f"{contender.name} failed")
                 case.notes.append(f"{name}: {contender.name} failed: {error}")
-    for row in measure.rows:
-        if row.samples:
-            say(f"  {name}: {row.contender} {row.median:,.1f} {unit}")
+        say(f"  {name} ({unit}), round {number} of {rounds}: {', '.join(seen)}")
+    profile(case, name, [contender for contender in contenders if contender.name not in failed])
     return measure
+
+
+def profile(case: CaseReport, name: str, contenders: list[Contender]) -> None:
+    """One more turn of each Twinlog, under the profiler when one was asked for; what it gives is not counted."""
+    directory = CHOSEN.get().profile
+    if directory is None:
+        return
+    for contender in contenders:
+        if contender.server is None or contender.server.name != "Twinlog":
+            continue
+        target = profiler.file_for(directory, case.name, name, contender.name)
+        try:
+            with profiler.recording(contender.server.pid, target):
+                contender.round()
+        except (Unavailable, LoadFailed, ServerFailed) as error:
+            case.notes.append(f"{name}: {contender.name}: {error}")
+        else:
+            say(f"  profile: {target}")
 
 
 class Keys:
@@ -133,4 +158,6 @@ def load(server: Server, dial: Dial, connections: int, order: Load, keys: Keys |
     extras = {name: results[name] for name in LOAD_EXTRAS}
     extras["server_us"] = cpu / max(1, results["answered"] * documents) * 1e6
     extras["generator_share"] = results["cpu"] / results["wall"]
+    if order.rate:
+        extras["late_us"] = results["late_us"]
     return Sample(results["per_second"] * documents, extras)

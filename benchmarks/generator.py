@@ -24,6 +24,7 @@ from node import wire
 from .templates import KEY_BASE, STATEMENTS, Template, postgres_message
 
 SOURCE = Path(__file__).with_name("load.c")
+SOURCES = (SOURCE, SOURCE.with_name("load_orders.h"))
 LIBRARIES = ("-lssl", "-lcrypto", "-lm")
 CONNECT_SECONDS_MAX = 10.0
 GRACE_SECONDS = 60.0  # for a generator, over the seconds it was told
@@ -50,7 +51,7 @@ def build(directory: Path | None = None) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise Unavailable("gcc is missing (on Debian: apt-get install gcc libssl-dev)")
-    name = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    name = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()[:16]
     program = (directory or cache_directory()) / f"load-{name}"
     if not program.exists():
         fresh = program.with_suffix(f".{os.getpid()}")
@@ -106,15 +107,25 @@ def dial_twinlog(address: tuple[str, int], key: wire.Key | None) -> Line:
     return Line(sock, session)
 
 
-def dial_postgres(address: tuple[str, int], *, options: str = "") -> Line:
-    """Start-up as the superuser of a server that trusts loopback, then Parse of every statement."""
+def greet_postgres(address: tuple[str, int], *, options: str = "") -> socket.socket:
+    """Start-up as the superuser of a server that trusts loopback. Raises LoadFailed when it refuses, as one that starts up does."""
     sock = dial_socket(address)
     words = ["user", "postgres", "database", "postgres", "application_name", "benchmark"]
     if options:
         words += ["options", options]
     body = struct.pack(">I", 196608) + b"".join(word.encode() + b"\0" for word in words) + b"\0"
     sock.sendall(struct.pack(">I", len(body) + 4) + body)
-    _until_ready(sock)
+    try:
+        _until_ready(sock)
+    except (LoadFailed, OSError):
+        sock.close()
+        raise
+    return sock
+
+
+def dial_postgres(address: tuple[str, int], *, options: str = "") -> Line:
+    """Greeted, then Parse of every statement."""
+    sock = greet_postgres(address, options=options)
     for name, text, types in STATEMENTS:
         parse = name.encode() + b"\0" + text.encode() + b"\0" + struct.pack(f">H{len(types)}I", len(types), *types)
         sock.sendall(postgres_message(b"P", parse))
@@ -126,7 +137,10 @@ def dial_postgres(address: tuple[str, int], *, options: str = "") -> Line:
 def _until_ready(sock: socket.socket) -> None:
     data = b""
     while True:
-        data += sock.recv(65536)
+        got = sock.recv(65536)
+        if not got:
+            raise LoadFailed("PostgreSQL closed the connection")
+        data += got
         at = 0
         while at + 5 <= len(data):
             end = at + 1 + struct.unpack_from(">I", data, at + 1)[0]

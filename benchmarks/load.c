@@ -5,7 +5,7 @@
  * and greets the sockets, which are inherited. Requests are templates with places for numbers, so that it does next to
  * nothing for each of them and the server is what is measured.
  *
- * Standard input, one word and its values a line, ended by "go":
+ * Standard input (load_orders.h reads it), one word and its values a line, ended by "go":
  *
  *   protocol twinlog|redis|postgres     tls 0|1                  of all connections
  *   depth D                             outstanding requests of each connection
@@ -21,7 +21,10 @@
  *                                       write128                16 bytes that no other request has
  *   connection FD                       or: connection FD SEND_KEY SEND_COUNTER RECEIVE_KEY RECEIVE_COUNTER
  *
- * With a rate, latency counts from the time at which a request was due, so that a server's pause is not left out.
+ * With a rate, latency counts from the time at which a request was due, so that a server's pause is not left out; every
+ * request that was due is sent, also those that a pause held back past the end. late_us is how late the program itself was (p99.9).
+ * Its cost: one recv and one send a connection and wake-up, whatever the protocol: TLS records, like packets, are made and
+ * opened in memory. Connections are edge-triggered and registered once. cpu counts from the first request to the last answer.
  * Standard output: one JSON object. Exit status 1 and a line on standard error: what was wrong.
  */
 #define _GNU_SOURCE
@@ -55,6 +58,7 @@
 #define DRAIN_SECONDS 30.0
 #define EVENTS 256
 #define READ_BYTES (256 * 1024)
+#define TLS_RECORD_BYTES_MAX 16384
 
 enum protocol { TWINLOG, REDIS, POSTGRES };
 enum kind { SLOT16, KEY64, DEC16, WRITE128, KINDS };
@@ -76,11 +80,10 @@ struct connection {
     SSL *ssl;
     EVP_CIPHER_CTX *sealer, *opener; /* NULL: plain */
     uint64_t sealed, opened;
-    struct bytes in, inner, queued, out; /* from the socket; opened packets; before sealing; to the socket */
+    struct bytes in, inner, queued, out; /* from the socket; opened; before sealing; to the socket */
     double *began;                       /* by slot: when its request was due or sent */
     uint32_t *slots;                     /* free ones (Twinlog), or the ring of those under way (answers in order) */
     uint32_t free_count, head, outstanding;
-    int writes; /* registered for EPOLLOUT */
     int failed_row, rows;
 };
 
@@ -97,8 +100,10 @@ static struct patch *patches;
 static size_t patch_count;
 static struct connection connections[CONNECTIONS_MAX];
 static int connection_count, epoll_fd;
-static uint64_t issued, answered, counted, errors, misses, histogram[BUCKETS], received_bytes, sent_bytes;
-static double latency_sum, latency_max, starts_at, counts_from, ends_at, last_counted;
+static BIO_METHOD *memory;
+static uint64_t issued, answered, counted, errors, misses, received_bytes, sent_bytes, wakeups;
+static uint64_t histogram[BUCKETS], lateness[BUCKETS], lateness_counted;
+static double latency_sum, latency_max, starts_at, counts_from, ends_at, last_counted, cpu_before;
 static char first_error[400];
 
 static void die(const char *format, ...) {
@@ -161,12 +166,19 @@ static double bucket_middle(int bucket) {
     return low + ldexp(0.5, shift);
 }
 
-static double percentile(double share) {
-    uint64_t wanted = (uint64_t)ceil(share * (double)counted), seen = 0;
+static void keep(uint64_t *buckets, double latency) {
+    int bucket = bucket_of(latency > 0 ? (uint64_t)(latency * 1e9) : 0);
+    buckets[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+}
+
+static double percentile(const uint64_t *buckets, uint64_t total, double share) {
+    uint64_t wanted = (uint64_t)ceil(share * (double)total), seen = 0;
     for (int i = 0; i < BUCKETS; i++)
-        if ((seen += histogram[i]) >= wanted && seen) return fmin(bucket_middle(i) / 1000.0, latency_max * 1e6);
+        if ((seen += buckets[i]) >= wanted && seen) return bucket_middle(i) / 1000.0;
     return 0;
 }
+
+static double latency(double share) { return fmin(percentile(histogram, counted, share), latency_max * 1e6); }
 
 /* Packets: u32 length, ciphertext, tag; nonce of 4 zeros and the counter, big-endian. */
 
@@ -214,6 +226,57 @@ static void open_packets(struct connection *c) {
     }
 }
 
+/* TLS over two buffers: what came is taken from `in`, what is to go is put behind `out`. */
+
+static int from_in(BIO *bio, char *to, int size) {
+    struct bytes *in = &((struct connection *)BIO_get_data(bio))->in;
+    size_t have = in->length - in->begin;
+    BIO_clear_retry_flags(bio);
+    if (!have) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    if ((size_t)size > have) size = (int)have;
+    memcpy(to, in->at + in->begin, (size_t)size);
+    in->begin += (size_t)size;
+    return size;
+}
+
+static int to_out(BIO *bio, const char *from, int size) {
+    struct bytes *out = &((struct connection *)BIO_get_data(bio))->out;
+    BIO_clear_retry_flags(bio);
+    memcpy(reserve(out, (size_t)size), from, (size_t)size);
+    out->length += (size_t)size;
+    return size;
+}
+
+static long control(BIO *bio, int command, long number, void *pointer) {
+    (void)bio, (void)number, (void)pointer;
+    return command == BIO_CTRL_FLUSH;
+}
+
+static void write_tls(struct connection *c) {
+    while (c->queued.begin < c->queued.length) {
+        size_t size = c->queued.length - c->queued.begin;
+        int written = SSL_write(c->ssl, c->queued.at + c->queued.begin, size > (1 << 30) ? 1 << 30 : (int)size);
+        if (written <= 0) die("TLS: writing failed (%d)", SSL_get_error(c->ssl, written));
+        c->queued.begin += (size_t)written;
+    }
+}
+
+static void read_tls(struct connection *c) {
+    for (;;) {
+        int size = SSL_read(c->ssl, reserve(&c->inner, TLS_RECORD_BYTES_MAX), TLS_RECORD_BYTES_MAX);
+        if (size <= 0) {
+            int why = SSL_get_error(c->ssl, size);
+            if (why == SSL_ERROR_ZERO_RETURN) die("the server closed a connection");
+            if (why != SSL_ERROR_WANT_READ) die("TLS: reading failed (%d)", why);
+            return;
+        }
+        c->inner.length += (size_t)size;
+    }
+}
+
 static uint64_t next_key(void) {
     if (!random_keys) return key_first + key_next++;
     random_state ^= random_state << 13;
@@ -228,7 +291,7 @@ static void issue(struct connection *c, double due) {
         slot = c->slots[--c->free_count];
     else
         slot = (c->head + c->outstanding) % depth;
-    struct bytes *to = c->sealer ? &c->queued : &c->out;
+    struct bytes *to = c->sealer || c->ssl ? &c->queued : &c->out;
     uint8_t *at = reserve(to, template_length);
     memcpy(at, template, template_length);
     for (size_t i = 0; i < patch_count; i++) {
@@ -254,31 +317,15 @@ static int may_issue(double at) { return at < ends_at && (!limit || issued < lim
 
 static void flush(struct connection *c) {
     if (c->sealer) seal(c);
+    if (c->ssl) write_tls(c);
     while (c->out.begin < c->out.length) {
-        size_t size = c->out.length - c->out.begin;
-        ssize_t sent;
-        if (c->ssl) {
-            sent = SSL_write(c->ssl, c->out.at + c->out.begin, size > (1 << 30) ? (1 << 30) : (int)size);
-            if (sent <= 0) {
-                int why = SSL_get_error(c->ssl, (int)sent);
-                if (why == SSL_ERROR_WANT_WRITE || why == SSL_ERROR_WANT_READ) break;
-                die("TLS: writing failed (%d)", why);
-            }
-        } else {
-            sent = send(c->fd, c->out.at + c->out.begin, size, MSG_NOSIGNAL);
-            if (sent < 0) {
-                if (errno == EAGAIN) break;
-                die("sending: %s", strerror(errno));
-            }
+        ssize_t sent = send(c->fd, c->out.at + c->out.begin, c->out.length - c->out.begin, MSG_NOSIGNAL);
+        if (sent < 0) {
+            if (errno == EAGAIN) return; /* the edge at which it can be written comes */
+            die("sending: %s", strerror(errno));
         }
         c->out.begin += (size_t)sent;
         sent_bytes += (uint64_t)sent;
-    }
-    int wanted = c->out.begin < c->out.length;
-    if (wanted != c->writes) {
-        struct epoll_event event = {.events = EPOLLIN | (wanted ? EPOLLOUT : 0), .data.ptr = c};
-        epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
-        c->writes = wanted;
     }
 }
 
@@ -300,11 +347,10 @@ static void complete(struct connection *c, uint32_t slot, size_t length, int bad
         c->head = (c->head + 1) % depth;
     if (!bad && (length < answer_min || (answer_max && length > answer_max))) misses++;
     if (c->began[slot] < counts_from || c->began[slot] >= ends_at || bad) return;
-    double latency = at - c->began[slot];
-    int bucket = bucket_of((uint64_t)(latency * 1e9));
-    histogram[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
-    latency_sum += latency;
-    if (latency > latency_max) latency_max = latency;
+    double took = at - c->began[slot];
+    keep(histogram, took);
+    latency_sum += took;
+    if (took > latency_max) latency_max = took;
     counted++;
     last_counted = at;
 }
@@ -361,10 +407,9 @@ static size_t postgres_answer(struct connection *c, const uint8_t *at, size_t ha
 
 static void take_answers(struct connection *c) {
     struct bytes *from = &c->in;
-    if (c->opener) {
-        open_packets(c);
-        from = &c->inner;
-    }
+    if (c->opener) open_packets(c);
+    if (c->ssl) read_tls(c);
+    if (c->opener || c->ssl) from = &c->inner;
     double at = now();
     while (from->begin < from->length) {
         const uint8_t *begin = from->at + from->begin;
@@ -380,41 +425,38 @@ static void take_answers(struct connection *c) {
 }
 
 static void receive(struct connection *c) {
-    for (;;) {
-        uint8_t *to = reserve(&c->in, READ_BYTES);
-        ssize_t size;
-        if (c->ssl) {
-            size = SSL_read(c->ssl, to, READ_BYTES);
-            if (size <= 0) {
-                int why = SSL_get_error(c->ssl, (int)size);
-                if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) break;
-                die("TLS: reading failed (%d)", why);
-            }
-        } else {
-            size = recv(c->fd, to, READ_BYTES, 0);
-            if (size < 0 && errno == EAGAIN) break;
-            if (size < 0) die("receiving: %s", strerror(errno));
-            if (!size) die("the server closed a connection");
-        }
+    ssize_t size = READ_BYTES;
+    while (size == READ_BYTES) { /* a short read has taken all; what comes later is another edge */
+        size = recv(c->fd, reserve(&c->in, READ_BYTES), READ_BYTES, 0);
+        if (size < 0 && errno == EAGAIN) break;
+        if (size < 0) die("receiving: %s", strerror(errno));
+        if (!size) die("the server closed a connection");
         c->in.length += (size_t)size;
         received_bytes += (uint64_t)size;
-        if (!c->ssl && size < READ_BYTES) break;
     }
     take_answers(c);
     flush(c);
 }
 
+/* On the blocking socket, byte by byte as the records say, so that nothing is left behind when the buffers take over. */
 static void shake_hands(SSL_CTX *context, struct connection *c) {
     c->ssl = checked(SSL_new(context));
     SSL_set_fd(c->ssl, c->fd);
     if (SSL_connect(c->ssl) != 1) die("TLS handshake failed: %s", ERR_error_string(ERR_get_error(), NULL));
+    BIO *bio = checked(BIO_new(memory));
+    BIO_set_data(bio, c);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(c->ssl, bio, bio);
 }
 
 static void begin(void) {
     SSL_CTX *context = NULL;
     if (use_tls) {
         context = checked(SSL_CTX_new(TLS_client_method())); /* the certificate is a throw-away of this run */
-        SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        memory = checked(BIO_meth_new(BIO_TYPE_SOURCE_SINK, "buffers"));
+        BIO_meth_set_read(memory, from_in);
+        BIO_meth_set_write(memory, to_out);
+        BIO_meth_set_ctrl(memory, control);
     }
     epoll_fd = epoll_create1(0);
     for (int i = 0; i < connection_count; i++) {
@@ -426,28 +468,40 @@ static void begin(void) {
         fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) & ~O_NONBLOCK);
         if (context) shake_hands(context, c);
         fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+        struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
         if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event)) die("epoll: %s", strerror(errno));
     }
 }
 
-/* Requests at fixed times, over the connections in turn; one that finds no free slot waits, and its latency with it. */
-static void issue_due(uint64_t *scheduled, int *turn) {
-    double at = now();
-    for (;;) {
-        double due = starts_at + (double)*scheduled / rate;
-        if (due > at || due >= ends_at || (limit && issued >= limit)) return;
+/* Requests at fixed times, over the connections in turn; one that finds no free slot waits, and its latency with it.
+ * Returns when the next one is due, or infinity. */
+static double issue_due(double at) {
+    static uint64_t scheduled;
+    static int turn, held_back; /* held_back: by the server, which has not answered; that is not this program's lateness */
+    double due;
+    while ((due = starts_at + (double)scheduled / rate) < ends_at && !(limit && issued >= limit) && due <= at) {
         struct connection *c = NULL;
         for (int tried = 0; tried < connection_count && !c; tried++) {
-            struct connection *candidate = &connections[*turn];
-            *turn = (*turn + 1) % connection_count;
+            struct connection *candidate = &connections[turn];
+            turn = (turn + 1) % connection_count;
             if (candidate->outstanding < depth) c = candidate;
         }
-        if (!c) return;
+        if (!c) {
+            held_back = 1;
+            break;
+        }
+        if (!held_back && due >= counts_from) {
+            keep(lateness, at - due);
+            lateness_counted++;
+        }
         issue(c, due);
-        flush(c);
-        ++*scheduled;
+        scheduled++;
     }
+    if (due > at) held_back = 0;
+    for (int i = 0; i < connection_count; i++)
+        if (connections[i].out.begin < connections[i].out.length || connections[i].queued.begin < connections[i].queued.length)
+            flush(&connections[i]);
+    return due < ends_at && !(limit && issued >= limit) ? due : INFINITY;
 }
 
 static void set_timer(int timer, double at) {
@@ -455,138 +509,56 @@ static void set_timer(int timer, double at) {
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
+static double cpu_seconds(void) {
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
+}
+
 static void drive(void) {
     struct epoll_event events[EVENTS];
-    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), turn = 0;
-    uint64_t scheduled = 0, ticks;
-    starts_at = now();
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    double due = INFINITY, timer_at = 0, at = starts_at = now();
     counts_from = starts_at + warmup;
     ends_at = counts_from + seconds;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    cpu_before = cpu_seconds();
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer, &event);
-    if (rate > 0) set_timer(timer, starts_at);
+    if (rate > 0) due = issue_due(at);
     else
         for (int i = 0; i < connection_count; i++) {
             while (connections[i].outstanding < depth && may_issue(starts_at)) issue(&connections[i], starts_at);
             flush(&connections[i]);
         }
-    while (issued != answered || may_issue(now())) {
-        if (now() > ends_at + DRAIN_SECONDS) die("%llu requests had no answer %.0f s after the end", (unsigned long long)(issued - answered), DRAIN_SECONDS);
+    while (issued != answered || (rate > 0 ? isfinite(due) : may_issue(at))) {
+        if (at > ends_at + DRAIN_SECONDS) die("%llu requests had no answer %.0f s after the end", (unsigned long long)(issued - answered), DRAIN_SECONDS);
+        if (isfinite(due) && due > at && due != timer_at) set_timer(timer, timer_at = due); /* overdue: an answer wakes us */
         int ready = epoll_wait(epoll_fd, events, EVENTS, 100);
+        wakeups++;
         for (int i = 0; i < ready; i++) {
             struct connection *c = events[i].data.ptr;
-            if (!c) {
-                if (read(timer, &ticks, sizeof ticks) < 0 && errno != EAGAIN) die("timer: %s", strerror(errno));
-                continue;
-            }
+            if (!c) continue; /* the timer */
             if (events[i].events & ~(uint32_t)EPOLLOUT) receive(c);
             else flush(c);
         }
-        if (rate > 0) {
-            issue_due(&scheduled, &turn);
-            double due = starts_at + (double)scheduled / rate, at = now();
-            set_timer(timer, due > at ? due : at + 0.001); /* overdue: every slot is taken, an answer wakes us sooner */
-        }
+        at = now();
+        if (rate > 0) due = issue_due(at);
     }
 }
 
-static size_t from_hex(const char *text, uint8_t *to, size_t room) {
-    size_t length = strlen(text) / 2;
-    if (length > room) die("%zu bytes where %zu have room", length, room);
-    for (size_t i = 0; i < length; i++) {
-        unsigned value;
-        if (sscanf(text + 2 * i, "%2x", &value) != 1) die("not hex: %.20s", text + 2 * i);
-        to[i] = (uint8_t)value;
-    }
-    return length;
-}
-
-static void read_patch(const char *line) {
-    char kind[16];
-    size_t offset;
-    if (sscanf(line, "%15s %zu", kind, &offset) != 2 || patch_count == PATCHES_MAX) die("patch %s", line);
-    for (int i = 0; i < KINDS; i++)
-        if (!strcmp(kind, KIND_NAMES[i])) {
-            patches[patch_count++] = (struct patch){(enum kind)i, offset};
-            return;
-        }
-    die("patch %s", kind);
-}
-
-static void read_connection(const char *line) {
-    char sending[65], receiving[65];
-    uint8_t key[32];
-    if (connection_count == CONNECTIONS_MAX) die("more than %d connections", CONNECTIONS_MAX);
-    struct connection *c = &connections[connection_count++];
-    unsigned long long sealed, opened;
-    int fields = sscanf(line, "%d %64s %llu %64s %llu", &c->fd, sending, &sealed, receiving, &opened);
-    if (fields != 5) {
-        if (fields != 1) die("connection %s", line);
-        return;
-    }
-    from_hex(sending, key, sizeof key);
-    c->sealer = cipher(key, 1);
-    from_hex(receiving, key, sizeof key);
-    c->opener = cipher(key, 0);
-    c->sealed = sealed;
-    c->opened = opened;
-}
-
-static void read_orders(void) {
-    char *line = NULL, word[32], value[32];
-    size_t room = 0;
-    ssize_t size;
-    patches = checked(calloc(PATCHES_MAX, sizeof *patches));
-    while ((size = getline(&line, &room, stdin)) > 0) {
-        if (line[size - 1] == '\n') line[size - 1] = 0;
-        if (sscanf(line, "%31s", word) != 1) continue;
-        const char *rest = line + strlen(word) + (line[strlen(word)] == ' ');
-        unsigned long long first, count;
-        if (!strcmp(word, "go")) return;
-        if (!strcmp(word, "protocol")) protocol = !strcmp(rest, "twinlog") ? TWINLOG : !strcmp(rest, "redis") ? REDIS : POSTGRES;
-        else if (!strcmp(word, "tls")) use_tls = atoi(rest);
-        else if (!strcmp(word, "depth")) depth = (uint32_t)atoi(rest);
-        else if (!strcmp(word, "warmup")) warmup = atof(rest);
-        else if (!strcmp(word, "seconds")) seconds = atof(rest);
-        else if (!strcmp(word, "rate")) rate = atof(rest);
-        else if (!strcmp(word, "limit")) limit = strtoull(rest, NULL, 10);
-        else if (!strcmp(word, "answer_min")) answer_min = strtoull(rest, NULL, 10);
-        else if (!strcmp(word, "answer_max")) answer_max = strtoull(rest, NULL, 10);
-        else if (!strcmp(word, "patch")) read_patch(rest);
-        else if (!strcmp(word, "connection")) read_connection(rest);
-        else if (!strcmp(word, "keys") && sscanf(rest, "%31s %llu %llu", value, &first, &count) == 3) {
-            random_keys = !strcmp(value, "random");
-            key_first = first;
-            key_count = count ? count : 1;
-        } else if (!strcmp(word, "template")) {
-            template = checked(malloc(strlen(rest) / 2 + 1));
-            template_length = from_hex(rest, template, strlen(rest) / 2);
-        } else die("unknown order %s", word);
-    }
-    die("standard input ended before go");
-}
-
-static void check_orders(void) {
-    if (!template_length || !connection_count || depth < 1 || depth > DEPTH_MAX) die("template, connections and a depth up to %d are needed", DEPTH_MAX);
-    for (size_t i = 0; i < patch_count; i++) {
-        if (patches[i].offset + KIND_BYTES[patches[i].kind] > template_length) die("patch %zu lies past the template", i);
-    }
-    if (getrandom(write_salt, sizeof write_salt, 0) != sizeof write_salt) die("no randomness");
-}
+#include "load_orders.h"
 
 static void print_results(void) {
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
     double ended = now(), span = last_counted > counts_from ? last_counted - counts_from : 0;
     printf("{\"requests\": %llu, \"answered\": %llu, \"counted\": %llu, \"errors\": %llu, \"misses\": %llu, \"first_error\": \"%s\",",
            (unsigned long long)issued, (unsigned long long)answered, (unsigned long long)counted, (unsigned long long)errors,
            (unsigned long long)misses, first_error);
-    printf(" \"seconds\": %.6f, \"wall\": %.6f, \"cpu\": %.6f, \"per_second\": %.3f, \"keys\": %llu,", span, ended - starts_at, cpu,
+    printf(" \"seconds\": %.6f, \"wall\": %.6f, \"cpu\": %.6f, \"per_second\": %.3f, \"keys\": %llu,", span, ended - starts_at, cpu_seconds() - cpu_before,
            span > 0 ? (double)counted / span : 0, (unsigned long long)key_next);
     printf(" \"sent_bytes\": %llu, \"received_bytes\": %llu, \"mean_us\": %.3f, \"p50_us\": %.3f, \"p99_us\": %.3f,", (unsigned long long)sent_bytes,
-           (unsigned long long)received_bytes, counted ? latency_sum / (double)counted * 1e6 : 0, percentile(0.50), percentile(0.99));
-    printf(" \"p999_us\": %.3f, \"max_us\": %.3f}\n", percentile(0.999), latency_max * 1e6);
+           (unsigned long long)received_bytes, counted ? latency_sum / (double)counted * 1e6 : 0, latency(0.50), latency(0.99));
+    printf(" \"p999_us\": %.3f, \"max_us\": %.3f, \"late_us\": %.3f, \"wakeups\": %llu}\n", latency(0.999), latency_max * 1e6,
+           percentile(lateness, lateness_counted, 0.999), (unsigned long long)wakeups);
 }
 
 int main(void) {

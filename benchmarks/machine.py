@@ -8,7 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from .processes import find_program
+from .chosen import CHOSEN
+from .processes import ServerFailed, find_program
 
 
 def describe(workplace: Path) -> dict[str, str]:
@@ -18,11 +19,32 @@ def describe(workplace: Path) -> dict[str, str]:
         "machine": f"{_cpu_model()}, {os.cpu_count()} cores, {_memory()}, {platform.machine()}, Linux {platform.release()}",
         "load average at the start": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "file system": _file_system(workplace),
-        "Python": platform.python_version(),
+        "Python of the runner": platform.python_version(),
+        **_server(),
         "Redis": _first_line("redis-server", "--version"),
         "PostgreSQL": _first_line("postgres", "--version"),
         "Twinlog": _commit(),
     }
+
+
+def _server() -> dict[str, str]:
+    """Python and kernel as Twinlog's server will find them. Raises ServerFailed when that interpreter cannot run it."""
+    ask = "import platform, storage.native as n; print(platform.python_version(), getattr(n.KERNEL, '__file__', ''), sep='\\n')"
+    chosen = CHOSEN.get()
+    done = subprocess.run([chosen.python, "-c", ask], capture_output=True, text=True, env=chosen.environment())
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise ServerFailed(f"{chosen.python} cannot run Twinlog: {words[-1]}")
+    version, _, kernel = done.stdout.rstrip("\n").partition("\n")
+    return {"Python of Twinlog's server": version, "native kernel": kernel_text(kernel, pure=chosen.pure)}
+
+
+def kernel_text(file: str, *, pure: bool) -> str:
+    """Of the loaded kernel's file, empty for none. An editable install offers its own checkout's to one that has built none."""
+    if not file:
+        return "off (--pure)" if pure else "not built for this Python; pure Python runs"
+    here = Path(__file__).resolve().parent.parent
+    return "in use" if Path(file).resolve().is_relative_to(here) else "in use, but that of another checkout: build it here"
 
 
 def _cpu_model() -> str:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-START_SECONDS_MAX = 60.0
+from .chosen import CHOSEN
+
+START_SECONDS_MAX = 600.0  # PostgreSQL replays all its log after a kill, Redis reads all of its file
 STOP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.005
 LOG_TAIL_BYTES = 1500
@@ -47,7 +49,7 @@ class Server:
             self._process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, user=self._user,
                 group=self._user, extra_groups=[] if self._user else None, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+                env=CHOSEN.get().environment(),
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS_MAX
         while True:
@@ -86,6 +88,12 @@ class Server:
 
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-LOG_TAIL_BYTES:]
+
+
+def drop_page_cache() -> None:
+    """What is clean goes from memory, all over the machine; hence the sync before. Takes root."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("1")
 
 
 def _stat(pid: int) -> list[str]:

@@ -10,7 +10,6 @@ import os
 import pwd
 import signal
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,17 @@ import twinlog
 from node import wire
 from ops.keyfiles import write_key_file
 
-from .generator import Dial, Unavailable, dial_plain, dial_postgres, dial_socket, dial_twinlog
+from .chosen import CHOSEN
+from .generator import (
+    Dial,
+    LoadFailed,
+    Unavailable,
+    dial_plain,
+    dial_postgres,
+    dial_socket,
+    dial_twinlog,
+    greet_postgres,
+)
 from .processes import Server, find_program, free_port
 
 DB, COLLECTION = "bench", "docs"
@@ -39,7 +48,7 @@ class TwinlogServer(Server):
     def _command(self, directory: Path, settings: dict[str, object]) -> list[str]:
         chosen = {"allow_plain": "true", **settings}
         return [
-            sys.executable, "-m", "ops.main", "serve", "--data", str(directory), "--admin", "none", "--log-level", "warning",
+            CHOSEN.get().python, "-m", "ops.main", "serve", "--data", str(directory), "--admin", "none", "--log-level", "warning",
             "--client", f"127.0.0.1:{self.address[1]}", "--client-keys", str(self.key_file),
             *(word for name, value in chosen.items() for word in ("--set", f"{name}={value}")),
         ]  # fmt: skip
@@ -62,11 +71,22 @@ class TwinlogServer(Server):
     def connect(self, **options: object) -> twinlog.Client:
         return twinlog.connect(self.url(), **options)
 
+    def sealed_seq(self) -> int:
+        """The newest checkpoint's, from its file's name; 0 without one."""
+        files = (self.directory / DB / "checkpoints").glob("*.json")
+        return max((int(file.stem) for file in files if file.stem.isdigit()), default=0)
+
+    def visible_seq(self) -> int:
+        """Of the newest commit that readers see."""
+        with self.connect() as client:
+            return client.status()["databases"][DB]["visible"][1]
+
 
 class RedisServer(Server):
     """appendonly yes, no snapshots; plain and TLS (1.3, a throw-away certificate) at once. fsync: everysec or always."""
 
     def __init__(self, directory: Path, *, fsync: str) -> None:
+        _check_chosen("redis")
         program = find_program("redis-server")
         if program is None:
             raise Unavailable("redis-server is missing (on Debian: apt-get install redis-server)")
@@ -109,6 +129,11 @@ class RedisServer(Server):
         return partial(dial_plain, self.tls_address)
 
 
+def _check_chosen(peer: str) -> None:
+    if peer not in CHOSEN.get().peers:
+        raise Unavailable(f"{peer} was not asked for")
+
+
 def _certificate(directory: Path) -> tuple[Path, Path]:
     openssl = find_program("openssl")
     if openssl is None:
@@ -126,6 +151,7 @@ class PostgresServer(Server):
     stop_signal = signal.SIGINT  # "fast": connections are cut, the end is orderly
 
     def __init__(self, directory: Path, *, copy_of: PostgresServer | None = None) -> None:
+        _check_chosen("postgresql")
         program, initdb = find_program("postgres"), find_program("initdb")
         if program is None or initdb is None:
             raise Unavailable("PostgreSQL is missing (on Debian: apt-get install postgresql)")
@@ -152,7 +178,10 @@ class PostgresServer(Server):
         super().start(self._ready)
 
     def _ready(self) -> None:
-        self.query("select 1")
+        try:
+            greet_postgres(self.address).close()
+        except LoadFailed as error:
+            raise BlockingIOError(str(error)) from error
 
     def query(self, text: str) -> str:
         """One value by psql, which comes with the server's packages."""

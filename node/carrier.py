@@ -75,8 +75,7 @@ async def _receive(stream: trio.abc.Stream, conversation: Conversation, service:
             conversation.finish("lost")
             work.set()
             return
-        conversation.receive_data(data)
-        conversation.pump()
+        conversation.receive_now(data)
         service.end_of_wakeup()
         work.set()
 

@@ -36,6 +36,7 @@ SEND_BYTES_MAX = 1_048_576  # sealed for one socket in one step
 SEND_STEPS_MAX = 4  # steps for one socket in one turn
 EVENTS_MAX = 256
 ROUNDS_MAX = 16  # looks at the sockets in one turn
+EVENTS_BETWEEN_LOOKS = 8  # at the clock, within a round
 ACCEPTS_MAX = 64  # in one turn
 CROWD_MAX = 64  # connections over the limit that are being told so
 SLICE_S = 0.004
@@ -43,6 +44,7 @@ HOUSEKEEPING_S = 1.0
 LINGER_S = 2.0  # how long a closed connection may take to read the last answer
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_AFTER_MS = 1_000
+BUG = "%s: serving this connection met a bug; it is closed"
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -89,8 +91,9 @@ class Hub:
         self._connections: dict[int, _Connection] = {}
         self._dirty: dict[_Connection, None] = {}  # may have something to send or to pump
         self._work = trio.Event()
-        self._settled = trio.Event()  # set and replaced at the end of every turn
+        self._settled: trio.Event | None = None  # set at the end of a turn, when somebody waits for it
         self._in_turn = False
+        self._now = 0.0  # of the round under way
         self._turn_ends_at = 0.0
         self._buffered_bytes = 0
         self._paused = False  # the total is over its limit: no socket is read
@@ -127,6 +130,8 @@ class Hub:
     async def flushed(self) -> None:
         """Until no answer waits to be sent."""
         while any(c.out is not None or c.conversation.sendable_bytes for c in self._connections.values()):
+            if self._settled is None:
+                self._settled = trio.Event()
             await self._settled.wait()
 
     # Turns.
@@ -146,13 +151,27 @@ class Hub:
         """One round over the sockets that are ready; False when there are none, or this turn's time is over."""
         events = self._epoll.poll(0, EVENTS_MAX)
         self._metrics.rounds += 1
-        first = self._metrics.rounds % len(events) if events else 0  # epoll begins with the same ones every time
-        for descriptor, mask in events[first:] + events[:first]:
-            self._on_event(descriptor, mask)
-            if trio.current_time() > self._turn_ends_at:
+        if not events:
+            if self._dirty:
+                self._settle()
+            return False
+        self._now = trio.current_time()
+        first = self._metrics.rounds % len(events)  # epoll begins with the same ones every time
+        connections = self._connections
+        for number, (descriptor, mask) in enumerate(events[first:] + events[:first] if first else events):
+            connection = connections.get(descriptor)
+            if mask == READ and connection is not None:
+                try:
+                    self._receive(connection)
+                except Exception:
+                    log.exception(BUG, connection.conversation.peer)
+                    self._close(connection, "bug")
+            else:
+                self._on_event(descriptor, mask)
+            if number % EVENTS_BETWEEN_LOOKS == 0 and trio.current_time() > self._turn_ends_at:
                 break  # what was not looked at is ready still in the next turn
         self._settle()
-        return bool(events) and trio.current_time() < self._turn_ends_at
+        return trio.current_time() < self._turn_ends_at
 
     async def _deliver(self) -> None:
         """The second half of a turn, for answers that came from elsewhere and for what a turn left over."""
@@ -160,7 +179,8 @@ class Hub:
             await self._work.wait()
             self._work = trio.Event()
             self._in_turn = True
-            self._turn_ends_at = trio.current_time() + SLICE_S
+            self._now = trio.current_time()
+            self._turn_ends_at = self._now + SLICE_S
             for connection in list(self._dirty):
                 self._guard(connection, self._pump)
                 if trio.current_time() > self._turn_ends_at:
@@ -195,10 +215,9 @@ class Hub:
                 self._close(connection, connection.conversation.reason)
             return
         self._metrics.received_bytes += size
-        connection.received_at = trio.current_time()
-        connection.conversation.receive_data(bytes(self._buffer[:size]))
-        self._pump(connection)
+        connection.received_at = self._now
         self._dirty[connection] = None
+        connection.conversation.receive_now(bytes(self._buffer[:size]), self._turn_ends_at)
 
     def _pump(self, connection: _Connection) -> None:
         if connection.conversation.can_pump:
@@ -208,12 +227,22 @@ class Hub:
         """Flush, then send what there is: one send a connection, unless its answers are very large."""
         self._service.end_of_wakeup()
         dirty, self._dirty = self._dirty, {}
+        connections = self._connections
         for connection in dirty:
-            self._guard(connection, self._send)
-            self._guard(connection, self._look_again)
+            if connections.get(connection.descriptor) is not connection:
+                continue
+            try:
+                self._send(connection)
+            except Exception:
+                log.exception(BUG, connection.conversation.peer)
+                self._close(connection, "bug")
+            quiet = connection.mask == READ and connection.out is None and not connection.accounted
+            if not (quiet and connection.conversation.is_idle):
+                self._guard(connection, self._look_again)
         self._watch_total()
-        settled, self._settled = self._settled, trio.Event()
-        settled.set()
+        if self._settled is not None:
+            settled, self._settled = self._settled, None
+            settled.set()
 
     def _guard(self, connection: _Connection, step: Callable[[_Connection], None]) -> None:
         """A bug met while serving one connection ends that connection and no other."""
@@ -222,30 +251,33 @@ class Hub:
         try:
             step(connection)
         except Exception:
-            log.exception("%s: serving this connection met a bug; it is closed", connection.conversation.peer)
+            log.exception(BUG, connection.conversation.peer)
             self._close(connection, "bug")
 
     def _send(self, connection: _Connection) -> None:
         conversation = connection.conversation
         for _ in range(SEND_STEPS_MAX):
-            if connection.out is None:
+            data = connection.out
+            if data is None:
                 data = conversation.data_to_send(SEND_BYTES_MAX)
                 if not data:
                     break
-                connection.out = memoryview(data)
             try:
-                sent = connection.sock.send(connection.out)
+                sent = connection.sock.send(data)
             except BlockingIOError:
+                connection.out = memoryview(data)
                 break
             except OSError:
                 self._close(connection, "lost")
                 return
             self._metrics.sent_bytes += sent
-            connection.sent_at = trio.current_time()
-            if sent < len(connection.out):
-                connection.out = connection.out[sent:]
+            connection.sent_at = self._now
+            if sent < len(data):
+                connection.out = memoryview(data)[sent:]
                 break
             connection.out = None
+            if not conversation.sendable_bytes:
+                break
         if conversation.finished and connection.out is None and not conversation.sendable_bytes:
             self._end(connection)
 

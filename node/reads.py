@@ -7,6 +7,9 @@ a bounded time (INV-3: what it then sees is one state of the primary's past).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import trio
@@ -19,6 +22,7 @@ from .arguments import filter_of, projection_of, sort_of
 from .config import Limits
 from .cursors import CursorTable, OpenCursor
 from .outcomes import Done
+from .quick import QuickGet, got_reply
 
 NO_DOCUMENT = Raw(b"\x81\xa3doc\xc0")  # {"doc": nil}
 DOCUMENT_HEAD = b"\x81\xa3doc"
@@ -41,6 +45,25 @@ class Reads:
         if document is operations.COLD:
             return None
         return _got(document, db.visible)
+
+    def get_frames(self, gets: Sequence[QuickGet]) -> list[bytes | None]:
+        """The framed answers to gets in their usual form; None where the general way must be gone."""
+        frames: list[bytes | None] = []
+        for (name, collection), rows in groupby(gets, key=itemgetter(2, 3)):
+            of_one = list(rows)
+            db = self._engine.databases.get(name)
+            if db is None:
+                frames += [None] * len(of_one)
+                continue
+            try:
+                documents = operations.get_keys_now(db, collection, [row[4] for row in of_one])
+            except (errors.TwinlogError, OSError):  # the general way meets it again and answers by it
+                frames += [None] * len(of_one)
+                continue
+            epoch, seq = db.visible
+            for row, document in zip(of_one, documents):
+                frames.append(None if document is operations.COLD else got_reply(row[1], document, epoch, seq))
+        return frames
 
     async def get(self, caller: Any, request: wire.Get) -> Done:
         db = await self._at_position(request.db, request.min_position)

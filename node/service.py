@@ -9,7 +9,7 @@ to are flushed once a wake-up, by `end_of_wakeup`, which whoever feeds requests 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +20,13 @@ import trio
 from storage import errors
 
 from . import wire
+from .batch import ROW_BYTES_MAX, InsertBatch
 from .config import Limits
 from .cursors import CursorTable
 from .metrics import Metrics
 from .outcomes import Done, Written, plain_fields
 from .oversight import Oversight
+from .quick import GET, INSERT, QuickGet, QuickRequest, ping_reply, requests
 from .reads import Reads
 from .users import Logins, Role
 from .writes import Writes
@@ -68,6 +70,10 @@ class Caller(Protocol):
 
     def answer(self, message: bytes) -> None: ...
 
+    def answer_frames(self, frames: bytes, count: int) -> None: ...
+
+    def abandon(self, error: wire.BadMessage, unbegun: int) -> None: ...
+
     def become(self, user: str, role: Role) -> None: ...
 
 
@@ -107,9 +113,21 @@ class Service:
         self._waiting = 0  # of those, requests that run as tasks
         self._touched: dict[Any, None] = {}
         self._in_place = False  # within begin(): its caller ends the wake-up
+        self._committing = False  # within the batch's commit()
         self._work = trio.Event()
         self._idle = trio.Event()
-        self._verbs = self._build_verbs(Reads(engine, self.cursors, limits), Writes(engine, member, self._touch))
+        self._reads = Reads(engine, self.cursors, limits)
+        self._verbs = self._build_verbs(self._reads, Writes(engine, member, self._touch))
+        self._batch = InsertBatch(
+            engine,
+            member,
+            touched=self._touch,
+            alone=self._begin_alone,
+            refuse=self._refuse_quick,
+            answered=self._less,
+            start=self._start_task,
+            waiting_max=limits.requests_max,
+        )
         metrics.watch("requests_under_way", "Requests taken and not answered yet", lambda: self.under_way)
         metrics.watch("cursors_open", "Open cursors", lambda: len(self.cursors))
 
@@ -174,6 +192,8 @@ class Service:
             return
         verb = self._verbs[type(request)]
         self.metrics.requests[verb.name] += 1
+        if verb.role > Role.READ and not self._committing:
+            self._commit_batch()  # what one connection sent is done in its order
         self._in_place = True
         try:
             self._check(caller, verb)
@@ -192,6 +212,59 @@ class Service:
         finally:
             self._in_place = False
 
+    def begin_many(self, caller: Caller, messages: list[bytes]) -> None:
+        """Take all requests of one chunk. Requests in their usual form take a short way: gets and pings are answered together,
+        single inserts gathered until end_of_wakeup(). What cannot be read goes to caller.abandon()."""
+        if self.stopping or caller.role < Role.READ:
+            rows: Sequence[QuickRequest | None] = [None] * len(messages)
+        else:
+            rows = requests(messages)
+        frames: list[bytes] = []
+        gets: list[QuickGet] = []
+        got: list[bytes] = []  # their messages
+        inserts = 0
+        for number, row in enumerate(rows):
+            if row is not None:
+                kind, message = row[0], messages[number]
+                if kind == GET:
+                    gets.append(row)
+                    got.append(message)
+                    continue
+                if kind != INSERT:
+                    frames.append(ping_reply(row[1]))
+                    continue
+                if len(message) <= ROW_BYTES_MAX and caller.role >= Role.READWRITE:
+                    inserts += 1
+                    self.under_way += 1
+                    self._batch.add(caller, message, row)
+                    continue
+            if not self._begin_or_abandon(caller, messages[number], len(messages) - number):
+                break
+        counts = self.metrics.requests
+        if inserts:
+            counts["insert"] += inserts
+        if frames:
+            counts["ping"] += len(frames)
+        if gets:
+            found = self._reads.get_frames(gets)
+            frames += [frame for frame in found if frame is not None]
+            counts["get"] += len(gets)
+        if frames:
+            caller.answer_frames(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
+        if gets and None in found:
+            for message, frame in zip(got, found):
+                if frame is None:
+                    counts["get"] -= 1
+                    self.begin(caller, message)
+
+    def _begin_or_abandon(self, caller: Caller, message: bytes, unbegun: int) -> bool:
+        try:
+            self.begin(caller, message)
+        except wire.BadMessage as error:
+            caller.abandon(error, unbegun)
+            return False
+        return True
+
     def refuse(self, caller: Caller, message: bytes, error: errors.TwinlogError) -> None:
         """Answer a request by error, whatever it is. Raises wire.BadMessage as begin does."""
         request_id = wire.decode_request(message).id
@@ -200,10 +273,29 @@ class Service:
 
     def end_of_wakeup(self) -> None:
         """Flush every database written to since the last time. Answers that this sets free are given in place."""
+        self._commit_batch()
         while self._touched:
             touched, self._touched = self._touched, {}
             for db in touched:
                 db.flush()
+        self._batch.ask()
+
+    def _commit_batch(self) -> None:
+        self._committing = self._in_place = True
+        try:
+            self._batch.commit()
+        finally:
+            self._committing = self._in_place = False
+
+    def _begin_alone(self, caller: Caller, message: bytes) -> None:
+        """The general way for a request that was counted already."""
+        self._less(1)
+        self.metrics.requests["insert"] -= 1
+        self.begin(caller, message)
+
+    def _refuse_quick(self, caller: Caller, request_id: bytes, error: errors.TwinlogError) -> None:
+        self.under_way += 1
+        self._refuse(caller, wire.decode_fields(request_id), error)
 
     def stop(self) -> None:
         """Refuse requests from now on by ShuttingDown; those under way go on."""
@@ -241,6 +333,11 @@ class Service:
         if verb.role <= Role.READ:  # what changes something is finished even if nobody waits for the answer
             caller.scopes.add(scope)  # before the task runs: the caller may be gone by then
         self._nursery.start_soon(self._run_request, caller, request, verb, scope)
+
+    def _start_task(self, task: Callable[..., Awaitable[None]], *args: Any) -> None:
+        if self._nursery is None:
+            raise errors.ShuttingDown("this node is stopping or has not started; try again soon")
+        self._nursery.start_soon(task, *args)
 
     async def _run_request(
         self, caller: Caller, request: wire.Request, verb: _Verb, scope: trio.CancelScope
@@ -303,7 +400,10 @@ class Service:
         caller.answer(wire.encode_answer(wire.Failure(request_id, error.code, error.name, error.message, fields)))
 
     def _one_less(self) -> None:
-        self.under_way -= 1
+        self._less(1)
+
+    def _less(self, count: int) -> None:
+        self.under_way -= count
         assert self.under_way >= 0, "every request is answered once"
         if self.under_way == 0:
             self._idle.set()

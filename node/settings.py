@@ -105,7 +105,7 @@ _ENGINE = (
     Setting("disable_crc", Kind.FLAG, False, "", "Databases created from now on carry no checksum over shard record bodies."),
     _integer("cache_mb", 64, "MiB", 0, 65_536, "Hot cache of documents, each database."),
     _integer("flush_interval_ms", 200, "ms", 1, 60_000, "In async mode, at most this much is lost by a power cut."),
-    _integer("memtable_records_max", 20_000, "records", 100, 1_000_000, "A memtable of this many records is sealed."),
+    _integer("memtable_records_max", 64_000, "records", 100, 1_000_000, "A memtable of this many records is sealed."),
     _integer("memtable_mb", 32, "MiB", 1, 1_024, "A memtable of this size is sealed."),
     _integer("seal_age_s", 300, "s", 1, 86_400, "A memtable of this age is sealed."),
     _integer("log_segment_mb", 64, "MiB", 1, 4_096, "Size of one commit log segment."),

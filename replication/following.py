@@ -364,9 +364,9 @@ class Following:
 
     async def _send_tail(self, fetch: FetchTail) -> None:
         database = self._replica.database(fetch.uuid)
-        data = None if database is None else await database.read_log(fetch.after_seq, FRAMES_BYTES_MAX)
-        for part, rest in cut(data or b"", FRAMES_BYTES_MAX):
-            self._conversation.post(Tail(fetch.uuid, part, rest, data is not None))
+        run = None if database is None else await database.read_log(fetch.after_seq, FRAMES_BYTES_MAX)
+        for part, rest in cut(run.data if run is not None else b"", FRAMES_BYTES_MAX):
+            self._conversation.post(Tail(fetch.uuid, part, rest, run is not None))
 
     # When a copy cannot go on.
 

@@ -34,6 +34,7 @@ class Member:
         self._meetings = Meetings(self._replica, dial)
         self._acknowledger = Acknowledger(self._replica)
         self._replica.on_advance = self._advanced
+        self._replica.on_confirmed = self._acknowledger.advance
         self._replica.on_role = self._role_changed
         self._reigns: Reigns | None = None
         self._nursery: trio.Nursery | None = None

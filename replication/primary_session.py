@@ -98,6 +98,11 @@ class PrimarySession:
     def shipment(self, uuid: bytes) -> Shipment | None:
         return self._shipments.get(uuid)
 
+    @property
+    def window_full(self) -> bool:
+        """Whether no log goes out before something is acknowledged."""
+        return self.unacked_bytes >= self._window_bytes
+
     def receive(self, message: Message) -> Event:
         """What a message of the standby means; None when it is late and means nothing any more."""
         match message:
@@ -167,7 +172,7 @@ class PrimarySession:
                 assert shipment.plan is not None
                 return ShipChunk(uuid, shipment.plan.next())
             behind = shipment.phase is Phase.STREAMING and shipment.visible_seq > shipment.sent_seq
-            if behind and self.unacked_bytes < self._window_bytes:
+            if behind and not self.window_full:
                 return ShipLog(uuid, shipment.sent_seq)
         return None
 

@@ -61,7 +61,8 @@ class Replica:
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
         self.keeper = RoleKeeper(seams, yields=self.open_or_close_all, changed=self._role_changed)
-        self.on_advance: Callable[[bytes], None] = lambda uuid: None
+        self.on_advance: Callable[[bytes], None] = lambda uuid: None  # this node's own durable end moved
+        self.on_confirmed: Callable[[bytes], None] = lambda uuid: None  # a standby's did
         self.on_role: Callable[[RoleState, RoleState], None] = lambda old, new: None
         self._tended: dict[bytes, tuple[Database, Callable[[], None]]] = {}
         self._meters: dict[bytes, LagMeter] = {}

@@ -5,7 +5,7 @@ This is the package's face: everything other packages may use is named here, and
 
 from __future__ import annotations
 
-from . import errors, operations
+from . import errors, native, operations
 from .advance import Advance
 from .check import check_database, check_node, database_names
 from .commit.codec import DOCUMENT_BYTES_MAX, decode_head
@@ -28,6 +28,7 @@ from .seeding import PinnedCheckpoint, SeedTarget
 from .values.documents import decode as decode_document
 from .values.documents import decode_value, encode_value
 from .values.documents import encode as encode_document
+from .values.documents import prepare as prepare_documents
 from .values.keys import canonical
 from .views import View
 from .worker import WorkerProcess
@@ -75,8 +76,10 @@ __all__ = [
     "encode_value",
     "errors",
     "history_from_lists",
+    "native",
     "operations",
     "parse_json_line",
+    "prepare_documents",
     "read_documents",
     "real_seams",
     "to_json",

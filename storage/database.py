@@ -15,10 +15,12 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from operator import itemgetter
 
 import trio
 
 from .advance import Advance
+from .cache import DocumentCache
 from .catalog import Catalog
 from .commit.codec import (
     CATALOG,
@@ -30,15 +32,15 @@ from .commit.codec import (
     PUT,
     REIGN,
     REQUEST,
-    Head,
     Record,
     check_chain,
     decode_body,
     decode_head,
     encode,
     encode_body,
+    following_frames,
 )
-from .commit.log import RESERVE_BYTES_MAX, CommitLog
+from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
@@ -55,7 +57,11 @@ MARKS_MAX = 64
 FOLDS_MAX = 4  # MARKs whose hash is still being worked out; a MARK beyond that stays without one
 SPACE_CHECK_BYTES = 2**20  # appended between two looks at the free space
 FULL_RETRY_S = 0.5
-APPEND_SLICE_S = 0.003  # how long appending a peer's frames may hold the loop at a time (INV-9)
+APPEND_SLICE_S = 0.002  # how long appending a peer's frames may hold the loop at a time (INV-9), beyond its last run
+APPEND_BYTES_PER_S = 25_000_000  # how fast that is at least: so a run, the step of a slice, is about 50 kB
+
+
+_COLLECTION = itemgetter(1)  # of a record
 
 
 class Database:
@@ -92,6 +98,7 @@ class Database:
             reserve_bytes_max=RESERVE_BYTES_MAX if options.sync_mode is SyncMode.SYNC else 0,
         )
         self.log.segments = found.segments
+        self.cache = DocumentCache(options.cache_bytes)
         self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
         self.visible_advance = Advance(found.last_seq)
         self.mark_advance = Advance()
@@ -142,7 +149,7 @@ class Database:
     @property
     def cache_counts(self) -> tuple[int, int, int]:
         """Of the hot cache since the database was opened: hits, misses, and bytes held now."""
-        return self.sealing.shards.cache_counts if self.sealing.shards is not None else (0, 0, 0)
+        return self.cache.hits, self.cache.misses, self.cache.bytes
 
     def view(self) -> View:
         """The state at `visible`, pinned."""
@@ -159,10 +166,26 @@ class Database:
             version = memtable.newest(collection, key)
             if version is not None:
                 return version[3] if version[2] == PUT else None
+        return self.sealed_now(collection, key)
+
+    def sealed_now(self, collection: int, key: bytes) -> bytes | None | object:
+        """A document that no memtable holds a version of, None, or COLD."""
         if self.sealing.shards is None:
             return None
-        record = self.sealing.shards.find_now(collection, key)
-        return None if record is MISSING else COLD if record is COLD else record.doc
+        document = self.cache.get(collection, key)
+        return self.read_sealed_now(collection, key) if document is None else document
+
+    def read_sealed_now(self, collection: int, key: bytes) -> bytes | None | object:
+        """The same for a key that is not in the cache, which then has it. There must be a checkpoint."""
+        shards = self.sealing.shards
+        assert shards is not None
+        record = shards.find_now(collection, key)
+        if record is MISSING:
+            return None
+        if record is COLD:
+            return COLD
+        self.cache.put(collection, key, record.doc)
+        return record.doc
 
     def end_blocking(self, collection: int, key: bytes) -> bytes | None:
         """The same, waiting for the device on the loop: for what would not stay in memory however often it was read."""
@@ -172,8 +195,8 @@ class Database:
         shards, memtables = self.sealing.pinned()
         return View(self.seams.disk, shards, memtables, catalog, position, self.engine_options.view_age_s)
 
-    async def read_log(self, after_seq: int, max_bytes: int) -> bytes | None:
-        """Whole frames after after_seq up to the visible end; b"" when there is nothing new; None when the log no longer
+    async def read_log(self, after_seq: int, max_bytes: int) -> LogRun | None:
+        """Whole frames after after_seq up to the visible end, no data when there is nothing new; None when the log no longer
         holds them and a copy must be seeded."""
         return await self.log.read(after_seq, self.visible.seq, max_bytes)
 
@@ -188,8 +211,8 @@ class Database:
             return self.sealing.checkpoint.chain
         if not 0 < seq <= self.position.seq:
             return None
-        data = await self.log.read(seq - 1, min(seq, self.log.written_seq), HEAD_BYTES)
-        head = decode_head(data) if data else None
+        run = await self.log.read(seq - 1, min(seq, self.log.written_seq), HEAD_BYTES)
+        head = decode_head(run.data) if run is not None else None
         return head.chain if head is not None and head.seq == seq else None
 
     async def pin_checkpoint(self) -> PinnedCheckpoint | None:
@@ -291,27 +314,56 @@ class Database:
         if self._looks_at_space_now:
             self._check_space()
         ends_at = trio.current_time() + slice_s
+        run_bytes = int(min(slice_s, APPEND_SLICE_S) * APPEND_BYTES_PER_S)
         while offset < len(data):
-            try:
-                head = decode_head(data, offset)
-                if head is None or offset + head.frame_len > len(data):
-                    raise PeerError(f"{self.name}: the peer's frames end {len(data) - offset} bytes into a frame")
-                self._append_frame(head, data[offset : offset + head.frame_len])
-            except DamagedRecord as error:
-                raise PeerError(f"{self.name}: the peer sent a damaged frame: {error}") from error
-            offset += head.frame_len
-            if trio.current_time() >= ends_at:
+            offset = self._append_run(data, offset, run_bytes) or self._append_frame(data, offset)
+            if trio.current_time() >= ends_at or not self.sealing.has_room:
                 break
         return offset
 
-    def _append_frame(self, head: Head, frame: bytes) -> None:
-        if head.seq != self.position.seq + 1 or head.epoch < self.position.epoch:
-            raise PeerError(
-                f"{self.name}: the peer sent ({head.epoch}, {head.seq}), this copy is at {tuple(self.position)}"
-            )
-        if not check_chain(head, frame, self.chain):
-            raise PeerError(f"{self.name}: commit {head.seq} does not continue this copy's chain (INV-6)")
-        records = decode_body(head.record_count, frame[HEAD_BYTES:])
+    def _append_run(self, data: bytes, offset: int, run_bytes: int) -> int:
+        """The usual frames, of the reign that is current, many at a time; returns the offset after them, or 0 when the next
+        one is not usual. Readers see the run as a whole: its end is a state that the primary was in (INV-3)."""
+        if not self.history:
+            return 0
+        reign, first_seq = self.history[-1], self.position.seq + 1
+        commits: list[tuple[list[Record], int, int, int, int]] = []
+        for head, start, end in following_frames(data, offset, first_seq - 1, reign.epoch, self.chain, run_bytes)[0]:
+            try:
+                records = decode_body(head[2], data[start + HEAD_BYTES : end])
+            except DamagedRecord:
+                break
+            if not records or records[0][0] == REIGN:
+                break
+            commits.append((records, head[5], head[7], head[8], end))
+        if not commits:
+            return 0
+        _, last_seq, last_time_us, chain, end = commits[-1]
+        try:
+            self.log.append(data[offset:end], first_seq, self.chain, reign, last_seq=last_seq)
+        except OSError as error:
+            raise self._note_write_error(error) from error
+        for records, seq, time_us, _, _ in commits:
+            self._put(records, seq, time_us, reign)
+        self._arrive(Position(reign.epoch, last_seq), chain, last_time_us)
+        return end
+
+    def _append_frame(self, data: bytes, offset: int) -> int:
+        """Any one frame, and the error that it deserves; returns the offset after it."""
+        try:
+            head = decode_head(data, offset)
+            if head is None or offset + head.frame_len > len(data):
+                raise PeerError(f"{self.name}: the peer's frames end {len(data) - offset} bytes into a frame")
+            frame = data[offset : offset + head.frame_len]
+            if head.seq != self.position.seq + 1 or head.epoch < self.position.epoch:
+                raise PeerError(
+                    f"{self.name}: the peer sent ({head.epoch}, {head.seq}), this copy is at {tuple(self.position)}"
+                )
+            if not check_chain(head, frame, self.chain):
+                raise PeerError(f"{self.name}: commit {head.seq} does not continue this copy's chain (INV-6)")
+            records = decode_body(head.record_count, frame[HEAD_BYTES:])
+        except DamagedRecord as error:
+            raise PeerError(f"{self.name}: the peer sent a damaged frame: {error}") from error
         reign = self.history[-1] if self.history else None
         if records and records[0].op == REIGN:
             reign = Reign(head.epoch, int.from_bytes(records[0].doc, "little"), head.seq, self.chain)
@@ -322,30 +374,39 @@ class Database:
         except OSError as error:
             raise self._note_write_error(error) from error
         self._apply(records, Position(head.epoch, head.seq), head.chain, head.time_us, reign)
+        return offset + head.frame_len
 
     def _apply(
         self, records: Sequence[Record], position: Position, chain: int, time_us: int, reign: Reign
     ) -> None:
         """One commit into memory. It cannot fail: everything was checked."""
+        self._put(records, position.seq, time_us, reign)
+        self._arrive(position, chain, time_us)
+
+    def _put(self, records: Sequence[Record], seq: int, time_us: int, reign: Reign) -> None:
+        """What one commit changes in memory."""
         memtable = self.sealing.active
-        put, seq, marked = memtable.put, position.seq, False
-        for row, record in enumerate(records):
-            op, collection, key, doc = record
+        if self.cache:
+            self.cache.forget([(record[1], record[2]) for record in records])
+        count = memtable.put_run(records, seq, time_us)
+        memtable.last_seq = seq
+        if count == len(records) and CATALOG not in map(_COLLECTION, records):
+            return
+        special = [record for record in records if record[0] > DELETE or record[1] == CATALOG]
+        remember(self.requests, [(record[2], record[3]) for record in special if record[0] == REQUEST])
+        for record in special:
+            op = record[0]
             if op <= DELETE:
-                put(collection, key, seq, row, op, doc, time_us)
-                if collection == CATALOG:
-                    self.catalog = self.catalog.after(record)
-            elif op == REQUEST:
-                remember(self.requests, record)
+                self.catalog = self.catalog.after(record)
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:
-                marked = True
-        memtable.last_seq = seq
+                self._begin_fold(Position(reign.epoch, seq))
+
+    def _arrive(self, position: Position, chain: int, time_us: int) -> None:
+        """The appended end is there now; readers follow when it is durable."""
         self.position, self.chain, self.last_time_us = position, chain, time_us
         self._appended.append((position, chain, self.catalog))
-        if marked:
-            self._begin_fold(position)
         self.sealing.freeze_if_full()
 
     # Durability.
@@ -389,7 +450,8 @@ class Database:
 
     def _note_write_error(self, error: OSError) -> TwinlogError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self.full = self._stuck = True
+            self.full = True
+            self._stuck = self.log.pending_bytes > 0  # a segment that could not be made leaves nothing behind
             return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
         return self._fail(f"{self.name}: writing the commit log failed ({error})")
 

@@ -83,7 +83,6 @@ class Engine:
         shards = None
         if found.checkpoint is not None:
             shards = await disk.run(ShardSet.open, disk, name, found.checkpoint, None)
-            shards.use_cache(self.options.cache_bytes)
             found.findings += [str(finding) for finding in shards.findings]
         database = Database(self.seams, name, name, self.options, found, shards)
         for finding in found.findings:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import TypeVar
 
@@ -23,10 +24,9 @@ def _load() -> ModuleType | None:
     if os.environ.get(SETTING, "") == "off":
         return None
     try:
-        from . import _kernel  # noqa: PLC0415
+        return import_module("._kernel", __package__)
     except ImportError:
         return None
-    return _kernel
 
 
 KERNEL = _load()

@@ -22,7 +22,7 @@ class EngineOptions:
     shards: int = 8  # of databases created from now on
     crc: bool = True  # shard records of databases created from now on carry a body checksum
     cache_bytes: int = 64 * 2**20  # hot cache of one database
-    memtable_records_max: int = 20_000
+    memtable_records_max: int = 64_000
     memtable_bytes_max: int = 32 * 2**20
     seal_age_s: float = 300.0
     log_segment_bytes: int = 64 * 2**20

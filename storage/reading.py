@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import trio
 
+from .commit.codec import PUT
 from .database import Database
 from .errors import QueryTooLarge
 from .names import check_collection_name
 from .query.filters import compile_filter, id_point
 from .query.sorting import compile_projection, compile_sort
-from .shard.shardset import COLD
+from .shard.shardset import COLD, MISSING
 from .values.documents import decode, decode_value, encode, encode_value
 from .values.keys import canonical
 from .views import View
@@ -27,10 +28,47 @@ SLICE_ROWS = 64
 
 def get_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
     """The document with that encoded `_id`, None, or COLD when it takes waiting."""
-    collection_id = db.visible_catalog.ids.get(collection)
-    if collection_id is None:
+    return get_key_now(db, collection, canonical(decode_value(key)))
+
+
+def get_key_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
+    """The document of a canonical key at `visible`, None, or COLD: one read without a view."""
+    return get_keys_now(db, collection, (key,))[0]
+
+
+def get_keys_now(db: Database, collection: str, keys: Sequence[bytes]) -> Sequence[bytes | None | object]:
+    """get_key_now() for each of at least one key, at one moment."""
+    number = db.visible_catalog.ids.get(collection)
+    if number is None:
+        return [None] * len(keys)
+    sealing, seq = db.sealing, db.visible.seq
+    if sealing.shards is None:
+        return [_seen_now(db, number, key, seq) for key in keys]
+    found: list[bytes | None | object] = db.cache.get_many(number, keys)  # what is there is in no memtable
+    if None not in found:
+        return found
+    tables = [table for memtable in sealing.pinned()[1] if (table := memtable.rows.get(number))]
+    for place, document in enumerate(found):
+        if document is None:
+            key = keys[place]
+            if any(key in table for table in tables):
+                found[place] = _seen_now(db, number, key, seq)
+            else:
+                found[place] = db.read_sealed_now(number, key)
+    return found
+
+
+def _seen_now(db: Database, collection: int, key: bytes, seq: int) -> bytes | None | object:
+    """A document that some memtable holds, as of seq: what is older than both is not for the cache."""
+    shards, memtables = db.sealing.pinned()
+    for memtable in memtables:
+        version = memtable.at(collection, key, seq)
+        if version is not None:
+            return version[3] if version[2] == PUT else None
+    if shards is None:
         return None
-    return db.view().get_now(collection_id, canonical(decode_value(key)))
+    record = shards.find_now(collection, key)
+    return None if record is MISSING else COLD if record is COLD else record.doc
 
 
 async def get(db: Database, collection: str, key: bytes) -> bytes | None:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import errno
 import json
 import posixpath
-from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from . import identity as identities
 from .catalog import Catalog
@@ -33,9 +34,10 @@ from .shard.seal import SealPlan, seal
 REWIND_FILE = "rewind.json"
 CLOSED_FILE = "closed.json"
 REQUESTS_MAX = 10_000
+REQUESTS_SPARE = 2_000  # beyond it, so that they go many at a time: in a dict a first key costs a walk over what went before
 SALVAGED_ZEROS_MAX = 4096  # of the zeros a segment ends in: a torn frame may end in some, the rest was reserved space
 
-Requests = OrderedDict[bytes, bytes]  # request id -> remembered answer, oldest first; dict would make popping slow
+Requests = dict[bytes, bytes]  # request id -> remembered answer, oldest first
 
 
 @dataclass(slots=True)
@@ -139,7 +141,7 @@ def _write_anew(disk: Disk, path: str, data: bytes) -> None:
 def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: list[str]) -> Recovered:
     if found is None:
         chain = first_chain(identity.uuid)
-        return Recovered(identity, None, Memtable(0), Catalog(), (), 0, chain, 0, OrderedDict(), [], findings=findings)
+        return Recovered(identity, None, Memtable(0), Catalog(), (), 0, chain, 0, {}, [], findings=findings)
     if found.uuid != identity.uuid.hex():
         raise DamagedRecord(f"checkpoint {found.seq} belongs to database {found.uuid}, not {identity.uuid.hex()}")
     ids = {name: entry.id for name, entry in found.collections.items()}
@@ -152,7 +154,7 @@ def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: lis
         found.seq,
         found.chain,
         found.time_us,
-        OrderedDict((kept.id, kept.answer) for kept in found.requests),
+        {kept.id: kept.answer for kept in found.requests},
         [],
         findings=findings,
     )
@@ -167,14 +169,16 @@ def _replay(state: Recovered, seq: int, row: int, record: Record, epoch: int, ti
         reign = Reign(epoch, int.from_bytes(record.doc, "little"), seq, state.chain)
         state.history = (*state.history, reign)
     elif record.op == Op.REQUEST:
-        remember(state.requests, record)
+        remember(state.requests, [(record.id, record.doc)])
 
 
-def remember(requests: Requests, record: Record) -> None:
-    """Keep the answer of one request; the oldest goes when there are too many (INV-8)."""
-    requests[record.id] = record.doc
-    while len(requests) > REQUESTS_MAX:
-        requests.popitem(last=False)
+def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Keep the answers (request id, answer) of requests; the oldest go when there are too many (INV-8)."""
+    requests.update(answers)
+    over = len(requests) - REQUESTS_MAX
+    if over > REQUESTS_SPARE:
+        for gone in list(islice(requests, over)):
+            del requests[gone]
 
 
 def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:

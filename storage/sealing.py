@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .commit.memtable import Memtable
+from .commit.memtable import Memtable, Version
 from .disk import Disk
 from .errors import TwinlogError
 from .shard import checkpoint as checkpoints
@@ -29,6 +29,10 @@ log = logging.getLogger("twinlog.sealing")
 
 RETRY_S_MIN, RETRY_S_MAX = 0.5, 30.0
 AGE_CHECK_S = 1.0
+ROOM_UNPACED = 0.5  # share of the active memtable that is filled as fast as writers can
+SEAL_LEFT_MIN = 0.2  # of a usual seal's time: what is still expected of one that takes longer than usual
+PAUSE_S_MAX = 0.05  # of one writer at a time
+FREED_AT_ONCE = 1024  # versions of a memtable that is let go, about 0.2 ms (INV-9)
 
 
 class Sealing:
@@ -46,9 +50,12 @@ class Sealing:
         self.pins: dict[int, int] = {}  # checkpoint seq -> how many hold it
         self.failures = 0
         self.last_error = ""
+        self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
         self._wanted = trio.Event()
         self._done = trio.Event()
         self._active_since = trio.current_time()
+        self._frozen_at = 0.0
+        self._seal_s = 0.0  # from freezing to publication, as it took lately
 
     def pinned(self) -> tuple[ShardSet | None, tuple[Memtable, ...]]:
         """What a view needs, newest memtable first."""
@@ -68,6 +75,20 @@ class Sealing:
         while not self.has_room:
             await self._done.wait()
 
+    def pause_s(self, records: int) -> float:
+        """How long who is about to write so many records should wait first, so that the active memtable is full no sooner
+        than the frozen one is sealed: writers are slowed from half full on instead of being stopped at full. 0: go on."""
+        if self.frozen is None:
+            return 0.0
+        options = self._database.engine_options
+        active = self.active
+        room = 1.0 - max(active.records / options.memtable_records_max, active.bytes / options.memtable_bytes_max)
+        if room > ROOM_UNPACED:
+            return 0.0
+        left_s = max(self._frozen_at + self._seal_s - trio.current_time(), SEAL_LEFT_MIN * self._seal_s)
+        share = records / options.memtable_records_max
+        return min(PAUSE_S_MAX, left_s * share / max(room, share))
+
     def freeze_if_full(self) -> None:
         if self._is_full:
             self.freeze()
@@ -78,7 +99,7 @@ class Sealing:
             return
         self.frozen, self.active = self.active, Memtable(self.active.last_seq)
         self._database.log.roll()
-        self._active_since = trio.current_time()
+        self._active_since = self._frozen_at = trio.current_time()
         self._wanted.set()
 
     async def seal_now(self) -> int:
@@ -94,6 +115,8 @@ class Sealing:
     async def run(self) -> None:
         """Seal what is frozen, until cancelled."""
         pause = RETRY_S_MIN
+        if self.shards is not None:
+            await self._database.seams.disk.run(self.shards.know_keys, None)
         while True:
             if self.frozen is None:
                 with trio.move_on_after(AGE_CHECK_S):
@@ -117,7 +140,7 @@ class Sealing:
     async def _seal_frozen(self) -> None:
         database, frozen = self._database, self.frozen
         assert frozen is not None
-        disk = database.seams.disk
+        disk, began = database.seams.disk, self._frozen_at
         while database.log.synced_seq < frozen.last_seq:
             if not await database.make_durable():
                 raise TwinlogError("the commit log cannot be synced")
@@ -131,15 +154,19 @@ class Sealing:
             uuid=database.uuid.hex(),
             segments=self._segments_from(frozen.base_seq + 1),
         )
-        await database.seams.workers.run(seal, database.directory, plan)
-        checkpoint = await disk.run(checkpoints.load, disk, database.directory, frozen.last_seq)
+        result = await database.seams.workers.run(seal, database.directory, plan)
+        checkpoint = result.checkpoint
         shards = await disk.run(ShardSet.open, disk, database.directory, checkpoint, self.shards)
-        if self.shards is None:
-            shards.use_cache(database.engine_options.cache_bytes)
+        await disk.run(shards.know_keys, self.shards)
         self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
         self.freeze_if_full()
+        took = trio.current_time() - began
+        self._seal_s = took if not self._seal_s else 0.7 * self._seal_s + 0.3 * took
         done, self._done = self._done, trio.Event()
         done.set()
+        versions = frozen.versions()
+        del frozen  # readers' views may still hold it
+        await _let_go(versions)
         await self.remove_unneeded()
 
     def _segments_from(self, seq: int) -> list[str]:
@@ -160,7 +187,8 @@ class Sealing:
         bound = database.engine_options.log_keep_bytes
         await disk.run(_remove, disk, gone)
         await self._bound_log(second_newest, bound)
-        await disk.run(_drop_files, disk, database.directory, kept)
+        known = self._files | ({self.checkpoint.seq: _files_of(self.checkpoint)} if self.checkpoint is not None else {})
+        self._files = await disk.run(_drop_files, disk, database.directory, kept, known)
 
     async def _bound_log(self, second_newest: int, bound: int) -> None:
         """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8)."""
@@ -173,6 +201,14 @@ class Sealing:
             log.warning("%s: the log kept for standbys is over %d bytes, its oldest segment goes", database.name, bound)
             await disk.run(_remove, disk, database.log.drop_below(next_first))
             sizes.pop(0)
+
+
+async def _let_go(versions: list[list[Version]]) -> None:
+    """Free a memtable's versions some at a time: all at once would hold the loop for milliseconds (INV-9)."""
+    for some in versions:
+        while some:
+            del some[-FREED_AT_ONCE:]
+            await trio.lowlevel.checkpoint()
 
 
 def _drop_checkpoints(disk: Disk, directory: str, floor: int | None, pins: frozenset[int]) -> list[int]:
@@ -189,14 +225,21 @@ def _drop_checkpoints(disk: Disk, directory: str, floor: int | None, pins: froze
     return sorted(keep)
 
 
-def _drop_files(disk: Disk, directory: str, kept: list[int]) -> None:
-    """Remove shard and index files that no kept checkpoint names. Only files: an open handle goes on reading."""
-    named: set[str] = set()
-    for seq in kept:
-        named |= {name for name, _ in checkpoints.files_of(checkpoints.load(disk, directory, seq))}
+def _files_of(checkpoint: Checkpoint) -> frozenset[str]:
+    return frozenset(name for name, _ in checkpoints.files_of(checkpoint))
+
+
+def _drop_files(
+    disk: Disk, directory: str, kept: list[int], known: dict[int, frozenset[str]]
+) -> dict[int, frozenset[str]]:
+    """Remove shard and index files that no kept checkpoint names; returns the files of each. known: those of some, since a
+    manifest is long to read. Only files: an open handle goes on reading."""
+    files = {seq: known.get(seq) or _files_of(checkpoints.load(disk, directory, seq)) for seq in kept}
+    named = frozenset().union(*files.values())
     for name in disk.list_dir(directory):
         if name.startswith("shard_") and name not in named:
             disk.remove(f"{directory}/{name}")
+    return files
 
 
 def _remove(disk: Disk, paths: list[str]) -> None:

@@ -4,8 +4,8 @@
 
 Both directions carry frames: length u32 little-endian, then a pickle. To the worker: ("module:function", arguments). Back:
 first the word READY, then for each job (DONE, result) or (FAILED, class, message, fields). A job is an importable function of
-a module below `storage`; it is called with the worker's own OsDisk on ROOT in front of its arguments. The process is started,
-never forked, and runs nothing of the program that uses it: what it imports is storage alone.
+a module below `storage`; it is called with the worker's own OsDisk on ROOT in front of its arguments, and with what the worker
+keeps open between seals (shard/bases.py) when it has a parameter `bases`. The process is started, never forked, and runs nothing of the program that uses it: what it imports is storage alone.
 
 One worker for each data directory: it holds a lock on ROOT/worker.lock and says READY only once it has it, and it ends at
 once, in the middle of a job if need be, when its parent is gone (stdin ends). So no seal of a killed parent goes on beside the
@@ -17,7 +17,9 @@ The parent runs one job at a time. A worker that dies fails the job it had with 
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib
+import inspect
 import os
 import pickle
 import signal
@@ -34,12 +36,14 @@ import trio
 
 from .disk import OsDisk
 from .errors import InternalError, TwinlogError, from_wire
+from .shard.bases import OpenBases
 
 T = TypeVar("T")
 
 FRAME_LENGTH = struct.Struct("<I")
 FRAME_BYTES_MAX = 64 * 2**20
 NICENESS = 10  # added to the parent's, so that serving goes before sealing
+GC_THRESHOLD = 100_000  # new objects between collections: a job makes many small ones and hardly a cycle
 START_S_MAX = 60.0  # until READY: a predecessor may have to end first
 LOCK_FILE = "worker.lock"
 PACKAGE = __package__  # "storage", also when this file runs as __main__
@@ -229,11 +233,13 @@ def read_frame(stream: BinaryIO) -> Any:
     return pickle.loads(data)
 
 
-def run_job(disk: OsDisk, request: tuple[str, tuple[Any, ...]]) -> bytes:
+def run_job(disk: OsDisk, bases: OpenBases, request: tuple[str, tuple[Any, ...]]) -> bytes:
     """The answer's frame. Everything a job raises becomes an answer."""
     name, args = request
     try:
-        return encode_frame((DONE, resolve(name)(disk, *args)))
+        job = resolve(name)
+        kept = {"bases": bases} if "bases" in inspect.signature(job).parameters else {}
+        return encode_frame((DONE, job(disk, *args, **kept)))
     except Exception as error:  # noqa: BLE001 - the top of the job; the parent raises it again
         return encode_frame(describe_failure(error))
 
@@ -257,9 +263,9 @@ def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)
     answers.write(encode_frame((READY,)))
     answers.flush()
-    disk = OsDisk(root)
+    disk, bases = OsDisk(root), OpenBases()
     while True:
-        answers.write(run_job(disk, queue.get()))
+        answers.write(run_job(disk, bases, queue.get()))
         answers.flush()
 
 
@@ -267,6 +273,7 @@ def main() -> None:
     """The process: keep stdout for answers, stay behind the parent, leave interrupts to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
+    gc.set_threshold(GC_THRESHOLD)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not break a frame
     serve(sys.argv[1], sys.stdin.buffer, answers)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import compress, repeat
 
 import trio
 from bson import ObjectId
 
 from .catalog import creation, removal
-from .commit.codec import COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Op, Record
+from .commit.codec import COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, PUT, Op, Record
 from .database import Database
 from .errors import BadRequest, DuplicateKey, ImmutableField, Overloaded, TwinlogError
 from .names import check_collection_name
@@ -23,6 +24,7 @@ from .query.filters import MISSING, compile_filter, id_point, pinned_id
 from .results import WriteError, WriteResult
 from .shard.shardset import COLD
 from .values.documents import decode, decode_value, encode_value, has_id_first, normalise, validate
+from .values.documents import prepare as prepare_documents
 from .values.keys import canonical
 
 NOW_DOCUMENTS_MAX = 500  # about 2 ms of validation
@@ -39,7 +41,7 @@ def insert_now(
     db: Database, collection: str, docs: Sequence[bytes], *, ordered: bool = True, request: bytes = b""
 ) -> WriteResult | None:
     """Insert in place, or None when it takes more than this wake-up."""
-    if len(docs) > NOW_DOCUMENTS_MAX or not db.sealing.has_room or sum(map(len, docs)) > NOW_BYTES_MAX:
+    if len(docs) > NOW_DOCUMENTS_MAX or not db.sealing.has_room or db.sealing.pause_s(len(docs)) or sum(map(len, docs)) > NOW_BYTES_MAX:
         return None
     if request and request in db.requests:
         return WriteResult.recall(db.requests[request])
@@ -58,7 +60,7 @@ async def insert(
     total = WriteResult()
     for number, (start, group) in enumerate(_groups(docs)):
         part_request = part_of(request, number)
-        await room(db)
+        await room(db, len(group))
         if part_request and part_request in db.requests:
             total.add(WriteResult.recall(db.requests[part_request]), start)
         else:
@@ -110,18 +112,22 @@ def part_of(request: bytes, number: int) -> bytes:
 
 def prepare(db: Database, docs: Sequence[bytes], *, ordered: bool) -> tuple[list[Prepared | None], list[WriteError]]:
     """Validate documents; a bad one leaves None in its place, and ends an ordered batch."""
-    prepared: list[Prepared | None] = []
+    prepared: list[Prepared | None] = prepare_documents(docs)
     errors: list[WriteError] = []
-    for index, doc in enumerate(docs):
+    if None not in prepared:
+        return prepared, errors
+    for index, row in enumerate(prepared):
+        if row is not None:
+            continue
+        doc = docs[index]
         try:
             doc = doc if has_id_first(doc) else normalise(doc, lambda: new_object_id(db))
             id_value, key = validate(doc)
-            prepared.append((key, encode_value(id_value), doc))
+            prepared[index] = (key, encode_value(id_value), doc)
         except TwinlogError as error:
-            prepared.append(None)
             errors.append(WriteError(index, error))
             if ordered:
-                break
+                return prepared[: index + 1], errors
     return prepared, errors
 
 
@@ -144,34 +150,78 @@ def _insert_group(
     """Check and commit at the appended end, in place. None: a key's record is cold. look: db.end_now or end_blocking."""
     if request and request in db.requests:  # the same request came again while this one waited
         return WriteResult.recall(db.requests[request])
-    collection_id, records = _collection_for_write(db, collection)
-    taken: set[bytes] = set()
+    collection_id, records = collection_for_write(db, collection)
+    end = errors[0].index if ordered and errors else len(prepared)
+    places = [place for place in range(end) if prepared[place] is not None]
+    keys = [prepared[place][0] for place in places]
+    held = _held(db, collection_id, keys, look)
+    if held is None:
+        return None
     result = WriteResult(errors=list(errors))
-    for index, row in enumerate(prepared):
-        if row is None:
-            if ordered:
-                break
-            continue
-        key, id_value, doc = row
-        held = None if key in taken else look(collection_id, key)
-        if held is COLD:
-            return None
-        if held is not None or key in taken:
-            result.errors.append(WriteError(index, duplicate(db, collection, id_value)))
-            if ordered:
-                break
-            continue
-        taken.add(key)
-        records.append(Record(Op.PUT, collection_id, key, doc))
-        result.ids.append(id_value)
-    result.errors.sort(key=lambda row: row.index)
-    result.inserted = len(result.ids)
-    if result.inserted:
+    if held:
+        if ordered:
+            keys, held = keys[: held[0]], held[:1]
+        for number in held:
+            place = places[number]
+            result.errors.append(WriteError(place, duplicate(db, collection, prepared[place][1])))
+        result.errors.sort(key=lambda row: row.index)
+        gone = set(held)
+        places = [place for number, place in enumerate(places[: len(keys)]) if number not in gone]
+    if places:
+        _, ids, docs = zip(*[prepared[place] for place in places])
+        keys = [prepared[place][0] for place in places]
+        records += zip(repeat(PUT), repeat(collection_id), keys, docs)  # plain tuples: what is read by name is never among them
+        result.ids = list(ids)
+        result.inserted = len(ids)
         _commit(db, records, result, request)
     return result
 
 
-def _collection_for_write(db: Database, collection: str) -> tuple[int, list[Record]]:
+def _held(
+    db: Database, collection_id: int, keys: Sequence[bytes], look: Callable[[int, bytes], object]
+) -> list[int] | None:
+    """The indexes, in order, of keys that the appended end holds or that stand earlier in keys. None: one is cold."""
+    held = set()
+    for number in unsure(db, collection_id, keys):
+        found = look(collection_id, keys[number])
+        if found is COLD:
+            return None
+        if found is not None:
+            held.add(number)
+    if len(set(keys)) < len(keys):
+        held |= later_ones(keys)
+    return sorted(held)
+
+
+def unsure(db: Database, collection_id: int, keys: Sequence[bytes]) -> Sequence[int]:
+    """The indexes of keys that the appended end may hold; all others it does not. Database.end_now() decides each."""
+    doubtful: set[int] = set()
+    for memtable in db.sealing.pinned()[1]:
+        table = memtable.rows.get(collection_id)
+        if table and not table.keys().isdisjoint(keys):
+            doubtful.update(index for index, key in enumerate(keys) if key in table)
+    shards = db.sealing.shards
+    if shards is not None:
+        if shards.filter is None:
+            return range(len(keys))
+        may_hold = shards.filter.may_hold(collection_id, keys)
+        if 1 in may_hold:
+            doubtful.update(compress(range(len(keys)), may_hold))
+    return sorted(doubtful)
+
+
+def later_ones(values: Sequence[bytes]) -> set[int]:
+    """Every index whose value stands at a lower one too."""
+    seen: set[bytes] = set()
+    later = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            later.add(index)
+        seen.add(value)
+    return later
+
+
+def collection_for_write(db: Database, collection: str) -> tuple[int, list[Record]]:
     """The collection's id, and the record that creates it if it is new."""
     known = db.catalog.ids.get(collection)
     if known is not None:
@@ -199,8 +249,12 @@ def duplicate(db: Database, collection: str, id_value: bytes) -> DuplicateKey:
     )
 
 
-async def room(db: Database) -> None:
-    """Wait, for a bounded time, until the memtable can take more (INV-8)."""
+async def room(db: Database, records: int = 1) -> None:
+    """Wait, for a bounded time, until the memtable can take more; wait a little, too, while it fills faster than the one
+    before is sealed (INV-8)."""
+    pause_s = db.sealing.pause_s(records)
+    if pause_s:
+        await trio.sleep(pause_s)
     if db.sealing.has_room:
         return
     with trio.move_on_after(ROOM_WAIT_S_MAX) as waited:
@@ -305,9 +359,9 @@ async def _upsert(db: Database, collection: str, spec: dict, doc: bytes, request
         raise errors[0].error
     key, id_value, new = row
     while True:
-        looked_in = _collection_for_write(db, collection)[0]
+        looked_in = collection_for_write(db, collection)[0]
         held = await _end_document(db, looked_in, key)
-        collection_id, records = _collection_for_write(db, collection)
+        collection_id, records = collection_for_write(db, collection)
         if collection_id == looked_in:
             break
     if request and request in db.requests:  # the same request came again while this one waited

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from . import administration
 from .async_database import AsyncDatabase
+from .call import Call
 from .errors import ConfigurationError
 from .scope import Positions, Scope
 from .url import ReadFrom
@@ -22,9 +23,11 @@ T = TypeVar("T")
 
 
 class AsyncBackend(Protocol):
-    """What carries plans: TrioBackend or AsyncEmbeddedBackend."""
+    """What carries plans and calls: TrioBackend or AsyncEmbeddedBackend."""
 
     async def run(self, plan: Plan[T]) -> T: ...
+
+    async def ask(self, call: Call[T]) -> T: ...
 
     async def close(self) -> None: ...
 
@@ -56,6 +59,10 @@ class AsyncClient:
     async def run(self, plan: Plan[T]) -> T:
         """Carry out a plan of verbs.py, bulk.py or administration.py."""
         return await self._backend.run(plan)
+
+    async def ask(self, call: Call[T]) -> T:
+        """Carry out a call of verbs.py."""
+        return await self._backend.ask(call)
 
     # Databases.
 

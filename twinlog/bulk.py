@@ -15,6 +15,7 @@ from msgspec import Raw
 from node.wire import Answer, Bulk, Failure, Request, encode_fields
 
 from . import answers
+from .call import failure_of
 from .errors import BulkWriteError, InvalidOperation
 from .exchange import Exchange, Kind
 from .results import BulkWriteResult
@@ -26,7 +27,6 @@ from .verbs import (
     CHUNK_WRITES_MAX,
     Plan,
     bulk_details,
-    failure_of,
     filter_bytes,
     replacement_bytes,
     write_error,

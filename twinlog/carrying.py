@@ -93,13 +93,23 @@ class Patience:
         return Pause(min(max(seconds, at_least_s), left))
 
 
-def carry(exchange: Exchange, nodes: Nodes, patience: Patience) -> Generator[Step, Outcome, None]:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An attempt that was made before the carrying began: the node, and what became of it."""
+
+    node: str
+    outcome: Outcome
+
+
+def carry(
+    exchange: Exchange, nodes: Nodes, patience: Patience, made: Made | None = None
+) -> Generator[Step, Outcome, None]:
     """The steps until exchange.finished. Raises the TwinlogError that the caller should see."""
     tried: set[str] = set()
     last: TwinlogError | None = None
     at_least_s = 0.0
     while not exchange.finished:
-        node = nodes.choose(exchange, tried)
+        node = nodes.choose(exchange, tried) if made is None else made.node
         if node is None:
             if last is None:
                 last = _no_candidate(exchange, nodes)
@@ -113,7 +123,10 @@ def carry(exchange: Exchange, nodes: Nodes, patience: Patience) -> Generator[Ste
             continue
         answered = len(exchange.answers)
         tried.add(node)
-        outcome = yield Attempt(node)
+        if made is None:
+            outcome = yield Attempt(node)
+        else:
+            outcome, made = made.outcome, None
         if len(exchange.answers) > answered:
             patience.renew()
             tried.clear()

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from . import administration
+from .call import Call
 from .database import Database
 from .errors import ConfigurationError
 from .scope import Positions, Scope
@@ -23,9 +24,11 @@ T = TypeVar("T")
 
 
 class Backend(Protocol):
-    """What carries plans: BlockingBackend or EmbeddedBackend."""
+    """What carries plans and calls: BlockingBackend or EmbeddedBackend."""
 
     def run(self, plan: Plan[T]) -> T: ...
+
+    def ask(self, call: Call[T]) -> T: ...
 
     def close(self) -> None: ...
 
@@ -59,6 +62,10 @@ class Client:
     def run(self, plan: Plan[T]) -> T:
         """Carry out a plan of verbs.py, bulk.py or administration.py."""
         return self._backend.run(plan)
+
+    def ask(self, call: Call[T]) -> T:
+        """Carry out a call of verbs.py."""
+        return self._backend.ask(call)
 
     # Databases.
 

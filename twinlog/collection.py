@@ -29,6 +29,7 @@ class Collection:
         self.database = database
         self.name = name
         self._scope = scope
+        self._ask = database.client.ask
 
     @property
     def full_name(self) -> str:
@@ -49,7 +50,7 @@ class Collection:
 
         Raises DuplicateKeyError, InvalidDocument, DocumentTooLarge.
         """
-        return self.run(verbs.insert_one(self._scope, self.database.name, self.name, document))
+        return self._ask(verbs.insert_one(self._scope, self.database.name, self.name, document))
 
     def insert_many(
         self, documents: Iterable[MutableMapping[str, Any]], *, ordered: bool = True
@@ -68,16 +69,16 @@ class Collection:
         self, filter: Mapping[str, Any], replacement: Mapping[str, Any], *, upsert: bool = False
     ) -> UpdateResult:
         """Put replacement in the place of the first document that matches; with upsert, insert it if none does."""
-        return self.run(
+        return self._ask(
             verbs.replace_one(self._scope, self.database.name, self.name, filter, replacement, upsert=upsert)
         )
 
     def delete_one(self, filter: Mapping[str, Any]) -> DeleteResult:
-        return self.run(verbs.delete(self._scope, self.database.name, self.name, filter, many=False))
+        return self._ask(verbs.delete(self._scope, self.database.name, self.name, filter, many=False))
 
     def delete_many(self, filter: Mapping[str, Any]) -> DeleteResult:
         """Delete every document that matches; {} matches all."""
-        return self.run(verbs.delete(self._scope, self.database.name, self.name, filter, many=True))
+        return self._ask(verbs.delete(self._scope, self.database.name, self.name, filter, many=True))
 
     def bulk_write(self, requests: Iterable[Write], *, ordered: bool = True) -> BulkWriteResult:
         """InsertOne, ReplaceOne, DeleteOne and DeleteMany, mixed. Raises BulkWriteError when some failed."""
@@ -116,7 +117,7 @@ class Collection:
     ) -> dict[str, Any] | None:
         """One document that matches, or None. filter: a mapping, or the `_id` itself."""
         order = sort_list(sort) if sort else None
-        return self.run(
+        return self._ask(
             verbs.find_one(
                 self._scope, self.database.name, self.name, filter, projection=projection, sort=order, skip=skip
             )
@@ -124,11 +125,11 @@ class Collection:
 
     def count_documents(self, filter: Mapping[str, Any]) -> int:
         """How many documents match; {} matches all."""
-        return self.run(verbs.count_documents(self._scope, self.database.name, self.name, filter))
+        return self._ask(verbs.count_documents(self._scope, self.database.name, self.name, filter))
 
     def estimated_document_count(self) -> int:
         """How many documents there are. The node keeps the number, so it is exact and costs nothing."""
-        return self.run(verbs.count_documents(self._scope, self.database.name, self.name, {}))
+        return self._ask(verbs.count_documents(self._scope, self.database.name, self.name, {}))
 
     # Not in this release.
 

@@ -1,6 +1,7 @@
 """One connection to a node: opening it, then requests out and answers in. Pure: no socket, no clock.
 
     advance_opening()              after each receive_data, until True: Hello (and Login) were answered
+    ask(request), answer()         one request, its answer: the bytes to send now; the Answer once it is whole
     advance(exchange)              send what the exchange gives, match what came; True when it is paused
     data_to_send(), receive_data() the bytes; receive_data(b"") means the stream ended
 
@@ -26,6 +27,7 @@ from node.wire import (
     Message,
     MessageTooLong,
     PortRole,
+    Request,
     WireError,
     decode_answer,
     decode_fields,
@@ -96,6 +98,33 @@ class Conversation:
                     return True
         return False
 
+    def ask(self, request: Request) -> bytes:
+        """Everything to send for one request, on a connection that is open and has none out. Raises DocumentTooLarge,
+        and leaves the request's id at 0: then nothing went out."""
+        self._last_id = request.id = self._last_id + 1
+        try:
+            self._session.send_message(encode_request(request))
+        except MessageTooLong as error:
+            request.id = 0
+            raise _too_large(error) from error
+        return self._session.data_to_send()
+
+    def answer(self, data: bytes) -> Answer | None:
+        """The answer to ask()'s request when these bytes make it whole. data b"": the stream ended. Raises ReadFailed."""
+        session = self._session
+        session.receive_data(data)
+        try:
+            messages = session.take_messages(1)
+        except WireError as error:
+            raise _from_wire(error) from error
+        if not messages:
+            self._next_event()  # raises when the stream ended
+            return None
+        answer = self._decode(messages[0])
+        if answer.id != self._last_id:
+            raise _unasked(answer)
+        return answer
+
     def advance(self, exchange: Exchange) -> bool:
         """Whether the exchange is paused. Raises ReadFailed, and what building a request raises."""
         while not exchange.paused:
@@ -105,7 +134,7 @@ class Conversation:
                 try:
                     self._session.send_message(encode_request(request))
                 except MessageTooLong as error:
-                    raise DocumentTooLarge(error.message, None, {"name": error.name, **error.fields}) from error
+                    raise _too_large(error) from error
                 exchange.sent(request.id, item)
             if exchange.paused:
                 break
@@ -115,7 +144,7 @@ class Conversation:
             assert isinstance(event, Message), "a handshake is done once"
             answer = self._decode(event.data)
             if not exchange.answered(answer):
-                raise ReadFailed(f"an answer to request {answer.id}, which was never asked", ReadCause.PROTOCOL)
+                raise _unasked(answer)
         return True
 
     def _greet(self) -> None:
@@ -159,6 +188,14 @@ class Conversation:
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+
+def _too_large(error: MessageTooLong) -> DocumentTooLarge:
+    return DocumentTooLarge(error.message, None, {"name": error.name, **error.fields})
+
+
+def _unasked(answer: Answer) -> ReadFailed:
+    return ReadFailed(f"an answer to request {answer.id}, which was never asked", ReadCause.PROTOCOL)
 
 
 def _from_wire(error: WireError) -> TwinlogError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from storage import errors as engine_errors
 
 from . import transport
 from .async_client import AsyncClient
+from .call import Call
 from .client import Client
 from .errors import ConfigurationError, InvalidOperation, TwinlogError
 from .local_verbs import LocalVerbs
@@ -74,6 +75,11 @@ class AsyncEmbeddedBackend:
         except StopIteration as finished:
             return finished.value
 
+    async def ask(self, call: Call[T]) -> T:
+        if self._closed:
+            raise InvalidOperation("the client is closed")
+        return call.finish(await self._verbs.ask(call.request, call.scope.timeout_s))
+
     def addresses(self) -> tuple[str, ...]:
         return ()
 
@@ -105,8 +111,14 @@ class EmbeddedBackend:
         self._token, self._inner = opened
 
     def run(self, plan: Plan[T]) -> T:
+        return self._in_engine(self._inner.run, plan)
+
+    def ask(self, call: Call[T]) -> T:
+        return self._in_engine(self._inner.ask, call)
+
+    def _in_engine(self, work: Callable[[Any], Awaitable[T]], what: object) -> T:
         try:
-            return trio.from_thread.run(self._inner.run, plan, trio_token=self._token)
+            return trio.from_thread.run(work, what, trio_token=self._token)
         except trio.RunFinishedError:
             cause = f": {self._failure}" if self._failure is not None else ""
             raise InvalidOperation(f"the database is closed{cause}") from self._failure

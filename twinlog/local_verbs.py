@@ -18,6 +18,7 @@ from msgspec import Raw
 from node.wire import (
     ABSENT,
     EMPTY_MAP,
+    Answer,
     Bulk,
     Count,
     CreateDatabase,
@@ -42,9 +43,9 @@ from node.wire import (
 from storage import Cursor, Database, Engine, WriteResult, decode_value, operations
 from storage import errors as engine_errors
 
+from .call import failure_of
 from .errors import InvalidOperation, NetworkTimeout
 from .exchange import Exchange
-from .verbs import failure_of
 
 CURSORS_MAX = 1_000
 FIRST_EPOCH = 1
@@ -86,6 +87,14 @@ class LocalVerbs:
             elif (not db.history or db.unclean) and db.refusal is None:
                 await _begin_reign(db)
 
+    async def ask(self, request: Request, timeout_s: float | None) -> Answer:
+        """The answer to one request. Raises TwinlogError of the client."""
+        if timeout_s is None:
+            return await self._answer(request)
+        with trio.move_on_after(timeout_s):
+            return await self._answer(request)
+        raise _timed_out(timeout_s)
+
     async def carry(self, exchange: Exchange) -> None:
         """Until the exchange is finished. Raises TwinlogError of the client."""
         timeout_s = math.inf if exchange.timeout_s is None else exchange.timeout_s
@@ -98,7 +107,7 @@ class LocalVerbs:
                 if refusal is not None:
                     raise failure_of(refusal)
             return
-        raise NetworkTimeout(f"the operation was not done within {timeout_s:g} s; whether a write was applied is unknown")
+        raise _timed_out(timeout_s)
 
     async def close(self) -> None:
         for cursor, _ in self._cursors.values():
@@ -319,3 +328,7 @@ def _bulk_write(write: list[Raw]) -> list[Any]:
     return [kind] + [
         bytes(part) if at == document_at else decode_value(bytes(part)) for at, part in enumerate(write[1:], start=1)
     ]
+
+
+def _timed_out(timeout_s: float) -> NetworkTimeout:
+    return NetworkTimeout(f"the operation was not done within {timeout_s:g} s; whether a write was applied is unknown")

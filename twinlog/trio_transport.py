@@ -9,16 +9,25 @@ Bounds (INV-8): `pool` connections to a node; a task waits at most timeout_s for
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TypeVar
 
 import trio
 
-from node.wire import Key
+from node.wire import Answer, Key, Request
 
 from . import transport
-from .carrying import Attempt, Outcome, Patience, carry
+from .call import Call, goes_elsewhere
+from .carrying import Attempt, Made, Outcome, Patience, carry
 from .conversation import Conversation, ReadCause, ReadFailed
-from .errors import ConnectionFailure, InvalidOperation, NetworkTimeout, TwinlogError, WaitQueueTimeoutError
+from .errors import (
+    ConnectionFailure,
+    DocumentTooLarge,
+    InvalidOperation,
+    NetworkTimeout,
+    TwinlogError,
+    WaitQueueTimeoutError,
+)
 from .exchange import Exchange
 from .nodes import Nodes
 from .url import Settings
@@ -78,6 +87,20 @@ class TrioConnection:
             raise NetworkTimeout(f"no answer within {timeout_s:g} s")
         exchange.answered_by = self.node
 
+    async def ask(self, request: Request, timeout_s: float) -> Answer:
+        """One request to its answer. After any exception but DocumentTooLarge the connection is unusable."""
+        data = self._conversation.ask(request)
+        with trio.CancelScope(deadline=trio.current_time() + timeout_s):
+            try:
+                await self._stream.send_all(data)
+                while True:
+                    answer = self._conversation.answer(await self._stream.receive_some(transport.RECEIVE_BYTES))
+                    if answer is not None:
+                        return answer
+            except trio.BrokenResourceError as error:
+                raise _read_failed(error) from error
+        raise NetworkTimeout(f"no answer within {timeout_s:g} s")
+
     def close(self) -> None:
         self._stream.socket.close()
 
@@ -118,6 +141,8 @@ class TrioPool:
             self._give.send_nowait(slot)
 
     async def take(self, timeout_s: float) -> TrioSlot:
+        with suppress(trio.WouldBlock):
+            return self._take.receive_nowait()  # no checkpoint: sending and receiving are two
         with trio.move_on_after(timeout_s):
             return await self._take.receive()
         raise WaitQueueTimeoutError(
@@ -152,6 +177,21 @@ class TrioBackend:
         except StopIteration as finished:
             return finished.value
 
+    async def ask(self, call: Call[T]) -> T:
+        """The call's result: straight from the primary, or carried further. Raises TwinlogError."""
+        node = self.nodes.primary
+        if node is None or not call.is_for_primary or self._closed:
+            exchange = call.exchange()
+            await self._carry(exchange)
+            return call.finish(exchange.answers[-1])
+        outcome = await self._ask_straight(node, call)
+        lost = isinstance(outcome, ConnectionFailure)
+        if lost or goes_elsewhere(outcome):
+            exchange = call.exchange_after(outcome)
+            await self._carry(exchange, Made(node, outcome if lost else None))
+            outcome = exchange.answers[-1]
+        return call.finish(outcome)
+
     def addresses(self) -> tuple[str, ...]:
         return self.nodes.addresses
 
@@ -165,9 +205,44 @@ class TrioBackend:
                 slot.drop()
         await trio.lowlevel.checkpoint()
 
-    async def _carry(self, exchange: Exchange) -> None:
+    async def _ask_straight(self, node: str, call: Call[T]) -> Answer | ConnectionFailure:
+        """One attempt at one node; the request's id says whether it left."""
+        timeout_s = call.scope.timeout_s
+        if timeout_s is None:
+            timeout_s = self.settings.timeout_s
+        pool = self._pool(node)
+        try:
+            slot = await pool.take(timeout_s)
+        except WaitQueueTimeoutError as failure:
+            return failure
+        try:
+            try:
+                connection = await self._connected(slot, node)
+            except ConnectionFailure as failure:
+                transport.log_connect_failed(node, failure)
+                return failure
+            try:
+                return await connection.ask(call.request, timeout_s)
+            except (ReadFailed, NetworkTimeout) as failure:
+                slot.drop()
+                transport.log_read_failed(node, failure)
+                return failure
+        except DocumentTooLarge:  # nothing was sent
+            raise
+        except trio.ClosedResourceError:
+            slot.drop()
+            raise InvalidOperation("the client was closed while the call was under way") from None
+        except BaseException:
+            slot.drop()
+            raise
+        finally:
+            if self._closed:
+                slot.drop()
+            pool.give_back(slot)
+
+    async def _carry(self, exchange: Exchange, made: Made | None = None) -> None:
         patience = Patience(self.settings.retry_s, trio.current_time, transport.random_byte)
-        steps = carry(exchange, self.nodes, patience)
+        steps = carry(exchange, self.nodes, patience, made)
         outcome: Outcome = None
         while True:
             if self._closed:
@@ -185,9 +260,7 @@ class TrioBackend:
     async def _attempt(self, node: str, exchange: Exchange) -> Outcome:
         """None when the connection did its part, else what ended it."""
         timeout_s = self.settings.timeout_s if exchange.timeout_s is None else exchange.timeout_s
-        pool = self._pools.get(node)
-        if pool is None:
-            pool = self._pools[node] = TrioPool(self.settings.pool)
+        pool = self._pool(node)
         try:
             slot = await pool.take(timeout_s)
         except WaitQueueTimeoutError as failure:
@@ -221,6 +294,12 @@ class TrioBackend:
         except trio.ClosedResourceError:
             raise InvalidOperation("the client was closed while the call was under way") from None
         return None
+
+    def _pool(self, node: str) -> TrioPool:
+        pool = self._pools.get(node)
+        if pool is None:
+            pool = self._pools[node] = TrioPool(self.settings.pool)
+        return pool
 
     async def _connected(self, slot: TrioSlot, node: str) -> TrioConnection:
         """The slot's connection, made anew when it ended while idle or when the node's role is not known any more."""

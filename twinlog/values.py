@@ -16,7 +16,7 @@ from .errors import TwinlogError, from_failure
 
 def with_id(document: MutableMapping[str, Any]) -> Any:
     """The document's `_id`; a new ObjectId is put into the caller's document when it has none."""
-    if not isinstance(document, MutableMapping):
+    if type(document) is not dict and not isinstance(document, MutableMapping):  # a dict is told sooner so
         raise TypeError(f"a document must be a dict or another mutable mapping, not {type(document).__name__}")
     if "_id" not in document:
         document["_id"] = ObjectId()
@@ -50,7 +50,7 @@ def read_value(data: Raw | bytes) -> Any:
 def read_document(data: Raw) -> dict[str, Any]:
     """A whole document or what a projection left of it. Raises InvalidDocument."""
     try:
-        return decode_document(bytes(data))
+        return decode_document(data)
     except EngineError as error:
         raise from_engine(error) from error
 

@@ -1,8 +1,9 @@
-"""Every operation on documents as a plan: which requests to send, and what their answers mean. Pure.
+"""Every operation on documents: which requests to send, and what their answers mean. Pure.
 
-A plan is a generator that yields Exchanges. The backend carries each one (over a blocking or trio connection, or to the
-engine in this process) and resumes the plan, which reads exchange.answers. So the collections of all transports share
-this code. Requests that write carry a write id of 16 random bytes: a resend after a lost connection applies once.
+One request is a Call (call.py). More are a plan: a generator that yields Exchanges. The backend carries each one (over a
+blocking or trio connection, or to the engine in this process) and resumes the plan, which reads exchange.answers. So the
+collections of all transports share this code. Requests that write carry a write id of 16 random bytes: a resend after a
+lost connection applies once.
 
 Bounds (INV-8): an Insert or Bulk request takes CHUNK_WRITES_MAX writes or CHUNK_BYTES_MAX bytes, whichever comes first
 (one larger document goes alone); unordered chunks go out CHUNK_WINDOW at a time, ordered ones one by one, because a chunk
@@ -20,6 +21,7 @@ from msgspec import Raw
 from node.wire import Answer, Count, Delete, Failure, Find, Get, Insert, Replace, Reply, Request, is_absent
 
 from . import answers
+from .call import Call, failure_of, noted
 from .errors import BulkWriteError, InvalidOperation, TwinlogError, from_failure
 from .exchange import Exchange, Kind
 from .results import DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
@@ -46,42 +48,26 @@ def ask(scope: Scope, kind: Kind, request: Request, *, db: str = "", node: str |
 
 def reply_of(exchange: Exchange, scope: Scope) -> Reply:
     """The newest answer; its position is noted. Raises the error of a Failure: after AckTimeout the write is kept too."""
-    answer = exchange.answers[-1]
-    if isinstance(answer, Failure):
-        if answer.name == "AckTimeout":
-            scope.positions.observe(exchange.db, answer.fields.get("epoch", 0), answer.fields.get("seq", 0))
-        raise failure_of(answer)
-    assert isinstance(answer, Reply), "an answer is a Reply or a Failure"
-    if exchange.db:
-        scope.positions.observe(exchange.db, answer.epoch, answer.seq)
-    return answer
-
-
-def failure_of(answer: Failure) -> TwinlogError:
-    return from_failure(answer.name, answer.code, answer.message, answer.fields)
-
-
-def _ask_reply(scope: Scope, kind: Kind, request: Request, db: str) -> Plan[Reply]:
-    exchange = yield from ask(scope, kind, request, db=db)
-    reply = exchange.answers[0]
-    assert isinstance(reply, Reply), "ask() raises for a Failure"
-    return reply
+    return noted(scope, exchange.db, exchange.answers[-1])
 
 
 # Inserting.
 
 
-def insert_one(scope: Scope, db: str, collection: str, document: MutableMapping[str, Any]) -> Plan[InsertOneResult]:
+def insert_one(scope: Scope, db: str, collection: str, document: MutableMapping[str, Any]) -> Call[InsertOneResult]:
     inserted_id = with_id(document)
     request = Insert(0, db, collection, [document_bytes(document)], True, scope.write_id())
-    reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
-    refused = answers.read(answers.INSERTED, reply).errors
-    if refused:
-        _, code, name, message, fields = refused[0]
-        error = from_failure(name, code, message, fields)
-        error.details.update(_key_value(name, fields))
-        raise error
-    return InsertOneResult(inserted_id, (reply.epoch, reply.seq))
+
+    def result(reply: Reply) -> InsertOneResult:
+        refused = answers.read(answers.INSERTED, reply).errors
+        if refused:
+            _, code, name, message, fields = refused[0]
+            error = from_failure(name, code, message, fields)
+            error.details.update(_key_value(name, fields))
+            raise error
+        return InsertOneResult(inserted_id, (reply.epoch, reply.seq))
+
+    return Call(Kind.WRITE, scope, db, request, result)
 
 
 def insert_many(
@@ -191,18 +177,35 @@ def _stops_unordered(answer: Answer) -> bool:
 # Reading.
 
 
-def find_one(scope: Scope, db: str, collection: str, filter: Any, **options: Any) -> Plan[dict[str, Any] | None]:
-    """filter: a mapping, None for any document, or the `_id` itself. options: sort, projection, skip."""
-    if filter is not None and not isinstance(filter, Mapping):
+def find_one(
+    scope: Scope,
+    db: str,
+    collection: str,
+    filter: Any,
+    *,
+    sort: Sequence[tuple[str, int]] | None,
+    projection: Any,
+    skip: int,
+) -> Call[dict[str, Any] | None]:
+    """filter: a mapping, None for any document, or the `_id` itself."""
+    if filter is not None and type(filter) is not dict and not isinstance(filter, Mapping):
         filter = {"_id": filter}
     least = scope.least_position(db)
-    if filter is not None and not any(options.values()) and _is_one_id(filter):
-        request: Request = Get(0, db, collection, value_bytes(filter["_id"]), least)
-        reply = yield from _ask_reply(scope, Kind.READ, request, db)
-        doc = answers.read(answers.GOT, reply).doc
-        return None if is_absent(doc) else read_document(doc)
-    request = find_request(db, collection, filter, limit=1, batch_size=1, least_position=least, **options)
-    reply = yield from _ask_reply(scope, Kind.READ, request, db)
+    if filter is not None and not (sort or projection or skip) and _is_one_id(filter):
+        get = Get(0, db, collection, value_bytes(filter["_id"]), least)
+        return Call(Kind.READ, scope, db, get, _got)
+    find = find_request(
+        db, collection, filter, limit=1, batch_size=1, least_position=least, sort=sort, projection=projection, skip=skip
+    )
+    return Call(Kind.READ, scope, db, find, _first_found)
+
+
+def _got(reply: Reply) -> dict[str, Any] | None:
+    doc = answers.read(answers.GOT, reply).doc
+    return None if is_absent(doc) else read_document(doc)
+
+
+def _first_found(reply: Reply) -> dict[str, Any] | None:
     docs = answers.read(answers.FOUND, reply).docs
     return read_document(docs[0]) if docs else None
 
@@ -237,10 +240,9 @@ def filter_bytes(filter: Mapping[str, Any] | None) -> Raw:
     return value_bytes(filter or {})
 
 
-def count_documents(scope: Scope, db: str, collection: str, filter: Mapping[str, Any]) -> Plan[int]:
+def count_documents(scope: Scope, db: str, collection: str, filter: Mapping[str, Any]) -> Call[int]:
     request = Count(0, db, collection, filter_bytes(filter), scope.least_position(db))
-    reply = yield from _ask_reply(scope, Kind.READ, request, db)
-    return answers.read(answers.NUMBER, reply).n
+    return Call(Kind.READ, scope, db, request, lambda reply: answers.read(answers.NUMBER, reply).n)
 
 
 def _is_one_id(filter: Mapping[str, Any]) -> bool:
@@ -258,11 +260,14 @@ def _is_operator(value: Any) -> bool:
 
 def replace_one(
     scope: Scope, db: str, collection: str, filter: Mapping[str, Any], replacement: Mapping[str, Any], *, upsert: bool
-) -> Plan[UpdateResult]:
+) -> Call[UpdateResult]:
     request = Replace(
         0, db, collection, filter_bytes(filter), replacement_bytes(replacement), upsert, scope.write_id()
     )
-    reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
+    return Call(Kind.WRITE, scope, db, request, _replaced)
+
+
+def _replaced(reply: Reply) -> UpdateResult:
     result = answers.read(answers.REPLACED, reply)
     return UpdateResult(result.matched, result.modified, read_value(result.upserted), (reply.epoch, reply.seq))
 
@@ -279,7 +284,10 @@ def replacement_bytes(replacement: Mapping[str, Any]) -> Raw:
 
 def delete(
     scope: Scope, db: str, collection: str, filter: Mapping[str, Any], *, many: bool
-) -> Plan[DeleteResult]:
+) -> Call[DeleteResult]:
     request = Delete(0, db, collection, filter_bytes(filter), many, scope.write_id())
-    reply = yield from _ask_reply(scope, Kind.WRITE, request, db)
+    return Call(Kind.WRITE, scope, db, request, _deleted)
+
+
+def _deleted(reply: Reply) -> DeleteResult:
     return DeleteResult(answers.read(answers.NUMBER, reply).n, (reply.epoch, reply.seq))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import bulk, catchup, client, durable, opening, point, sealing
+from . import bulk, catchup, client, durable, opening, point, sealing, volume
 
 CASES: dict[str, ModuleType] = {
     "point": point,
@@ -14,4 +14,5 @@ CASES: dict[str, ModuleType] = {
     "sealing": sealing,
     "catchup": catchup,
     "open": opening,
+    "volume": volume,
 }

@@ -20,7 +20,7 @@ SHAPES = ((1, 1), (1, 4), (4, 1))
 def contender(field: Field, run: Run, connections: int, depth: int) -> Contender:
     order = Load(field.requests["insert_many"], depth=depth, seconds=run.seconds, warmup=run.seconds / 4, tls=field.tls)
     peers = (*field.peers, "PostgreSQL plain") if field.name == "Twinlog encrypted" else field.peers
-    return Contender(field.name, lambda: load(field.server, field.dial, connections, order, field.keys), peers)
+    return Contender(field.name, lambda: load(field.server, field.dial, connections, order, field.keys), peers, field.server)
 
 
 def measure(run: Run, case: CaseReport) -> None:

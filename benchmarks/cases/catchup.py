@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import yaml
 
@@ -16,21 +18,24 @@ from benchmarks.contest import Contender, Run, ask, load
 from benchmarks.generator import Load, LoadFailed, Unavailable
 from benchmarks.processes import Server, ServerFailed, free_port
 from benchmarks.report import CaseReport, Sample
-from benchmarks.servers import DB, PostgresServer, TwinlogServer
+from benchmarks.servers import DB, PostgresServer, RedisServer, TwinlogServer
 
-from .point import CONNECTIONS, Field, postgres_fields, twinlog_fields
+from .point import CONNECTIONS, Field, postgres_fields, redis_fields, twinlog_fields
 
 WHAT = (
     "A primary and one standby, asynchronous, on the same machine (they share its cores with the load). A standby that starts empty: from "
     "the start of its process until it shows the primary's position; for PostgreSQL, pg_basebackup and the start of the copy. A standby that was stopped "
-    "while documents went in by requests of 1,000: from its start until it shows the primary's position. Live lag: how much log a standby "
-    "has not applied while 16 connections with 64 outstanding inserts each load the primary (median and largest of samples)."
+    "while documents went in, by requests of 1,000 and by single ones: from its start until it shows the primary's position; a Redis replica copies "
+    "everything anew after a restart, as one with an append-only file does, without the five seconds that a Redis primary waits for more "
+    "replicas by default. Live lag: how much log a standby has not applied while 16 connections with 64 outstanding inserts each load the primary "
+    "(median and largest of samples). Server CPU: of the standby, and for the live lag of the primary, a document."
 )
 PER_REQUEST = 1000
 MEASURED_DOCUMENTS = 10_000
 CATCH_UP_SECONDS_MAX = 600.0
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
 SAMPLE_SECONDS = 0.2
+PEERS = ("Redis", "PostgreSQL")
 
 
 class TwinlogNode(TwinlogServer):
@@ -64,25 +69,29 @@ class Pair:
     primary: Server
     field: Field
     make_standby: Callable[[], Server]
-    caught_up: Callable[[Server], bool]
+    end: Callable[[], Any]  # of the primary's log
+    shows: Callable[[Any, Any], bool]  # whether a standby has got to that end
     log_sizes: Callable[[], dict[str, float]]  # by file; old files may go at any time
     lag_bytes: Callable[[], float | None]
 
-    def insert(self, documents: int) -> float:
-        """Returns how many bytes of log they took, reckoned from the first ones."""
+    def insert(self, documents: int, kind: str = "insert_many") -> float:
+        """Returns how many bytes of log they took, reckoned from the first ones. kind: of the field's requests."""
         before = self.log_sizes()
-        self._insert(MEASURED_DOCUMENTS)
+        self._insert(MEASURED_DOCUMENTS, kind)
         grown = sum(size - before.get(name, 0) for name, size in self.log_sizes().items())
-        self._insert(documents - MEASURED_DOCUMENTS)
+        self._insert(documents - MEASURED_DOCUMENTS, kind)
         return grown / MEASURED_DOCUMENTS * documents
 
-    def _insert(self, documents: int) -> None:
-        order = Load(self.field.requests["insert_many"], seconds=900, limit=documents // PER_REQUEST)
-        load(self.primary, self.field.dial, 1, order, self.field.keys)
+    def _insert(self, documents: int, kind: str) -> None:
+        template = self.field.requests[kind]
+        single = template.documents == 1
+        order = Load(template, depth=64 if single else 1, seconds=900, limit=documents // template.documents)
+        load(self.primary, self.field.dial, CONNECTIONS if single else 1, order, self.field.keys)
 
     def wait_caught_up(self, standby: Server) -> None:
         deadline = time.monotonic() + CATCH_UP_SECONDS_MAX
-        while not self.caught_up(standby):
+        end = self.end()
+        while not self.shows(standby, end):
             if time.monotonic() > deadline:
                 raise ServerFailed(f"{self.name}: the standby did not catch up:\n{standby.log_tail()}")
             time.sleep(POLL_SECONDS)
@@ -111,7 +120,8 @@ def twinlog_pair(directory: Path, held: ExitStack) -> Pair:
         primary,
         field,
         lambda: TwinlogNode(directory / "standby", "b", config_file, ("127.0.0.1", ports[2])),
-        lambda standby: standby.position() == primary.position(),
+        primary.position,
+        lambda standby, end: standby.position() >= end,
         primary.log_sizes,
         lag,
     )
@@ -125,9 +135,7 @@ def postgres_pair(directory: Path, held: ExitStack) -> Pair:
     lag_query = "select pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) from pg_stat_replication limit 1"
     behind_query = "select pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '{}') >= 0"
 
-    def caught_up(standby: Server) -> bool:
-        assert isinstance(standby, PostgresServer)
-        end = primary.query("select pg_current_wal_flush_lsn()")
+    def shows(standby: PostgresServer, end: str) -> bool:
         try:
             return standby.query(behind_query.format(end)) == "t"
         except BlockingIOError:
@@ -141,15 +149,75 @@ def postgres_pair(directory: Path, held: ExitStack) -> Pair:
         return {"wal": float(primary.query("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"))}
 
     return Pair(
-        "PostgreSQL", primary, field, lambda: PostgresServer(directory / "pg_standby", copy_of=primary), caught_up, log_sizes, lag
+        "PostgreSQL",
+        primary,
+        field,
+        lambda: PostgresServer(directory / "pg_standby", copy_of=primary),
+        lambda: primary.query("select pg_current_wal_flush_lsn()"),
+        shows,
+        log_sizes,
+        lag,
     )
+
+
+class RedisNode(RedisServer):
+    """One of two. The backlog is as large as the log that the others keep."""
+
+    def __init__(self, directory: Path, *, replica_of: RedisNode | None = None) -> None:
+        super().__init__(directory, fsync="everysec")
+        self.command += ["--repl-diskless-sync-delay", "0", "--repl-backlog-size", "1gb"]
+        if replica_of is not None:
+            self.command += ["--replicaof", *map(str, replica_of.address)]
+
+    def told(self, section: str) -> dict[str, str]:
+        lines = self.ask("INFO", section).splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def stop(self, how: Signals | None = None) -> None:
+        """After a copy it writes a new append-only file, and does not let itself be stopped before."""
+        deadline = time.monotonic() + CATCH_UP_SECONDS_MAX
+        while self._process is not None and time.monotonic() < deadline:
+            state = self.told("persistence")
+            if state.get("aof_rewrite_in_progress") == state.get("aof_rewrite_scheduled") == "0":
+                break
+            time.sleep(POLL_SECONDS)
+        super().stop(how)
+
+
+def redis_pair(directory: Path, held: ExitStack) -> Pair:
+    primary = RedisNode(directory / "redis")
+    held.callback(primary.stop)
+    primary.start()
+    field = redis_fields(primary)[1]
+    standbys: list[RedisNode] = []
+
+    def make_standby() -> RedisNode:
+        standbys[:] = [RedisNode(directory / "redis_standby", replica_of=primary)]
+        return standbys[0]
+
+    def end() -> int:
+        return int(primary.told("replication")["master_repl_offset"])
+
+    def shows(standby: RedisNode, end: int) -> bool:
+        told = standby.told("replication")
+        return told.get("master_link_status") == "up" and int(told.get("slave_repl_offset", -1)) >= end
+
+    def lag() -> float | None:
+        """Asked of both: a replica tells its primary once a second."""
+        before = end()
+        return max(0.0, before - float(standbys[0].told("replication").get("slave_repl_offset", before)))
+
+    def log_sizes() -> dict[str, float]:
+        return {file.name: file.stat().st_size for file in (primary.directory / "appendonlydir").glob("*.aof")}
+
+    return Pair("Redis", primary, field, make_standby, end, shows, log_sizes, lag)
 
 
 @contextmanager
 def standing(case: CaseReport, directory: Path) -> Iterator[list[Pair]]:
     pairs: list[Pair] = []
     with ExitStack() as held:
-        for make in (twinlog_pair, postgres_pair):
+        for make in (twinlog_pair, redis_pair, postgres_pair):
             try:
                 pairs.append(make(directory, held))
             except Unavailable as error:
@@ -157,8 +225,14 @@ def standing(case: CaseReport, directory: Path) -> Iterator[list[Pair]]:
         yield pairs
 
 
-def rate_of(documents: int, log_bytes: float, seconds: float) -> Sample:
-    return Sample(documents / seconds, {"mb_per_s": log_bytes / seconds / 1e6, "seconds": seconds})
+def catch_up(pair: Pair, standby: Server, documents: int, log_bytes: float) -> Sample:
+    """Start it and wait."""
+    began = time.monotonic()
+    standby.start()  # type: ignore[call-arg]
+    pair.wait_caught_up(standby)
+    seconds = time.monotonic() - began
+    cpu_us = standby.cpu_seconds() / documents * 1e6
+    return Sample(documents / seconds, {"mb_per_s": log_bytes / seconds / 1e6, "seconds": seconds, "server_us": cpu_us})
 
 
 def live_lag(pair: Pair, standby: Server, seconds: float) -> Sample:
@@ -185,7 +259,7 @@ def live_lag(pair: Pair, standby: Server, seconds: float) -> Sample:
     drained = time.monotonic() - began
     if not samples:
         raise LoadFailed(f"{pair.name}: no lag was seen")
-    extras = {"largest_kb": max(samples) / 1e3, "per_second": sample.value, "drained_s": drained}
+    extras = {"largest_kb": max(samples) / 1e3, "per_second": sample.value, "drained_s": drained, "server_us": sample.extras["server_us"]}
     return Sample(statistics.median(samples) / 1e3, extras)
 
 
@@ -193,16 +267,16 @@ def one_pair(pair: Pair, documents: int, seconds: float, found: dict[str, dict[s
     log = pair.insert(documents)
     began = time.monotonic()
     standby = pair.make_standby()
+    made = time.monotonic() - began
     try:
-        standby.start()  # type: ignore[call-arg]
-        pair.wait_caught_up(standby)
-        found["empty"][pair.name] = rate_of(documents, log, time.monotonic() - began)
-        standby.stop()
-        log = pair.insert(documents)
-        began = time.monotonic()
-        standby.start()  # type: ignore[call-arg]
-        pair.wait_caught_up(standby)
-        found["away"][pair.name] = rate_of(documents, log, time.monotonic() - began)
+        sample = catch_up(pair, standby, documents, log)
+        seconds = sample.extras["seconds"] + made  # PostgreSQL copies before its standby starts
+        extras = {**sample.extras, "seconds": seconds, "mb_per_s": log / seconds / 1e6}
+        found["empty"][pair.name] = Sample(documents / seconds, extras)
+        for key, kind in (("away", "insert_many"), ("singles", "insert")):
+            standby.stop()
+            log = pair.insert(documents, kind)
+            found[key][pair.name] = catch_up(pair, standby, documents, log)
         found["lag"][pair.name] = live_lag(pair, standby, seconds)
     finally:
         standby.stop()
@@ -211,7 +285,7 @@ def one_pair(pair: Pair, documents: int, seconds: float, found: dict[str, dict[s
 def measure(run: Run, case: CaseReport) -> None:
     """One round: each takes minutes and leaves other content behind, so the figures have no spread."""
     documents = run.count(short=50_000, long=1_000_000)
-    found: dict[str, dict[str, Sample]] = {"empty": {}, "away": {}, "lag": {}}
+    found: dict[str, dict[str, Sample]] = {"empty": {}, "away": {}, "singles": {}, "lag": {}}
     with run.directory() as directory, standing(case, directory) as pairs:
         for pair in pairs:
             try:
@@ -221,10 +295,11 @@ def measure(run: Run, case: CaseReport) -> None:
         for key, name, unit in (
             ("empty", f"a standby that starts empty, {documents:,} documents", "documents per second"),
             ("away", f"a standby that was away for {documents:,} documents", "documents per second"),
+            ("singles", f"a standby that was away for {documents:,} single inserts", "documents per second"),
             ("lag", "live lag under full load, kB of log not applied", "median kB"),
         ):
             turns = [
-                Contender(pair.name, lambda key=key, name=pair.name: found[key][name], ("PostgreSQL",) if pair.name == "Twinlog" else ())
+                Contender(pair.name, lambda key=key, name=pair.name: found[key][name], PEERS if pair.name == "Twinlog" else ())
                 for pair in pairs
                 if pair.name in found[key]
             ]

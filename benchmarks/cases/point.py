@@ -20,6 +20,7 @@ CONNECTIONS = 16
 DEPTHS = (1, 64)
 WARMUP_SHARE = 0.25
 PRELOAD_PER_REQUEST = 1000
+PRELOAD_SECONDS_MAX = 3600.0
 
 
 class Field:
@@ -35,6 +36,7 @@ class Field:
         self.keys = keys
         self.tls = tls
         self.requests = requests
+        self.loaded = 0  # keys that gets may draw from: the same for every server, however many inserts it took since
 
     def contender(self, kind: str, run: Run, *, connections: int, depth: int) -> Contender:
         inserts = kind == "insert"
@@ -43,16 +45,15 @@ class Field:
             depth=depth,
             seconds=run.seconds,
             warmup=run.seconds * WARMUP_SHARE,
-            key_count=self.keys.count if kind == "get" else 0,
+            key_count=self.loaded if kind == "get" else 0,
             tls=self.tls,
         )
-        return Contender(
-            self.name, lambda: load(self.server, self.dial, connections, order, self.keys if inserts else None), self.peers
-        )
+        keys = self.keys if inserts else None
+        return Contender(self.name, lambda: load(self.server, self.dial, connections, order, keys), self.peers, self.server)
 
     def preload(self, documents: int) -> None:
         template = self.requests["insert_many"]
-        order = Load(template, seconds=600, limit=documents // template.documents, tls=self.tls)
+        order = Load(template, seconds=PRELOAD_SECONDS_MAX, limit=documents // template.documents, tls=self.tls)
         load(self.server, self.dial, 1, order, self.keys)
 
 
@@ -114,9 +115,9 @@ def measure(run: Run, case: CaseReport) -> None:
             documents = run.count(short=20_000, long=200_000)
             for field in {id(field.keys): field for field in fields}.values():
                 field.preload(documents)
+            for field in fields:
+                field.loaded = documents
             for depth in DEPTHS:
                 for kind in ("insert", "get", "ping"):
                     contenders = [field.contender(kind, run, connections=CONNECTIONS, depth=depth) for field in fields]
                     ask(case, f"{kind}, {CONNECTIONS} connections × {depth}", "per second", contenders, run.rounds)
-
-

@@ -19,6 +19,7 @@ from .errors import WireError
 
 PREFIX = struct.Struct("<I")
 PREFIX_BYTES = PREFIX.size
+WHOLE_FRAMES_MAX = 256  # that cut_whole() gives at once, so that one chunk cannot hold the loop (INV-9)
 assert PREFIX_BYTES == 4, "the drawing says 4"
 
 
@@ -58,6 +59,31 @@ class FrameReader:
         if not self._partial:
             return 0
         return (self._want or PREFIX_BYTES) - len(self._partial)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was fed waits here, not even a part of a frame."""
+        return self._at == len(self._chunk) and not self._partial and not self._waiting
+
+    def cut_whole(self, data: bytes) -> list[bytes] | None:
+        """The frames of data, where nothing waits here and data is at most WHOLE_FRAMES_MAX whole frames with sound
+        lengths: the usual chunk, cut without being kept. None otherwise, and nothing has happened: feed() it."""
+        if self._partial or self._waiting or self._at != len(self._chunk):
+            return None
+        smallest, largest, unpack_from = self._length_min, self._length_max, PREFIX.unpack_from
+        size = len(data)
+        frames: list[bytes] = []
+        at = 0
+        while at < size:
+            start = at + PREFIX_BYTES
+            if start > size:
+                return None
+            (length,) = unpack_from(data, at)
+            at = start + length
+            if at > size or not smallest <= length <= largest or len(frames) == WHOLE_FRAMES_MAX:
+                return None
+            frames.append(data[start:at])
+        return frames
 
     def next_frame(self) -> bytes | None:
         """The next whole frame's body, or None until more is fed."""

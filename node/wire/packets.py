@@ -25,63 +25,49 @@ REKEY_PACKETS = 2**24
 REKEY_BYTES = 64 * 2**30  # of plaintext
 
 
-class _Meter:
-    """How much went under the current key; the same count on both ends, so both rekey after the same packet."""
+class _Direction:
+    """A cipher and how much went under its current key: the same count on both ends, so both rekey after the same packet."""
 
-    __slots__ = ("cipher", "_packets_max", "_bytes_max", "_packets", "_bytes", "rekeys")
+    __slots__ = ("_bytes", "_bytes_max", "_cipher", "_packets", "_packets_max", "rekeys")
 
-    def __init__(self, cipher: CipherState, *, rekey_packets: int, rekey_bytes: int) -> None:
-        self.cipher = cipher
+    def __init__(
+        self, cipher: CipherState, *, rekey_packets: int = REKEY_PACKETS, rekey_bytes: int = REKEY_BYTES
+    ) -> None:
+        self._cipher = cipher
         self._packets_max = rekey_packets
         self._bytes_max = rekey_bytes
         self._packets = 0
         self._bytes = 0
         self.rekeys = 0
 
-    def count(self, plaintext_bytes: int) -> None:
-        self._packets += 1
-        self._bytes += plaintext_bytes
-        if self._packets >= self._packets_max or self._bytes >= self._bytes_max:
-            self.cipher.rekey()
-            self.rekeys += 1
-            self._packets = 0
-            self._bytes = 0
+    def _rekey(self) -> None:
+        self._cipher.rekey()
+        self.rekeys += 1
+        self._packets = 0
+        self._bytes = 0
 
 
-class PacketSealer:
+class PacketSealer(_Direction):
     """The sending direction."""
 
-    __slots__ = ("_cipher", "_meter")
-
-    def __init__(
-        self, cipher: CipherState, *, rekey_packets: int = REKEY_PACKETS, rekey_bytes: int = REKEY_BYTES
-    ) -> None:
-        self._cipher = cipher
-        self._meter = _Meter(cipher, rekey_packets=rekey_packets, rekey_bytes=rekey_bytes)
+    __slots__ = ()
 
     def seal(self, plaintext: bytes | memoryview) -> bytes:
         """One packet, prefix included. At most PACKET_BYTES_MAX of plaintext: the caller cuts."""
         size = len(plaintext)
         assert size <= PACKET_BYTES_MAX, f"{size} bytes for one packet"
         sealed = self._cipher.encrypt(plaintext)
-        self._meter.count(size)
+        self._packets += 1
+        self._bytes += size
+        if self._packets >= self._packets_max or self._bytes >= self._bytes_max:
+            self._rekey()
         return PREFIX.pack(size + TAG_BYTES) + sealed
 
-    @property
-    def rekeys(self) -> int:
-        return self._meter.rekeys
 
-
-class PacketOpener:
+class PacketOpener(_Direction):
     """The receiving direction: packets as a FrameReader from packet_frames() gives them."""
 
-    __slots__ = ("_cipher", "_meter")
-
-    def __init__(
-        self, cipher: CipherState, *, rekey_packets: int = REKEY_PACKETS, rekey_bytes: int = REKEY_BYTES
-    ) -> None:
-        self._cipher = cipher
-        self._meter = _Meter(cipher, rekey_packets=rekey_packets, rekey_bytes=rekey_bytes)
+    __slots__ = ()
 
     def open(self, sealed: bytes) -> bytes:
         """The plaintext of the packet that must come next, or BadPacket."""
@@ -94,17 +80,16 @@ class PacketOpener:
                 f"or sealed under another key; close the connection and dial again",
                 packet=number,
             ) from error
-        self._meter.count(len(plaintext))
+        self._packets += 1
+        self._bytes += len(plaintext)
+        if self._packets >= self._packets_max or self._bytes >= self._bytes_max:
+            self._rekey()
         return plaintext
 
     @property
     def opened(self) -> int:
         """How many packets opened so far."""
         return self._cipher.counter
-
-    @property
-    def rekeys(self) -> int:
-        return self._meter.rekeys
 
 
 def packet_frames() -> FrameReader:

@@ -197,6 +197,45 @@ class Session(ABC):
                 return taken
             raise
 
+    def receive_now(self, data: bytes) -> list[bytes] | None:
+        """receive_data() and take_messages() in one, for the usual chunk: whole packets of whole messages and nothing left
+        from before. None: data was taken in as by receive_data(), ask as usual. Raises as take_messages() does."""
+        if self._state is not _State.OPEN or self._input_ended or not data:
+            self.receive_data(data)
+            return None
+        if self._opener is None:
+            messages = self._messages.cut_whole(data)
+            if messages is None:
+                self._messages.feed(data)
+            return messages
+        packets = self._packets.cut_whole(data) if self._messages.is_idle else None
+        if packets is None:
+            self._packets.feed(data)
+            return None
+        plaintext = self._open_whole(packets)
+        messages = self._messages.cut_whole(plaintext)
+        if messages is None:
+            self._messages.feed(plaintext)
+        return messages
+
+    def _open_whole(self, packets: list[bytes]) -> bytes:
+        """What the packets hold. A bad one after good ones fails the session, and what came before it is given out first."""
+        opener, opened = self._opener, b""
+        assert opener is not None, "packets come only under a key"
+        try:
+            for sealed in packets:
+                plaintext = opener.open(sealed)
+                if not plaintext:
+                    raise BadPacket(
+                        "an empty packet, which nothing sends; close the connection", packet=opener.opened - 1
+                    )
+                opened = opened + plaintext if opened else plaintext
+        except WireError as error:
+            self._fail(error)
+            if not opened:
+                raise
+        return opened
+
     @property
     def received_bytes(self) -> int:
         """What was fed and not yet given out, in bytes: bounded by what the caller feeds before it asks for events."""
@@ -222,10 +261,21 @@ class Session(ABC):
         self._out.append(message)
         self._out_bytes += size + PREFIX.size
 
+    def send_frames(self, frames: bytes) -> None:
+        """Queue messages that are framed already: u32 little-endian length, body, and so on, each within its limit."""
+        if self._state is not _State.FAILED:
+            self._out.append(frames)
+            self._out_bytes += len(frames)
+
     def send_messages(self, messages: Iterable[bytes]) -> None:
         """Queue several; they share packets."""
         for message in messages:
             self.send_message(message)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits here in either direction: all that came was given out, all that was queued was sent."""
+        return not self._out_bytes and self._packets.is_idle and self._messages.is_idle and not self._clear_out
 
     @property
     def pending_bytes(self) -> int:
@@ -260,8 +310,9 @@ class Session(ABC):
 
     def _take_out(self, max_bytes: int | None) -> bytes:
         if max_bytes is None or self._out_bytes <= max_bytes:
-            plaintext = b"".join(self._out)
-            self._out.clear()
+            out = self._out
+            plaintext = out[0] if len(out) == 1 and type(out[0]) is bytes else b"".join(out)
+            out.clear()
             self._out_bytes = 0
             return plaintext
         pieces: list[bytes | memoryview] = []

@@ -26,13 +26,15 @@ The price is that every byte of the log is written twice, once as a zero. It is 
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections import deque
+from typing import NamedTuple
 
 import trio
 
 from ..disk import Disk, File
 from ..position import Reign
-from .codec import HEAD_BYTES, decode_head
+from .codec import HEAD_BYTES, decode_head, step_over
 from .pace import SyncPace
 from .segment import HEADER_BYTES, SPARE, SegmentHeader, SegmentName
 
@@ -40,6 +42,24 @@ RECENT_BYTES_MAX = 8 * 2**20
 READ_AHEAD_BYTES = 2**20
 RESERVE_BYTES_MIN, RESERVE_BYTES_MAX = 2**20, 16 * 2**20
 RESERVED_PART_OF_FREE = 8  # at most one in so many of the free bytes is taken by one reservation
+CURSORS_MAX = 8  # places where a read ended and the next may go on: one for each standby that catches up
+
+
+class LogRun(NamedTuple):
+    """Whole frames as they stand in the log. last_seq: of the last of them; the one asked after when there is none."""
+
+    data: bytes
+    last_seq: int
+
+
+class _Place(NamedTuple):
+    """Where the frame of a seq begins."""
+
+    path: str
+    offset: int
+
+
+_Piece = tuple[int, int, bytes]  # frames appended together: the first's seq, the last's, and their bytes
 
 
 class CommitLog:
@@ -65,12 +85,13 @@ class CommitLog:
         self._file: File | None = None
         self._ends_at = 0  # the current segment's size from which on the next commit begins another
         self._buffer = bytearray()
-        self._recent: deque[bytes] = deque()
+        self._recent: deque[_Piece] = deque()
         self._recent_bytes = 0
         self._unsynced: list[File] = []
         self._new_names = False
         self._sync_lock = trio.Lock()
         self._sync_failure: OSError | None = None
+        self._cursors: dict[int, _Place] = {}  # by the seq that is read next; oldest first
         self._pace = pace or SyncPace()
         self._reserve_bytes_max = min(reserve_bytes_max, segment_bytes)
         self._reserve_bytes = min(RESERVE_BYTES_MIN, self._reserve_bytes_max)  # of the next reservation
@@ -79,7 +100,6 @@ class CommitLog:
         self._wants_spare = trio.Event()
         self._rolls_when_ready = False
         self._finished: list[File] = []  # segments whose unused reserve is still to be given back
-        self._cursor: tuple[int, str, int] | None = None  # next seq, path, offset
         self.segments: list[tuple[str, int]] = []  # (path, first seq), oldest first; recovery fills it
         self.appended_seq = self.written_seq = self.synced_seq = last_seq
         self.bytes_appended = 0
@@ -88,19 +108,19 @@ class CommitLog:
     def pending_bytes(self) -> int:
         return len(self._buffer)
 
-    def append(self, frame: bytes, seq: int, chain_before: int, reign: Reign) -> None:
-        """Take one encoded commit. May open a new segment (and then write what is pending): raises OSError, and then
-        the frame was not taken."""
+    def append(self, frames: bytes, seq: int, chain_before: int, reign: Reign, *, last_seq: int = 0) -> None:
+        """Take one encoded commit, or those from seq to last_seq. May open a new segment (and then write what is pending):
+        raises OSError, and then nothing was taken."""
         assert seq == self.appended_seq + 1, f"append of {seq} after {self.appended_seq}"
         if self._file is None or reign is not self._reign or self._file.size >= self._ends_at:
             self._open_segment(reign, seq, chain_before)
-        self._buffer += frame
-        self.appended_seq = seq
-        self.bytes_appended += len(frame)
-        self._recent.append(frame)
-        self._recent_bytes += len(frame)
+        self._buffer += frames
+        self.appended_seq = last_seq or seq
+        self.bytes_appended += len(frames)
+        self._recent.append((seq, self.appended_seq, frames))
+        self._recent_bytes += len(frames)
         while self._recent_bytes > RECENT_BYTES_MAX and len(self._recent) > 1:
-            self._recent_bytes -= len(self._recent.popleft())
+            self._recent_bytes -= len(self._recent.popleft()[2])
 
     def roll(self) -> None:
         """The next commit begins a new segment: so that a seal, which reads whole segments, reads its own commits only.
@@ -244,31 +264,46 @@ class CommitLog:
 
     # Reading back, for shipping.
 
-    def recent(self, after_seq: int, to_seq: int, max_bytes: int) -> bytes | None:
+    def recent(self, after_seq: int, to_seq: int, max_bytes: int) -> LogRun | None:
         """Whole frames after after_seq up to to_seq from the ring, at least one if there is one; None if it begins later."""
-        first = self.appended_seq - len(self._recent) + 1
-        if after_seq + 1 < first:
+        ring = self._recent
+        if not ring or after_seq + 1 < ring[0][0]:
             return None
         taken: list[bytes] = []
-        total = 0
-        for number in range(after_seq + 1 - first, to_seq + 1 - first):
-            frame = self._recent[number]
-            if taken and total + len(frame) > max_bytes:
+        room, last = max_bytes, after_seq
+        back = 1  # a search from the end, where live shipping reads: the middle of a deque is far away
+        while back < len(ring) and ring[-back][1] > after_seq:
+            back *= 2
+        start = bisect_right(ring, after_seq, lo=max(0, len(ring) - back), key=_last_seq)
+        for number in range(start, len(ring)):
+            first, end, frames = ring[number]
+            if first > to_seq or room <= 0:
                 break
-            taken.append(frame)
-            total += len(frame)
-        return b"".join(taken)
+            if first == last + 1 and end <= to_seq and len(frames) <= room:
+                last = end
+                room -= len(frames)
+            else:
+                frames, last = _part((first, end, frames), last, to_seq, room, needed=not taken)
+                room = 0
+            taken.append(frames)
+        return LogRun(taken[0] if len(taken) == 1 else b"".join(taken), last)
 
-    async def read(self, after_seq: int, to_seq: int, max_bytes: int) -> bytes | None:
+    async def read(self, after_seq: int, to_seq: int, max_bytes: int) -> LogRun | None:
         """As recent(), but from the ring or the files; None when the log no longer holds after_seq + 1."""
         if after_seq >= to_seq:
-            return b""
+            return LogRun(b"", after_seq)
         ring = self.recent(after_seq, to_seq, max_bytes)
         if ring is not None:
             return ring
-        data, cursor = await self._disk.run(self._read_files, after_seq, to_seq, max_bytes, self._cursor)
-        self._cursor = cursor
-        return data
+        cursor = self._cursors.pop(after_seq + 1, None)
+        found = await self._disk.run(self._read_files, after_seq, to_seq, max_bytes, cursor)
+        if found is None:
+            return None
+        run, place = found
+        self._cursors[run.last_seq + 1] = place
+        while len(self._cursors) > CURSORS_MAX:
+            del self._cursors[next(iter(self._cursors))]
+        return run
 
     def drop_below(self, seq: int) -> list[str]:
         """Forget the segments whose commits are all below seq; returns their paths, to be removed."""
@@ -326,50 +361,66 @@ class CommitLog:
         return took_s
 
     def _read_files(
-        self, after_seq: int, to_seq: int, max_bytes: int, cursor: tuple[int, str, int] | None
-    ) -> tuple[bytes | None, tuple[int, str, int] | None]:
+        self, after_seq: int, to_seq: int, max_bytes: int, cursor: _Place | None
+    ) -> tuple[LogRun, _Place] | None:
+        """Frames of one segment, and where the next one begins. None when the log no longer holds them."""
+        seq = after_seq + 1
         try:
-            start = self._locate(after_seq + 1, cursor)
-            if start is None:
-                return None, None
-            path, offset = start
-            file = self._disk.open_read(path)
+            place = self._locate(seq, cursor)
+            if place is None:
+                return None
+            file = self._disk.open_read(place.path)
         except FileNotFoundError:  # removed since the list was read: the log no longer holds it
-            return None, None
+            return None
         try:
-            data = file.read_at(offset, max(max_bytes, HEAD_BYTES))
+            data = file.read_at(place.offset, max(max_bytes, HEAD_BYTES))
             head = decode_head(data)
             if head is None:
-                return None, None
+                return None
             if head.frame_len > len(data):
-                data = file.read_at(offset, head.frame_len)
+                data = file.read_at(place.offset, head.frame_len)
         finally:
             file.close()
-        end, seq = 0, after_seq
-        while (head := decode_head(data, end)) is not None and end + head.frame_len <= len(data) and head.seq <= to_seq:
-            end += head.frame_len
-            seq = head.seq
-        return data[:end], (seq + 1, path, offset + end)
+        end, last = step_over(data, 0, seq, to_seq, len(data))
+        if last < seq:
+            return None
+        return LogRun(data if end == len(data) else data[:end], last), _Place(place.path, place.offset + end)
 
-    def _locate(self, seq: int, cursor: tuple[int, str, int] | None) -> tuple[str, int] | None:
+    def _locate(self, seq: int, cursor: _Place | None) -> _Place | None:
         """Where the frame of seq begins. A cursor left by the read before makes sequential reading cheap."""
         holding = [(path, first) for path, first in list(self.segments) if first <= seq]
         if not holding:
             return None
-        path, offset = holding[-1][0], HEADER_BYTES
-        if cursor is not None and cursor[0] == seq and cursor[1] == path:
-            return path, cursor[2]
+        path, next_seq = holding[-1]
+        if cursor is not None and cursor.path == path:
+            return cursor
+        offset = HEADER_BYTES
         file = self._disk.open_read(path)
         try:
-            while True:
+            while next_seq < seq:
                 data = file.read_at(offset, READ_AHEAD_BYTES)
-                at = 0
-                while (head := decode_head(data, at)) is not None:
-                    if head.seq == seq:
-                        return path, offset + at
-                    at += head.frame_len
-                if at == 0:
+                head = decode_head(data)
+                if head is None or head.seq != next_seq:
                     return None
-                offset += at
+                after, last = head.frame_len, head.seq
+                if after < len(data):
+                    after, last = step_over(data, 0, next_seq, seq - 1, len(data))
+                offset += after
+                next_seq = last + 1
         finally:
             file.close()
+        return _Place(path, offset)
+
+
+def _last_seq(piece: _Piece) -> int:
+    return piece[1]
+
+
+def _part(piece: _Piece, after_seq: int, to_seq: int, room: int, *, needed: bool) -> tuple[bytes, int]:
+    """The frames of a piece from after_seq + 1 to to_seq that fit into room; the first one anyway when it is needed."""
+    first, _, frames = piece
+    begin, _ = step_over(frames, 0, first, after_seq, len(frames))
+    end, last = step_over(frames, begin, after_seq + 1, to_seq, begin + room)
+    if needed and last == after_seq:
+        end, last = step_over(frames, begin, after_seq + 1, after_seq + 1, len(frames))
+    return frames[begin:end], last

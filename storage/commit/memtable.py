@@ -6,13 +6,39 @@ to what it may see (INV-3). One memtable is active; at most one more is frozen w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from .codec import Op
+from .. import native
+from .codec import DELETE, PUT, Op, Record
 
 Version = tuple[int, int, int, bytes, int, Any]
 
 VERSION_COST_BYTES = 252  # beyond document and key: dict slot, tuple, object headers; tracemalloc, CPython 3.11
+
+
+
+def _put_run(
+    rows: dict[int, dict[bytes, Version]], records: Sequence[Record], seq: int, first_row: int, time_us: int
+) -> tuple[int, int]:
+    """Put the documents and deletions of one commit's records, the first of them its row first_row.
+
+    Gives how many were put and the bytes of their keys and documents.
+    """
+    count = size = 0
+    for row, (op, collection, key, doc) in enumerate(records, first_row):
+        if op != PUT and op != DELETE:
+            continue
+        table = rows.get(collection)
+        if table is None:
+            table = rows[collection] = {}
+        table[key] = (seq, row, op, doc, time_us, table.get(key))
+        count += 1
+        size += len(doc) + len(key)
+    return count, size
+
+
+_put_records = native.choose("put_run", _put_run)
 
 
 class Memtable:
@@ -34,6 +60,16 @@ class Memtable:
         self.bytes += len(doc) + len(key) + VERSION_COST_BYTES
         self.last_seq = seq
 
+    def put_run(self, records: Sequence[Record], seq: int, time_us: int) -> int:
+        """put() for every document and deletion of one commit, all its records given in order; others only count rows.
+        Returns how many were put."""
+        count, size = _put_records(self.rows, records, seq, 0, time_us)
+        self.records += count
+        self.bytes += size + count * VERSION_COST_BYTES
+        if count:
+            self.last_seq = seq
+        return count
+
     def newest(self, collection: int, key: bytes) -> Version | None:
         table = self.rows.get(collection)
         return None if table is None else table.get(key)
@@ -44,6 +80,10 @@ class Memtable:
         while version is not None and version[0] > seq:
             version = version[5]
         return version
+
+    def versions(self) -> list[list[Version]]:
+        """The newest version of every key, a list for each collection."""
+        return [list(table.values()) for table in self.rows.values()]
 
     def keys(self, collection: int) -> list[bytes]:
         """A copy: writers go on while a scan walks it."""

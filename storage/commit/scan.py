@@ -10,15 +10,24 @@ Costs: one pass, header crc (0.2 µs) and body crc for each frame; after a bad f
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import google_crc32c
+import numpy as np
+
+from .. import native
 from ..disk import Disk
 from ..errors import DamagedRecord
 from .codec import HEAD_BYTES, Head, check_body, check_chain, decode_head
+from .columns import Frames, frames_at
 from .segment import HEADER_BYTES, SegmentName, decode_header
 
+CHAIN_AT = HEAD_BYTES - 8
+RUN_BYTES = 128 * 2**10  # checked by the kernel in one call: what it returns stays in the cache
+_LENGTH_AND_SEQ = struct.Struct("<III12xQ")  # head_crc, body_crc, body_len, seq of a frame's header
 ZEROS_BYTES = 2**16
 ZEROS = bytes(ZEROS_BYTES)
 
@@ -199,26 +208,104 @@ def _vouched(data: bytes, start: int, seq: int, epoch: int) -> bool:
     return False
 
 
-def read_commits(disk: Disk, paths: Sequence[str], after_seq: int, to_seq: int) -> Iterator[tuple[Head, bytes]]:
-    """Commits after_seq+1 to to_seq from the given segments, in order. Raises DamagedRecord at a gap or a bad byte.
+def read_frames(disk: Disk, paths: Sequence[str], after_seq: int, to_seq: int, chain: int) -> Frames:
+    """Commits after_seq+1 to to_seq from the given segments, in order; chain: that of commit after_seq.
 
-    Files are read in whole: a segment is bounded by log_segment_bytes plus one commit.
+    Raises DamagedRecord at a gap or a bad byte. Files are read in whole: a segment is bounded by log_segment_bytes plus one
+    commit. With the kernel each frame's header and chain are checked, without it the crc of header and body.
     """
+    pieces: list[Frames] = []
     expected = after_seq + 1
     for path in paths:
+        if expected > to_seq:
+            break
         data = disk.read_file(path)
-        offset = HEADER_BYTES
-        while expected <= to_seq and (head := decode_head(data, offset)) is not None:
-            end = offset + head.frame_len
-            if end > len(data):
-                break
-            if head.seq >= expected:
-                if head.seq != expected:
-                    raise DamagedRecord(f"{path}: commit {head.seq} where {expected} should be", file=path, offset=offset)
-                body = data[offset + HEAD_BYTES : end]
-                check_body(head, body)
-                yield head, body
-                expected += 1
-            offset = end
+        offset = _step_over(data, expected)
+        at, offset = _sound_run(data, offset, expected, to_seq, chain)
+        if at:
+            chain = int.from_bytes(data[at[-1] + CHAIN_AT : at[-1] + HEAD_BYTES], "little")
+        at += _checked_slowly(path, data, offset, expected + len(at), to_seq, chain)
+        if at:
+            pieces.append(frames_at(data, at))
+            expected, chain = int(pieces[-1].heads["seq"][-1]) + 1, int(pieces[-1].heads["chain"][-1])
     if expected <= to_seq:
         raise DamagedRecord(f"the commit log ends at {expected - 1}, {to_seq} was asked for", seq=expected)
+    return pieces[0] if len(pieces) == 1 else _joined(pieces)
+
+
+def _step_over(data: bytes, expected: int) -> int:
+    """Where the first frame begins that is not below the expected seq, or the end of the sound ones."""
+    offset = HEADER_BYTES
+    while (head := decode_head(data, offset)) is not None and head.seq < expected:
+        offset += head.frame_len
+    return offset
+
+
+def _run_by_chain(data: bytes, offset: int, expected: int, to_seq: int, chain: int) -> tuple[list[int], int]:
+    """(where frames begin, offset after them): the frames from there on that the kernel finds sound. It stops before the first
+    that is not."""
+    at: list[int] = []
+    head = decode_head(data, offset)
+    while head is not None and len(at) <= to_seq - expected:
+        rows, end, chain = native.KERNEL.frames(data, offset, expected - 1 + len(at), head.epoch, chain, RUN_BYTES)
+        if not rows:
+            break
+        at += [row[-2] for row in rows]
+        offset = end
+    wanted = to_seq - expected + 1
+    return (at, offset) if len(at) <= wanted else (at[:wanted], at[wanted])
+
+
+def _run_by_crc(data: bytes, offset: int, expected: int, to_seq: int, _chain: int) -> tuple[list[int], int]:
+    """The same without the kernel: header and body are held to their crcs."""
+    at: list[int] = []
+    crc, fields_at = google_crc32c.value, _LENGTH_AND_SEQ.unpack_from
+    while expected <= to_seq and offset + HEAD_BYTES <= len(data):
+        head_crc, body_crc, body_len, seq = fields_at(data, offset)
+        body_at = offset + HEAD_BYTES
+        end = body_at + body_len
+        if crc(data[offset + 4 : body_at]) != head_crc or seq != expected or end > len(data):
+            break
+        if crc(data[body_at:end]) != body_crc:
+            break
+        at.append(offset)
+        expected += 1
+        offset = end
+    return at, offset
+
+
+_sound_run = _run_by_chain if hasattr(native.KERNEL, "frames") else _run_by_crc
+
+
+def _checked_slowly(path: str, data: bytes, offset: int, expected: int, to_seq: int, chain: int) -> list[int]:
+    """What is wrong where a sound run ends: raises DamagedRecord that says it; frames that are sound after all go on."""
+    at = []
+    while expected <= to_seq and (head := decode_head(data, offset)) is not None:
+        end = offset + head.frame_len
+        if end > len(data):
+            break
+        if head.seq != expected:
+            raise DamagedRecord(f"{path}: commit {head.seq} where {expected} should be", file=path, offset=offset)
+        check_body(head, data[offset + HEAD_BYTES : end])
+        if not check_chain(head, data[offset:end], chain):
+            raise DamagedRecord(f"{path}: commit {head.seq} does not continue the chain", file=path, offset=offset)
+        at.append(offset)
+        expected, chain = expected + 1, head.chain
+        offset = end
+    return at
+
+
+def _joined(pieces: Sequence[Frames]) -> Frames:
+    """One run of several segments' frames. Copies only the frames."""
+    parts: list[memoryview] = []
+    at: list[np.ndarray] = []
+    size = 0
+    for data, heads, places in pieces:
+        start = int(places[0])
+        end = int(places[-1]) + HEAD_BYTES + int(heads["body_len"][-1])
+        parts.append(memoryview(data)[start:end])
+        at.append(places - start + size)
+        size += end - start
+    none = frames_at(b"", [])
+    heads = np.concatenate([none.heads, *(piece.heads for piece in pieces)])
+    return Frames(b"".join(parts), heads, np.concatenate([none.at, *at]))

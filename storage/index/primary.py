@@ -61,6 +61,10 @@ GENERATION_SHIFT = 48
 OFFSET_MASK = (1 << GENERATION_SHIFT) - 1
 GENERATION_MAX = 0xFFFE
 
+MERGE_SEGMENTS_MIN = 4  # neighbours of similar size that become one
+TIER_RATIO = 4  # sizes within this factor are similar
+SEGMENTS_MAX = 24  # of one shard; at this number all become one
+
 
 class SegmentInfo(NamedTuple):
     """Which part of which database a segment indexes: shard, and seqs first < seq <= last."""
@@ -81,10 +85,13 @@ class Columns(NamedTuple):
     collection: np.ndarray
 
 
+NO_COLUMNS = Columns(*(np.empty(0, kind) for kind in _TYPES.values()))
+
+
 def columns_from_rows(rows: Sequence[tuple[int, int, int, int, int]]) -> Columns:
     """Rows of (hash, location, prev, length with tombstone bit, collection)."""
     if not rows:
-        return Columns(*(np.empty(0, kind) for kind in _TYPES.values()))
+        return NO_COLUMNS
     return Columns(*(np.array(column, dtype=kind) for column, kind in zip(zip(*rows), _TYPES.values())))
 
 
@@ -157,13 +164,6 @@ class Segment:
             at += 1
         return found
 
-    def contains(self, hashes: np.ndarray) -> np.ndarray:
-        """For each hash whether there is an entry: one pass for a batch."""
-        if self.count == 0:
-            return np.zeros(len(hashes), bool)
-        at = np.searchsorted(self.columns.hash, hashes)
-        return self.columns.hash[np.minimum(at, self.count - 1)] == hashes
-
 
 def merge_columns(segments: Sequence[Columns], *, drop_tombstones: bool) -> Columns:
     """One set of columns that finds the same live records as the given ones, which stand oldest to newest.
@@ -209,7 +209,7 @@ def live_columns(segments: Sequence[Segment]) -> Columns:
     """The entries of all live records of a shard, in no particular order."""
     every = [segment.columns for segment in segments]
     if not every:
-        return columns_from_rows([])
+        return NO_COLUMNS
     merged = Columns(*(np.concatenate(parts) for parts in zip(*every)))
     live = ~np.isin(merged.location, merged.prev[merged.prev != np.uint64(NONE)]) & (merged.length < TOMBSTONE)
     return Columns(*(column[live] for column in merged))
@@ -221,3 +221,34 @@ def live_locations(segments: Sequence[Segment], collection: int) -> tuple[np.nda
     mine = live.collection == collection
     order = np.argsort(live.location[mine])
     return live.location[mine][order], live.length[mine][order]
+
+
+def merge_from(sizes: Sequence[int]) -> int:
+    """Which segments (entries of each, oldest first, the new one last) become one: all from the returned index on.
+
+    Neighbours count as similar while none is of a higher tier (power of TIER_RATIO) than the newest; MERGE_SEGMENTS_MIN of
+    them are merged, and the result is compared with what stands before it again. So a shard of n seals has about
+    3 × log4(n) segments and every entry is rewritten about log4(n) times.
+    """
+    if len(sizes) > SEGMENTS_MAX:
+        return 0
+    start = len(sizes) - 1
+    total = sizes[start]
+    while True:
+        tier = _tier(total)
+        lowest = start
+        while lowest > 0 and _tier(sizes[lowest - 1]) <= tier:
+            lowest -= 1
+        merged_here = 1  # what stands from start on counts as one
+        if start - lowest + merged_here < MERGE_SEGMENTS_MIN:
+            return start
+        total += sum(sizes[lowest:start])
+        start = lowest
+
+
+def _tier(entries: int) -> int:
+    tier = 0
+    while entries >= TIER_RATIO:
+        entries //= TIER_RATIO
+        tier += 1
+    return tier

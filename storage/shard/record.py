@@ -34,7 +34,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import google_crc32c
+import numpy as np
 
+from .. import native
+from ..columns import Column, check_slices, read_columns
 from ..commit.codec import DOCUMENT_BYTES_MAX, ID_BYTES_MAX, Op
 from ..errors import DamagedRecord, NewerFormat
 
@@ -46,8 +49,23 @@ HEADER = struct.Struct("<IIIHBBIIQQ")
 _AFTER_HEAD_CRC = struct.Struct("<IIHBBIIQQ")
 HEADER_BYTES = 40
 BODY_UNCHECKED = 1  # flags
+_ID_LEN_MAX = 2**16 - 1
 assert FILE_HEADER.size + 4 == FILE_HEADER_BYTES, "the drawing says 64"
-assert HEADER.size == HEADER_BYTES, "the drawing says 40"
+HEADER_TYPE = np.dtype(  # the same for many records at once
+    [
+        ("head_crc", "<u4"),
+        ("body_crc", "<u4"),
+        ("doc_len", "<u4"),
+        ("id_len", "<u2"),
+        ("op", "u1"),
+        ("flags", "u1"),
+        ("collection", "<u4"),
+        ("row", "<u4"),
+        ("seq", "<u8"),
+        ("time_us", "<u8"),
+    ]
+)
+assert HEADER.size == HEADER_TYPE.itemsize == HEADER_BYTES, "the drawing says 40"
 
 _crc = google_crc32c.value
 _PUT, _DELETE = int(Op.PUT), int(Op.DELETE)  # plain ints: decoding is the inner loop of every scan
@@ -102,6 +120,28 @@ def encode(
         _crc(body) if crc else 0, len(doc), len(key), op, 0 if crc else BODY_UNCHECKED, collection, row, seq, time_us
     )
     return _crc(fields).to_bytes(4, "little") + fields + body
+
+
+def _shard_records(
+    blob: bytes, op: Column, collection: Column, at: Column, key_len: Column, doc_len: Column,
+    seq: Column, row: Column, time_us: Column, *, crc: bool,
+) -> bytes:  # fmt: skip
+    """The bytes of many records, one after the other. Of each, key and document stand in blob from `at` on.
+
+    op: u8; at, seq, time_us: u64; collection, key_len, doc_len, row: u32 (see columns.py). Raises ValueError.
+    """
+    columns = read_columns("BIQIIQIQ", op, collection, at, key_len, doc_len, seq, row, time_us)
+    check_slices(len(blob), columns[2], columns[3], columns[4])
+    if max(columns[3], default=0) > _ID_LEN_MAX:
+        raise ValueError(f"a key of {max(columns[3])} bytes is too long")
+    parts = []
+    for its_op, number, start, keys, docs, its_seq, its_row, its_time in zip(*columns):
+        key, doc = bytes(blob[start : start + keys]), bytes(blob[start + keys : start + keys + docs])
+        parts.append(encode(its_op, number, key, doc, seq=its_seq, row=its_row, time_us=its_time, crc=crc))
+    return b"".join(parts)
+
+
+shard_records = native.choose("shard_records", _shard_records)
 
 
 def decode(buffer: bytes | memoryview, offset: int = 0, *, verify: bool = True) -> ShardRecord | None:

@@ -1,6 +1,6 @@
 """Sealing: a range of the commit log becomes shard records, index segments and a new checkpoint. Pure of loop and clock.
 
-    read base ── net effect of every key ── what it supersedes ── fold the state hash
+    read base ── last write to every key (gather.py) ── what it supersedes (older.py) ── fold the state hash
          ── append to shard logs, sync ── index segments, sync ── sync directory ── checkpoint (replace_file)
 
 Runs in the worker process, or here in memory mode and in the simulator; never twice at once in one database. The caller has
@@ -9,27 +9,27 @@ only grew past the lengths it gives, everything else is a new file. So a crash a
 sealing again gives the same content and state hash (INV-5, INV-6). A shard log whose size is not what the base says (an
 unfinished seal, a rewind) is never written again; the next generation takes over.
 
-Rows of a collection that the catalog no longer names at to_seq are left out; the rows it had before become unreachable.
-Costs: about 8 µs an insert and 15 µs an update (200 bytes, one core); memory for the net effect of the range, which the memtable's bound keeps small (INV-8).
+Everything goes by columns: no object is made for a document. Rows of a collection that the catalog no longer names at to_seq
+are left out; the rows it had before become unreachable. COSTS; memory for the bytes and columns of
+the range, which the memtable's bound keeps small (INV-8).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import google_crc32c
 import numpy as np
 
-from ..commit.codec import CATALOG, Head, Op, decode_body, first_chain
-from ..commit.scan import read_commits
+from ..commit.codec import CATALOG, DELETE, PUT, first_chain
+from ..commit.scan import read_frames
 from ..disk import Disk, File
-from ..errors import DamagedRecord, InternalError
+from ..errors import InternalError
 from ..finding import Finding
 from ..index.primary import (
     GENERATION_MAX,
     GENERATION_SHIFT,
+    NO_COLUMNS,
     NONE,
     TOMBSTONE,
     Columns,
@@ -37,36 +37,22 @@ from ..index.primary import (
     SegmentInfo,
     build,
     checksum,
-    columns_from_rows,
     merge_columns,
+    merge_from,
 )
-from ..position import History, Reign
 from ..values.keys import hash64
-from ..versions.statehash import StateFold, States, catalog_entry, state_hash
+from ..versions.statehash import StateFold, States, fold, state_hash
 from . import checkpoint as checkpoints
 from . import record as codec
-from .checkpoint import (
-    REQUEST_ANSWER_BYTES_MAX,
-    REQUEST_ANSWERS_BYTES_MAX,
-    REQUESTS_MAX,
-    Checkpoint,
-    CollectionEntry,
-    IndexFile,
-    LogFile,
-    RequestKept,
-    ShardFiles,
-    empty_checkpoint,
-)
+from .bases import Base, OpenBases
+from .checkpoint import Checkpoint, CollectionEntry, IndexFile, LogFile, ShardFiles, empty_checkpoint
+from .gather import Range, Rows, distinct, gather
+from .older import Older, older_records
 from .rebuild import HashKey
-from .record import ShardRecord
+from .record import HEADER_BYTES
 from .shardset import ShardSet
 
-APPEND_BYTES = 4 * 2**20  # handed to the kernel at a time
-MERGE_SEGMENTS_MIN = 4  # neighbours of similar size that become one
-TIER_RATIO = 4  # sizes within this factor are similar
-SEGMENTS_MAX = 24  # of one shard; at this number all become one
-
-ReadCommits = Callable[[Disk, list[str], int, int], Iterable[tuple[Head, bytes]]]
+APPEND_BYTES = 4 * 2**20  # handed to the kernel at a time, but always one record
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,60 +71,30 @@ class SealPlan:
 
 @dataclass(frozen=True, slots=True)
 class SealResult:
-    """What was done; the checkpoint itself is on disk under `seq`."""
+    """What was done. checkpoint: as it is on disk under `seq`, but its requests, which only an opening needs, left out."""
 
     seq: int
     state_hash: str
     records: int  # written to shard logs
     bytes: int  # written to shard logs
     files: tuple[str, ...]  # new ones, relative to the database's directory
-    findings: tuple[Finding, ...] = ()  # about the base
-
-
-class Effect(NamedTuple):
-    """The last write to one key in the range."""
-
-    op: int
-    doc: bytes
-    seq: int
-    row: int
-    time_us: int
-
-
-Key = tuple[int, bytes]  # collection, canonical key
-
-
-@dataclass(slots=True)
-class Range:
-    """What the commits of the range come to. `effects` stands in the order of (seq, row)."""
-
-    effects: dict[Key, Effect]
-    history: History
-    requests: list[RequestKept]
-    next_collection_id: int
-    chain: int
-    epoch: int
-    time_us: int
-    last_seq: int
+    findings: tuple[Finding, ...]  # about the base
+    checkpoint: Checkpoint
 
 
 def seal(
-    disk: Disk,
-    directory: str,
-    plan: SealPlan,
-    *,
-    read: ReadCommits = read_commits,
-    hash_key: HashKey = hash64,
+    disk: Disk, directory: str, plan: SealPlan, *, hash_key: HashKey = hash64, bases: OpenBases | None = None
 ) -> SealResult:
-    """Blocking. Raises OSError as the disk gives it, DamagedRecord when log or base do not hold what they should."""
-    base = _base_of(disk, directory, plan)
-    before = ShardSet.open(disk, directory, base, hash_key=hash_key)
+    """Blocking. Raises OSError as the disk gives it, DamagedRecord when log or base do not hold what they should.
+
+    bases: what the caller keeps open from one seal to the next."""
+    base, before = _open_base(disk, directory, plan, hash_key, bases)
     if plan.to_seq == base.seq and plan.base_seq is not None:
-        return SealResult(base.seq, base.state_hash, 0, 0, (), tuple(before.findings))
-    gathered = gather(base, read(disk, plan.segments, base.seq, plan.to_seq))
-    if gathered.last_seq != plan.to_seq:
-        raise DamagedRecord(f"{directory}: the log ends at commit {gathered.last_seq}, {plan.to_seq} was to be sealed")
-    shares, states = _split(before, base, gathered, hash_key, plan.shards)
+        slim = replace(base, requests=())
+        return SealResult(base.seq, base.state_hash, 0, 0, (), tuple(before.findings), slim)
+    frames = read_frames(disk, plan.segments, base.seq, plan.to_seq, base.chain)
+    gathered = gather(base, frames, hash_key)
+    shares, states = _split(before, base, gathered, plan.shards)
     writer = _Writer(disk, directory, base, plan)
     try:
         written = [writer.write_shard(before, number, share) for number, share in enumerate(shares)]
@@ -158,136 +114,125 @@ def seal(
         collections={name: CollectionEntry(number, s.count, s.total) for number, (name, s) in states.items()},
         state_hash=state_hash(states.values()),
         shards=tuple(written),
-        requests=tuple(_newest_requests(gathered.requests)),
+        requests=gathered.requests,
     )
-    checkpoints.write(disk, directory, checkpoint)
+    manifest = checkpoints.write(disk, directory, checkpoint)
+    if bases is not None:
+        bases.keep(directory, Base(manifest, checkpoint, before))
     return SealResult(
-        checkpoint.seq, checkpoint.state_hash, writer.records, writer.bytes, tuple(writer.made), tuple(before.findings)
+        seq=checkpoint.seq,
+        state_hash=checkpoint.state_hash,
+        records=writer.records,
+        bytes=writer.bytes,
+        files=tuple(writer.made),
+        findings=tuple(before.findings),
+        checkpoint=replace(checkpoint, requests=()),
     )
 
 
-def _base_of(disk: Disk, directory: str, plan: SealPlan) -> Checkpoint:
+def _open_base(
+    disk: Disk, directory: str, plan: SealPlan, hash_key: HashKey, bases: OpenBases | None
+) -> tuple[Checkpoint, ShardSet]:
+    """The checkpoint to seal upon and its open files."""
     if plan.base_seq is None:
-        return empty_checkpoint(plan.uuid, chain=first_chain(bytes.fromhex(plan.uuid)), shards=plan.shards)
-    base = checkpoints.load(disk, directory, plan.base_seq)
-    if base.uuid != plan.uuid or len(base.shards) != plan.shards or plan.to_seq < base.seq:
+        base = empty_checkpoint(plan.uuid, chain=first_chain(bytes.fromhex(plan.uuid)), shards=plan.shards)
+        return base, ShardSet.open(disk, directory, base, hash_key=hash_key)
+    path = checkpoints.path_of(directory, plan.base_seq)
+    manifest = disk.read_file(path)
+    kept = bases.take(directory, manifest) if bases is not None else None
+    base = kept.checkpoint if kept is not None else checkpoints.parse(manifest, path)
+    if base.uuid != plan.uuid or len(base.shards) != plan.shards or not base.seq == plan.base_seq <= plan.to_seq:
         raise InternalError(
             f"{directory}: checkpoint {base.seq} of database {base.uuid} with {len(base.shards)} shards is no base for "
-            f"sealing {plan.uuid} with {plan.shards} shards up to {plan.to_seq}"
+            f"sealing {plan.uuid} with {plan.shards} shards from {plan.base_seq} up to {plan.to_seq}"
         )
-    return base
+    previous = kept.segments if kept is not None else None
+    return base, ShardSet.open(disk, directory, base, previous, hash_key=hash_key)
 
 
-def gather(base: Checkpoint, commits: Iterable[tuple[Head, bytes]]) -> Range:
-    """The net effect of commits that follow the base without a gap. Raises DamagedRecord when they do not."""
-    found = Range(
-        {}, base.history, list(base.requests), base.next_collection_id, base.chain, base.epoch, base.time_us, base.seq
-    )
-    effects = found.effects
-    for head, body in commits:
-        if head.seq != found.last_seq + 1:
-            raise DamagedRecord(f"commit {head.seq} stands after {found.last_seq} in the log", seq=head.seq)
-        seq, time_us = head.seq, head.time_us
-        for row, record in enumerate(decode_body(head.record_count, body)):
-            op = record.op
-            if op == Op.PUT or op == Op.DELETE:
-                key = (record.collection, record.id)
-                effects.pop(key, None)  # so that the dict's order is that of last writes
-                effects[key] = Effect(op, record.doc, seq, row, time_us)
-                if record.collection == CATALOG and op == Op.PUT:
-                    number = catalog_entry(record.doc)[1]
-                    found.next_collection_id = max(found.next_collection_id, number + 1)
-            elif op == Op.REIGN:
-                reign = Reign(head.epoch, int.from_bytes(record.doc, "little"), seq, found.chain)
-                found.history = (*found.history, reign)
-            elif op == Op.REQUEST:
-                found.requests.append(RequestKept(record.id, record.doc))
-        found.last_seq, found.chain, found.epoch, found.time_us = seq, head.chain, head.epoch, time_us
-    return found
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The records of one shard in the order of writing, and the locations of what they supersede (NONE when nothing)."""
+
+    rows: Rows
+    prev: np.ndarray
 
 
-def _newest_requests(requests: Sequence[RequestKept]) -> list[RequestKept]:
-    """As many of the newest as the bounds allow (INV-8), oldest first; long answers are forgotten, their ids are not."""
-    kept: dict[bytes, RequestKept] = {}
-    room = REQUEST_ANSWERS_BYTES_MAX
-    for request in reversed(requests[-2 * REQUESTS_MAX :]):
-        if request.id in kept:
-            continue
-        if len(request.answer) > min(room, REQUEST_ANSWER_BYTES_MAX):
-            request = RequestKept(request.id, b"")
-        room -= len(request.answer)
-        kept[request.id] = request
-        if len(kept) == REQUESTS_MAX:
-            break
-    return list(reversed(kept.values()))
-
-
-class Placed(NamedTuple):
-    """One record to be written, and the location of what it supersedes (NONE when nothing)."""
-
-    hash: int
-    collection: int
-    key: bytes
-    effect: Effect
-    prev: int
-
-
-def _split(
-    before: ShardSet, base: Checkpoint, gathered: Range, hash_key: HashKey, shards: int
-) -> tuple[list[list[Placed]], States]:
-    """The records of each shard in the order of writing, and the states after them."""
-    keys: list[list[Key]] = [[] for _ in range(shards)]
-    hashes: list[list[int]] = [[] for _ in range(shards)]
-    for key in gathered.effects:
-        hashed = hash_key(*key)
-        keys[hashed % shards].append(key)
-        hashes[hashed % shards].append(hashed)
-    older = [
-        before.newest_of_many(number, np.array(hashes[number], np.uint64), keys[number]) for number in range(shards)
-    ]
-    fold = StateFold(base.states())
+def _split(before: ShardSet, base: Checkpoint, gathered: Range, shards: int) -> tuple[list[Share], States]:
+    """The records of each shard, and the states after them."""
+    rows = gathered.rows
+    shard_of = rows.hash % np.uint64(shards)
+    prev = np.full(len(shard_of), NONE, np.uint64)
+    was_live = np.zeros(len(shard_of), bool)
+    state = StateFold(base.states())
+    names = _CatalogChanges(rows)
     for number in range(shards):
-        for key, old in zip(keys[number], older[number]):
-            _fold(fold, key[0], gathered.effects[key], old[1] if old is not None else None)
-    states = fold.states()
+        mine = np.flatnonzero(shard_of == number)
+        for older in older_records(before.shards[number], rows.take(mine)) if len(mine) else ():
+            which = mine[older.which]
+            prev[which] = older.location
+            was_live[which] = older.op == PUT
+            names.note(which, older)
+            _subtract(state, rows.collection[which], older)
+    names.apply(state)
+    states = state.states()
     _check_named(gathered, states)
-    shares = [
-        list(_placed(keys[number], hashes[number], older[number], gathered.effects, states)) for number in range(shards)
-    ]
-    return shares, states
+    is_put = rows.op == PUT
+    is_named = np.isin(rows.collection, np.array([CATALOG, *states], np.uint32))
+    keep = is_named & (is_put | was_live)
+    _add(state, rows, is_put & is_named)
+    shares = [Share(rows.take(mine), prev[mine]) for mine in (np.flatnonzero(keep & (shard_of == n)) for n in range(shards))]
+    return shares, state.states()
 
 
-def _fold(fold: StateFold, collection: int, effect: Effect, old: ShardRecord | None) -> None:
-    new_doc = effect.doc if effect.op == Op.PUT else None
-    old_doc = old.doc if old is not None and old.op == Op.PUT else None
-    fold.change(collection, new_doc, old_doc)
+class _CatalogChanges:
+    """What happens to the catalog's documents: few, so one by one."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._old: dict[int, bytes | None] = dict.fromkeys(np.flatnonzero(rows.collection == CATALOG).tolist())
+
+    def note(self, which: np.ndarray, older: Older) -> None:
+        if not self._old:
+            return
+        for at in np.flatnonzero((self._rows.collection[which] == CATALOG) & (older.op == PUT)).tolist():
+            start = int(older.doc_at[at])
+            self._old[int(which[at])] = older.blob[start : start + int(older.doc_len[at])]
+
+    def apply(self, state: StateFold) -> None:
+        for number, old_doc in self._old.items():
+            new_doc = self._rows.doc(number) if self._rows.op[number] == PUT else None
+            state.change(CATALOG, new_doc, old_doc)
+
+
+def _subtract(state: StateFold, collection: np.ndarray, older: Older) -> None:
+    """Take the superseded documents out of the state."""
+    is_live = (older.op == PUT) & (collection != CATALOG)
+    for number in distinct(collection[is_live]):
+        mine = is_live & (collection == number)
+        total = fold(older.blob, older.doc_at[mine], older.doc_len[mine])
+        state.shift(number, -int(mine.sum()), -total)
+
+
+def _add(state: StateFold, rows: Rows, is_put: np.ndarray) -> None:
+    """Put the new documents into the state."""
+    doc_at = rows.at + rows.key_len
+    for number in distinct(rows.collection[is_put]):
+        if number != CATALOG:
+            mine = is_put & (rows.collection == number)
+            state.shift(number, int(mine.sum()), fold(rows.blob, doc_at[mine], rows.doc_len[mine]))
 
 
 def _check_named(gathered: Range, states: States) -> None:
     """Every collection written to is in the catalog, or was: otherwise its rows would be in no state hash."""
-    for (collection, _), effect in gathered.effects.items():
-        if collection >= gathered.next_collection_id and collection not in states:
-            raise InternalError(
-                f"commit {effect.seq} writes to collection {collection}, which no catalog record up to "
-                f"{gathered.last_seq} has named"
-            )
-
-
-def _placed(
-    keys: Sequence[Key],
-    hashes: Sequence[int],
-    older: Sequence[tuple[int, ShardRecord] | None],
-    effects: dict[Key, Effect],
-    states: States,
-) -> Iterator[Placed]:
-    for key, hashed, old in zip(keys, hashes, older):
-        collection = key[0]
-        if collection != CATALOG and collection not in states:
-            continue
-        effect = effects[key]
-        if effect.op == Op.DELETE and (old is None or old[1].op == Op.DELETE):
-            continue
-        yield Placed(hashed, collection, key[1], effect, NONE if old is None else old[0])
+    rows = gathered.rows
+    is_unknown = (rows.collection >= gathered.next_collection_id) & ~np.isin(rows.collection, np.array([*states], np.uint32))
+    if is_unknown.any():
+        at = int(np.argmax(is_unknown))
+        raise InternalError(
+            f"commit {rows.seq[at]} writes to collection {rows.collection[at]}, which no catalog record up to "
+            f"{gathered.last_seq} has named"
+        )
 
 
 @dataclass(slots=True)
@@ -309,48 +254,56 @@ class _Writer:
         names = self.disk.list_dir(self.directory) + named
         self._generations, self._numbers = checkpoints.highest_numbers(names)
 
-    def write_shard(self, before: ShardSet, number: int, share: Sequence[Placed]) -> ShardFiles:
+    def write_shard(self, before: ShardSet, number: int, share: Share) -> ShardFiles:
         """The shard's files after the seal."""
         shard = before.shards[number]
-        logs, rows = shard.files.logs, []
-        if share:
-            logs, rows = self._append_log(number, logs, share)
+        logs, new = shard.files.logs, NO_COLUMNS
+        if len(share.prev):
+            logs, new = self._append_log(number, logs, share)
         elif not shard.is_rebuilt:
             return shard.files
-        index = self._write_index(number, list(reversed(shard.segments)), shard.files.index, rows, rebuilt=shard.is_rebuilt)
+        index = self._write_index(number, list(reversed(shard.segments)), shard.files.index, new, rebuilt=shard.is_rebuilt)
         return ShardFiles(logs, index)
 
     def _append_log(
-        self, number: int, logs: tuple[LogFile, ...], share: Sequence[Placed]
-    ) -> tuple[tuple[LogFile, ...], list[tuple[int, int, int, int, int]]]:
+        self, number: int, logs: tuple[LogFile, ...], share: Share
+    ) -> tuple[tuple[LogFile, ...], Columns]:
         file, entry = self._log_to_extend(number, logs)
-        crc, length = entry.crc32c, entry.length
-        rows, parts, size = [], [], 0
-        if length == 0:
+        rows = share.rows
+        crc, start = entry.crc32c, entry.length
+        if start == 0:
             header = codec.FileHeader(number, entry.generation, self.plan.shards, bytes.fromhex(self.plan.uuid))
-            parts.append(codec.encode_file_header(header))
-            size = length = codec.FILE_HEADER_BYTES
-        top = entry.generation << GENERATION_SHIFT
-        with_crc = self.plan.crc
-        for placed in share:
-            op, doc, seq, row, time_us = placed.effect
-            data = codec.encode(op, placed.collection, placed.key, doc, seq=seq, row=row, time_us=time_us, crc=with_crc)
-            mark = TOMBSTONE if op == Op.DELETE else 0
-            rows.append((placed.hash, top | length, placed.prev, len(data) | mark, placed.collection))
-            parts.append(data)
-            length += len(data)
-            size += len(data)
-            if size >= APPEND_BYTES:
-                crc = _append(file, parts, crc)
-                parts, size = [], 0
-        crc = _append(file, parts, crc)
+            data = codec.encode_file_header(header)
+            file.append(data)
+            crc, start = google_crc32c.extend(crc, data), len(data)
+        sizes = rows.key_len.astype(np.int64) + rows.doc_len + HEADER_BYTES
+        ends = np.cumsum(sizes)
+        done = 0
+        while done < len(sizes):
+            written = int(ends[done - 1]) if done else 0
+            upto = max(done + 1, int(np.searchsorted(ends, written + APPEND_BYTES, "right")))
+            some = slice(done, upto)
+            data = codec.shard_records(
+                rows.blob,
+                *(rows.op[some], rows.collection[some], rows.at[some], rows.key_len[some], rows.doc_len[some]),
+                *(rows.seq[some], rows.row[some], rows.time_us[some]),
+                crc=self.plan.crc,
+            )
+            file.append(data)
+            crc = google_crc32c.extend(crc, data)
+            done = upto
         file.sync()
         file.close()
-        self.records += len(share)
+        length = start + int(ends[-1])
+        self.records += len(sizes)
         self.bytes += length - entry.length
         grown = entry._replace(length=length, crc32c=crc)
         kept = logs[:-1] if logs and logs[-1].file == entry.file else logs
-        return (*kept, grown), rows
+        mark = np.where(rows.op == DELETE, np.uint32(TOMBSTONE), np.uint32(0))
+        locations = (entry.generation << GENERATION_SHIFT | start) + (ends - sizes)
+        return (*kept, grown), Columns(
+            rows.hash, locations.astype(np.uint64), share.prev, sizes.astype(np.uint32) | mark, rows.collection
+        )
 
     def _log_to_extend(self, number: int, logs: tuple[LogFile, ...]) -> tuple[File, LogFile]:
         """The last log of the shard if it ends where the base says, else a new generation."""
@@ -369,15 +322,14 @@ class _Writer:
         number: int,
         segments: list[Segment],
         files: tuple[IndexFile, ...],
-        rows: list[tuple[int, int, int, int, int]],
+        new: Columns,
         *,
         rebuilt: bool,
     ) -> tuple[IndexFile, ...]:
         """Add a segment of the new rows (oldest first everywhere), merging neighbours where the tiers ask for it."""
-        new = columns_from_rows(rows)
-        sizes = [segment.count for segment in segments] + [len(rows)]
+        sizes = [segment.count for segment in segments] + [len(new.hash)]
         keep = 0 if rebuilt else merge_from(sizes)
-        columns: Columns = new
+        columns = new
         first = self.base.seq
         if keep < len(segments):
             merging = [segment.columns for segment in segments[keep:]] + [new]
@@ -407,40 +359,3 @@ class _Writer:
             except OSError:
                 return  # the next successful seal's clean-up finds them
         self.made.clear()
-
-
-def _append(file: File, parts: list[bytes], crc: int) -> int:
-    data = b"".join(parts)
-    file.append(data)
-    return google_crc32c.extend(crc, data)
-
-
-def merge_from(sizes: Sequence[int]) -> int:
-    """Which segments (entries of each, oldest first, the new one last) become one: all from the returned index on.
-
-    Neighbours count as similar while none is of a higher tier (power of TIER_RATIO) than the newest; MERGE_SEGMENTS_MIN of
-    them are merged, and the result is compared with what stands before it again. So a shard of n seals has about
-    3 × log4(n) segments and every entry is rewritten about log4(n) times.
-    """
-    if len(sizes) > SEGMENTS_MAX:
-        return 0
-    start = len(sizes) - 1
-    total = sizes[start]
-    while True:
-        tier = _tier(total)
-        lowest = start
-        while lowest > 0 and _tier(sizes[lowest - 1]) <= tier:
-            lowest -= 1
-        merged_here = 1  # what stands from start on counts as one
-        if start - lowest + merged_here < MERGE_SEGMENTS_MIN:
-            return start
-        total += sum(sizes[lowest:start])
-        start = lowest
-
-
-def _tier(entries: int) -> int:
-    tier = 0
-    while entries >= TIER_RATIO:
-        entries //= TIER_RATIO
-        tier += 1
-    return tier

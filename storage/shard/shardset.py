@@ -7,7 +7,7 @@ them goes. A segment that is not the one the checkpoint means is rebuilt in memo
 finding (INV-5); the next seal writes a new one.
 
 find_now runs on the event loop: it reads only what is in memory already and says COLD otherwise. With four segments it costs
-about 6 µs, 3 µs from the hot cache or when there is no such key. open, find and scan (4 µs a row) block: they run behind the
+about 6 µs, 3 µs when there is no such key; the database keeps what was read lately (cache.py). open, find and scan (4 µs a row) block: they run behind the
 disk seam.
 """
 
@@ -20,11 +20,12 @@ from typing import Literal
 
 import numpy as np
 
-from ..cache import HotCache
+from .. import native
 from ..commit.codec import CATALOG, Op
 from ..disk import Disk
 from ..errors import DamagedRecord
 from ..finding import Finding, Severity
+from ..index.keyfilter import KeyFilter
 from ..index.primary import GENERATION_SHIFT, OFFSET_MASK, Segment, SegmentInfo, live_locations
 from ..values.keys import hash64
 from ..versions.statehash import CollectionState
@@ -33,6 +34,8 @@ from .logfile import ShardLog, damage
 from .rebuild import HashKey, rebuild_index
 from .record import ShardRecord
 
+FILTER_KEYS_MIN = 2**18
+FILTER_SLICE = 16_384  # keys added at a time, about 0.3 ms
 SCAN_ROWS_MAX = 256  # in one batch
 SCAN_BATCH_BYTES_MAX = 2**20  # of documents in one batch, but always one row
 SCAN_CHUNK_BYTES = 2**20  # read from one shard at a time
@@ -56,14 +59,13 @@ COLD: Literal[Lookup.COLD] = Lookup.COLD
 class Shard:
     """One shard's open files. segments: newest first."""
 
-    __slots__ = ("cache", "files", "is_rebuilt", "logs", "segments")
+    __slots__ = ("files", "is_rebuilt", "logs", "segments")
 
     def __init__(self, files: ShardFiles, logs: dict[int, ShardLog], segments: list[Segment], *, is_rebuilt: bool) -> None:
         self.files = files
         self.logs = logs  # by generation, in order of writing
         self.segments = segments
         self.is_rebuilt = is_rebuilt
-        self.cache: HotCache | None = None
 
     def log_of(self, location: int) -> ShardLog:
         """Raises DamagedRecord for a location in no file of the shard."""
@@ -84,6 +86,7 @@ class ShardSet:
         self.seq = checkpoint.seq
         self.shards = shards
         self.findings = findings
+        self.filter: KeyFilter | None = None  # of every key here, once know_keys() has run
         self._hash_key = hash_key
         self._states = {number: state for number, (_, state) in checkpoint.states().items()}
 
@@ -107,39 +110,46 @@ class ShardSet:
             shards.append(opener.open(files, findings, hash_key))
         return cls(checkpoint, shards, findings, hash_key)
 
-    def use_cache(self, bytes_max: int) -> None:
-        """Keep records lately found in memory, bytes_max over all shards; later sets opened from this one share it."""
-        for shard in self.shards:
-            shard.cache = HotCache(bytes_max // len(self.shards))
+    def with_shards(self, shards: list[Shard]) -> ShardSet:
+        """The same checkpoint with other open files."""
+        return ShardSet(self.checkpoint, shards, self.findings, self._hash_key)
 
-    @property
-    def cache_counts(self) -> tuple[int, int, int]:
-        """Hits, misses and bytes held, over all shards."""
-        caches = [shard.cache for shard in self.shards if shard.cache is not None]
-        return sum(c.hits for c in caches), sum(c.misses for c in caches), sum(c.bytes for c in caches)
+    def know_keys(self, previous: ShardSet | None) -> None:
+        """Fill the filter: previous's, which is shared, with the segments that are new, or one of its own. Blocking, and in slices, so that
+        the event loop's thread gets its turns meanwhile (INV-9). Without the kernel there is no filter."""
+        if native.KERNEL is None:
+            return
+        known = previous.filter if previous is not None else None
+        segments = [segment for shard in self.shards for segment in shard.segments]
+        if known is not None:
+            fresh = [segment for segment in segments if segment.info.last > previous.seq]
+            if known.count + sum(segment.count for segment in fresh) > known.capacity:
+                known = None
+        if known is None:
+            fresh = segments
+            known = KeyFilter(max(FILTER_KEYS_MIN, 2 * sum(segment.count for segment in segments)))
+        for segment in fresh:
+            for start in range(0, segment.count, FILTER_SLICE):
+                known.add(segment.columns.hash[start : start + FILTER_SLICE])
+        self.filter = known
 
     def find_now(self, collection: int, key: bytes) -> ShardRecord | Literal[Lookup.MISSING, Lookup.COLD]:
         """The live record of a key if memory has the answer. Raises DamagedRecord."""
         hashed = self._hash_key(collection, key)
         shard = self.shards[hashed % len(self.shards)]
-        cache = shard.cache
         for segment in shard.segments:
             for location, length, _ in segment.find(hashed):
-                found = cache.get(location) if cache is not None else None
-                if found is None:
-                    log = shard.log_of(location)
-                    data = log.file.read_now(location & OFFSET_MASK, length)
-                    if data is None:
-                        return COLD
-                    found = log.decode(data, 0, location & OFFSET_MASK)
-                    if cache is not None:
-                        cache.put(location, found, length)
+                log = shard.log_of(location)
+                data = log.file.read_now(location & OFFSET_MASK, length)
+                if data is None:
+                    return COLD
+                found = log.decode(data, 0, location & OFFSET_MASK)
                 if found.id == key and found.collection == collection:
                     return found if found.op == Op.PUT else MISSING
         return MISSING
 
     def find(self, collection: int, key: bytes) -> ShardRecord | Literal[Lookup.MISSING]:
-        """The same, waiting for the device. Leaves the cache alone: that belongs to the loop."""
+        """The same, waiting for the device."""
         newest = self._newest(collection, key)
         return newest[1] if newest is not None and newest[1].op == Op.PUT else MISSING
 
@@ -152,21 +162,6 @@ class ShardSet:
         hashed = self._hash_key(collection, key)
         shard = self.shards[hashed % len(self.shards)]
         return _newest_in(shard.segments, shard, hashed, collection, key)
-
-    def newest_of_many(
-        self, shard_number: int, hashes: np.ndarray, keys: Sequence[tuple[int, bytes]]
-    ) -> list[tuple[int, ShardRecord] | None]:
-        """(location, record) of the newest record of each key of one shard, deletions included, or None. Blocking.
-
-        One pass of each segment for the whole batch: keys that are new cost nearly nothing.
-        """
-        shard = self.shards[shard_number]
-        found: list[tuple[int, ShardRecord] | None] = [None] * len(keys)
-        for segment in shard.segments:
-            for at in np.flatnonzero(segment.contains(hashes)).tolist():
-                if found[at] is None:
-                    found[at] = _newest_in([segment], shard, int(hashes[at]), *keys[at])
-        return found
 
     def count(self, collection: int) -> int:
         """Live documents; 0 for a collection that the checkpoint does not know."""
@@ -287,9 +282,7 @@ class _ShardOpener:
                     "rebuilt in memory from the shard's logs; the next seal writes it anew",
                 )
             )
-        shard = Shard(files, logs, segments, is_rebuilt=is_rebuilt)
-        shard.cache = self._before.cache if self._before is not None else None
-        return shard
+        return Shard(files, logs, segments, is_rebuilt=is_rebuilt)
 
     def _log(self, entry) -> ShardLog:
         known = self._before.logs.get(entry.generation) if self._before is not None else None

@@ -26,6 +26,7 @@ import msgpack
 import msgspec
 from bson import ObjectId
 
+from .. import native
 from ..errors import BadDocument, DocumentTooLarge
 from .extensions import INT64_MAX, INT64_MIN, build, refusal, simpler
 from .keys import canonical, canonical_object_id
@@ -149,6 +150,28 @@ def validate(data: bytes) -> tuple[object, bytes]:
     elif kind is dict or kind is list:
         value = decode(data)["_id"]
     return value, canonical(value)
+
+
+Prepared = tuple[bytes, bytes, bytes]  # canonical key, the bytes of `_id` as encode_value writes them, the document
+
+
+def _prepare(docs: Sequence[bytes]) -> list[Prepared | None]:
+    """What an insert needs of each document that is seen to be sound as it stands. Raises nothing for any bytes.
+
+    None means: look closer. Mostly the document is wrong, and has_id_first, normalise and validate give the exact error; but
+    a rare right one may get None too.
+    """
+    found: list[Prepared | None] = []
+    for doc in docs:
+        try:
+            value, key = validate(doc)
+            found.append((key, encode_value(value), doc))
+        except (BadDocument, DocumentTooLarge):
+            found.append(None)
+    return found
+
+
+prepare = native.choose("prepare", _prepare)
 
 
 def has_id_first(data: bytes) -> bool:

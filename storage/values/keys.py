@@ -31,6 +31,8 @@ import xxhash
 from bson import Binary, Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
 
+from .. import native
+from ..columns import Column, check_slices, read_columns
 from ..errors import BadDocument
 from .decimals import to_decimal
 from .extensions import INT64_MAX, INT64_MIN, milliseconds, regex_parts, simpler
@@ -81,6 +83,17 @@ def canonical_object_id(data: bytes | memoryview) -> bytes:
 def hash64(collection_id: int, key: bytes) -> int:
     """What places a document: shard = hash64 % shards. xxh3_64 of the collection id (u32 little-endian) and the key."""
     return xxhash.xxh3_64_intdigest(_COLLECTION.pack(collection_id) + key)
+
+
+def _hash_keys(blob: bytes, at: Column, key_len: Column, collection: Column) -> bytes:
+    """hash64 of the keys blob[at : at + key_len], a column of u64. at: u64; key_len, collection: u32 (see columns.py)."""
+    starts, lengths, collections = read_columns("QII", at, key_len, collection)
+    check_slices(len(blob), starts, lengths)
+    hashes = [hash64(number, bytes(blob[a : a + n])) for a, n, number in zip(starts, lengths, collections)]
+    return struct.pack(f"<{len(hashes)}Q", *hashes)
+
+
+hash_keys = native.choose("hash_keys", _hash_keys)
 
 
 def number_key(number: float | decimal.Decimal) -> tuple[bytes, bytes]:

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 
 import msgpack
 
+from .. import native
+from ..columns import Column, check_slices, read_columns
 from ..commit.codec import CATALOG
 from ..errors import DamagedRecord
 
@@ -39,6 +41,16 @@ Change = tuple[int, bytes, bytes | None, bytes | None]  # collection, key, new d
 def hash_document(doc: bytes) -> int:
     """h of one document."""
     return int.from_bytes(hashlib.blake2b(doc, digest_size=HASH_BYTES).digest(), "little")
+
+
+def _fold(blob: bytes, at: Column, length: Column) -> int:
+    """The sum, modulo 2^256, of h of the documents blob[at : at + length]. at: u64, length: u32 (see columns.py)."""
+    starts, lengths = read_columns("QI", at, length)
+    check_slices(len(blob), starts, lengths)
+    return sum(hash_document(bytes(blob[a : a + n])) for a, n in zip(starts, lengths)) % _MODULUS
+
+
+fold = native.choose("fold", _fold)
 
 
 @dataclass(slots=True)
@@ -108,6 +120,11 @@ class StateFold:
         if old_doc is not None:
             count -= 1
             total -= hash_document(old_doc)
+        self._counts[collection] = self._counts.get(collection, 0) + count
+        self._totals[collection] = self._totals.get(collection, 0) + total
+
+    def shift(self, collection: int, count: int, total: int) -> None:
+        """So many documents more in a collection (not the catalog), and the sum of their h; negative for what went."""
         self._counts[collection] = self._counts.get(collection, 0) + count
         self._totals[collection] = self._totals.get(collection, 0) + total
 

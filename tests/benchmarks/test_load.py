@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmarks.servers import COLLECTION, DB, TwinlogServer
 from benchmarks.templates import KEY_BASE
 
 CONNECTIONS, DEPTH = 4, 16
+PAUSE_SECONDS = 0.7
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,39 @@ def test_a_rate_is_kept(server: TwinlogServer, program: Path):
     results = do(server, program, load, secure=True)
     assert results["requests"] == 200
     assert results["wall"] >= 0.49
+
+
+class Pauses:
+    """Takes one connection and answers its Redis PINGs, but pauses first when the first of them has come."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self._listener.getsockname()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        sock, _ = self._listener.accept()
+        sock.recv(1, socket.MSG_PEEK)
+        threading.Event().wait(PAUSE_SECONDS)
+        rest = 0
+        while data := sock.recv(65536):
+            whole, rest = divmod(rest + len(data), len(templates.redis_ping().request))
+            sock.sendall(b"+PONG\r\n" * whole)
+        sock.close()
+        self._listener.close()
+
+
+def test_a_pause_past_the_end_counts_with_all_its_waiting(program: Path):
+    """100 requests are due in half a second, 4 have room; the server answers none until all were due."""
+    server = Pauses()
+    load = Load(templates.redis_ping(), depth=4, seconds=0.5, rate=200)
+    with lines(lambda: generator.dial_plain(server.address), 1) as opened:
+        results = run(load, opened, program=program)
+    server.thread.join()
+    assert (results["requests"], results["counted"]) == (100, 100)
+    assert results["max_us"] >= PAUSE_SECONDS * 1e6  # the first was due at once
+    assert results["p50_us"] >= (PAUSE_SECONDS - 0.26) * 1e6  # and half of them in the first quarter of a second
 
 
 def test_the_document_is_the_same_size_for_all():

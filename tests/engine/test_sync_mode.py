@@ -115,7 +115,9 @@ async def test_segments_fill_reserved_space_and_the_next_ones_are_larger() -> No
         assert [doc["_id"] for doc in await everything(database)] == list(range(number + 1))
         shipped, after = 0, 0
         while after < database.visible.seq:
-            data = await database.log.read(after, database.visible.seq, 200_000)
+            run = await database.log.read(after, database.visible.seq, 200_000)
+            assert run is not None
+            data = run.data
             heads = [head for _, head, _ in codec.frames(data)]
             assert sum(head.frame_len for head in heads) == len(data), "shipping sends frames and no reserved space"
             shipped, after = shipped + len(data), heads[-1].seq

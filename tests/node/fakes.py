@@ -47,7 +47,7 @@ class FakeMember:
             db.flush()
             db.visible_advance.subscribe(lambda seq: self.release() if not self.held else None)
 
-    def check_writable(self) -> None:
+    def check_writable(self, database: object = None) -> None:
         if self.refusal is not None:
             raise self.refusal
 

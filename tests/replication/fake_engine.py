@@ -25,6 +25,7 @@ from storage.commit.codec import (
     encode_body,
     first_chain,
 )
+from storage.commit.log import LogRun
 
 
 @dataclass
@@ -171,16 +172,17 @@ class FakeDatabase:
     def forget_log(self, up_to: int) -> None:
         self.stored.held_from = up_to
 
-    async def read_log(self, after_seq: int, max_bytes: int) -> bytes | None:
+    async def read_log(self, after_seq: int, max_bytes: int) -> LogRun | None:
         await trio.lowlevel.checkpoint()
         if after_seq < self.stored.held_from:
             return None
-        taken = b""
+        taken, last = b"", after_seq
         for frame in self.frames[after_seq : self.visible.seq]:
             if taken and len(taken) + len(frame) > max_bytes:
                 break
             taken += frame
-        return taken
+            last += 1
+        return LogRun(taken, last)
 
     async def chain_at(self, seq: int) -> int | None:
         await trio.lowlevel.checkpoint()

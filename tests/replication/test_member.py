@@ -5,10 +5,14 @@ Every scenario runs on the fake engine and, where no fault has to be put into th
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 import trio
 
 from replication import Role
+from replication.links import PACE_S
+from replication.messages import Frames, decode
 from storage import AckTimeout, NotPrimary, PromotionRefused, ReadOnly
 
 from .world import open_world
@@ -490,3 +494,56 @@ async def test_a_copied_data_directory_is_told_apart(autojump_clock: object) -> 
         world.nodes["b"].number = world.nodes["a"].number
         await world.start("a", "b")
         await world.until(lambda: "copied-node" in world.alarms("a") and "copied-node" in world.alarms("b"))
+
+
+# How often, and what an acknowledgement is for.
+
+
+def frames_sent(world: object) -> list[Frames]:
+    """Every Frames message that went out from now on, in order."""
+    sent: list[Frames] = []
+    for link in world.between("a", "b"):
+        plain = link.send
+
+        async def send(data: bytes, plain: Callable[[bytes], Awaitable[None]] = plain) -> None:
+            message = decode(data)
+            if isinstance(message, Frames):
+                sent.append(message)
+            await plain(data)
+
+        link.send = send
+    return sent
+
+
+@pytest.mark.parametrize("acks", [0, 1])
+async def test_small_commits_share_messages_unless_acknowledgements_count(acks: int, autojump_clock: object) -> None:
+    async with open_world("real", "ab", acks=acks) as world:
+        await world.start("a", "b")
+        await world.create("a")
+        world.write("a")
+        await world.until(lambda: world.same("a", "b"))
+        await trio.sleep(1)
+        sent = frames_sent(world)
+        for _ in range(50):
+            world.write("a")
+            await trio.sleep(PACE_S / 10)
+        last = trio.current_time()
+        await world.until(lambda: world.same("a", "b"))
+        assert trio.current_time() - last < 0.1
+        assert len(sent) == 50 if acks else 5 <= len(sent) <= 7
+
+
+async def test_a_full_window_opens_by_acknowledgements(autojump_clock: object) -> None:
+    """INV-8: more than a window behind, and no news but acknowledgements to go on by."""
+    async with open_world("real", "ab", window_bytes=5_000) as world:
+        await world.start("a", "b")
+        await world.create("a")
+        await world.until(lambda: world.same("a", "b"))
+        sent = frames_sent(world)
+        for _ in range(5):
+            world.write("a", 1, size=4_000)
+        seq = world.write("a", 20, size=400_000)
+        began = trio.current_time()
+        await world.until(lambda: world.database("b").visible.seq == seq)
+        assert trio.current_time() - began < 1, "no heartbeat had to help"
+        assert len(sent) > 5

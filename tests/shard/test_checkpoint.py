@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,17 @@ def test_what_is_written_is_read():
     assert checkpoints.parse(checkpoints.encode(EXAMPLE)) == EXAMPLE
     assert dict(EXAMPLE.requests) == {b"\0" * 16: b"answer", b"\1" * 16: b""}
     assert checkpoints.files_of(EXAMPLE) == [("shard_000.db", 100), ("shard_000.g2.db", 5), ("shard_000.sidx.1", 9)]
+
+
+def test_a_manifest_is_canonical_whatever_collections_are_called():
+    names = ["seq", "collections", "requests", "checksum", ',"seq":', '"', "x,"]
+    states = {name: CollectionEntry(number, 1, 2) for number, name in enumerate(names, 1)}
+    hashed = state_hash((name, CollectionState(1, 2)) for name in names)
+    for requests in ((), EXAMPLE.requests):
+        odd = replace(EXAMPLE, collections=states, state_hash=hashed, requests=requests)
+        data = checkpoints.encode(odd)
+        assert checkpoints._canonical(json.loads(data)) == data
+        assert checkpoints.parse(data) == odd
 
 
 def test_every_changed_byte_and_every_cut_is_damage():

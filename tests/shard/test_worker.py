@@ -15,6 +15,7 @@ import trio
 from storage.disk import OsDisk
 from storage.errors import DamagedRecord, InternalError
 from storage.shard import checkpoint as checkpoints
+from storage.shard.bases import OpenBases
 from storage.shard.checkpoint import list_seqs, load
 from storage.shard.seal import seal
 from storage.worker import (
@@ -98,7 +99,7 @@ async def test_failures_come_back_by_class_and_message(tmp_path: Path, worker: W
 def test_only_public_functions_of_storage_are_jobs(name: str, tmp_path: Path):
     with pytest.raises(InternalError, match="no job for the worker"):
         resolve(name)
-    assert FAILED.encode() in run_job(OsDisk(tmp_path), (name, ()))
+    assert FAILED.encode() in run_job(OsDisk(tmp_path), OpenBases(), (name, ()))
 
 
 async def test_a_local_function_is_refused_before_anything_is_sent(worker: WorkerProcess):
