@@ -13,6 +13,10 @@ RUN python3 -m venv /opt/twinlog
 COPY pyproject.toml ./
 RUN python3 -c "import tomllib; print('\n'.join(tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']))" > requirements.txt \
     && /opt/twinlog/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
+# The native kernel needs a compiler. Where none can be had the image runs without it, slower and otherwise the same.
+RUN command -v cc > /dev/null \
+    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev python3-dev; } > /dev/null 2>&1 \
+    || echo "no compiler: this image runs without the native kernel"
 COPY . .
 RUN /opt/twinlog/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps . \
     && /opt/twinlog/bin/python -m compileall -q /opt/twinlog/lib
