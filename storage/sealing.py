@@ -165,9 +165,9 @@ class Sealing:
         self._seal_s = took if not self._seal_s else 0.7 * self._seal_s + 0.3 * took
         done, self._done = self._done, trio.Event()
         done.set()
-        versions = frozen.versions()
+        tables = list(frozen.rows.values())
         del frozen  # readers' views may still hold it
-        await _let_go(versions)
+        await _let_go(tables)
         await self.remove_unneeded()
 
     def _segments_from(self, seq: int) -> list[str]:
@@ -204,11 +204,21 @@ class Sealing:
             sizes.pop(0)
 
 
-async def _let_go(versions: list[list[Version]]) -> None:
-    """Free a memtable's versions some at a time: all at once would hold the loop for milliseconds (INV-9)."""
-    for some in versions:
-        while some:
-            del some[-FREED_AT_ONCE:]
+async def _let_go(tables: list[dict[bytes, Version]]) -> None:
+    """Free a memtable's keys and versions some at a time, emptying the list: all at once would hold the loop for milliseconds
+    (INV-9), and so would copying both lists in one step."""
+    parts: list[list[bytes] | list[Version]] = []  # so that they outlive their table
+    while tables:
+        table = tables.pop()
+        await trio.lowlevel.checkpoint()
+        parts.append(list(table))
+        await trio.lowlevel.checkpoint()
+        parts.append(list(table.values()))
+        await trio.lowlevel.checkpoint()
+        del table
+    for part in parts:
+        while part:
+            del part[-FREED_AT_ONCE:]
             await trio.lowlevel.checkpoint()
 
 
