@@ -2,8 +2,9 @@
 
 It moves bytes and decides nothing: plans say what to ask (verbs.py), carrying.py which node and whether again, and a
 Conversation what the bytes mean. A pool hands out its slots first in, first out, which is round robin; a slot belongs to one
-thread while an exchange is carried, so no lock is held over the network. A connection that failed is closed and its
-slot connects again at its next use.
+thread while an exchange is carried, and to any number of threads while they ask calls of one request (connection.py): as
+long as one is asking, the next one joins it instead of taking a slot of its own. A connection that failed is closed
+and its slot connects again at its next use.
 
 Bounds (INV-8): `pool` connections to a node; a thread waits at most timeout_s for a free one.
 """
@@ -13,15 +14,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TypeVar
 
-from node.wire import Answer, Key, Request
+from node.wire import Answer, Key
 
 from . import transport
 from .call import Call, goes_elsewhere
 from .carrying import Attempt, Made, Outcome, Patience, carry
-from .conversation import Conversation, ReadFailed
+from .connection import ASKERS_MAX, Connection
+from .conversation import ReadFailed
 from .errors import (
     ConnectionFailure,
-    DocumentTooLarge,
     InvalidOperation,
     NetworkTimeout,
     TwinlogError,
@@ -34,84 +35,12 @@ from .verbs import Plan
 
 T = TypeVar("T")
 
-
-LOOK_AFTER_S = 0.01  # a connection that was idle for less is not looked at before its next use
-
-
-class Connection:
-    """One socket, opened and ready. Only one thread uses it at a time."""
-
-    def __init__(self, node: str, settings: Settings, key: Key | None) -> None:
-        """Dial, shake hands, log in. Raises ConnectionFailure; Refused when trying again cannot help."""
-        self.node = node
-        self._fresh_until = 0.0
-        until = transport.monotonic() + settings.connect_timeout_s
-        self._conversation = Conversation(
-            key=key, user=settings.user, password=settings.password, random_bytes=transport.random_bytes
-        )
-        self._socket = transport.dial(node, settings.connect_timeout_s)
-        try:
-            self._send(until)
-            while not self._conversation.advance_opening():
-                self._send(until)
-                self._conversation.receive_data(self._socket.receive(until - transport.monotonic()))
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def role(self) -> str:
-        """What the node said it is."""
-        return str(self._conversation.hello.get("role", ""))
-
-    def is_stale(self) -> bool:
-        """Whether it ended while nobody used it."""
-        return self._socket.is_stale()
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it answered so lately that looking at it is not worth the time."""
-        return transport.monotonic() < self._fresh_until
-
-    def ask(self, request: Request, timeout_s: float) -> Answer:
-        """One request to its answer. After any exception but DocumentTooLarge the connection is unusable."""
-        data = self._conversation.ask(request)
-        began = transport.monotonic()
-        self._socket.send_all(data, timeout_s)
-        answer = self._conversation.answer(self._socket.receive(timeout_s))
-        while answer is None:
-            left = began + timeout_s - transport.monotonic()
-            answer = self._conversation.answer(self._socket.receive(left))
-        self._fresh_until = transport.monotonic() + LOOK_AFTER_S
-        return answer
-
-    def carry(self, exchange: Exchange, timeout_s: float) -> None:
-        """Until the exchange is paused; each answer may take timeout_s. After any exception the connection is unusable."""
-        until = transport.monotonic() + timeout_s
-        answered = len(exchange.answers)
-        while not self._conversation.advance(exchange):
-            self._send(until)
-            exchange.draw()
-            self._conversation.receive_data(self._socket.receive(until - transport.monotonic()))
-            if len(exchange.answers) > answered:
-                answered = len(exchange.answers)
-                until = transport.monotonic() + timeout_s
-        exchange.answered_by = self.node
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _send(self, until: float) -> None:
-        data = self._conversation.data_to_send()
-        if data:
-            self._socket.send_all(data, until - transport.monotonic())
-
-
 class Slot:
     """A place for one connection in a pool."""
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
+        self.askers = 0  # threads that share the connection; changed under the pool's lock
 
     def drop(self) -> None:
         if self.connection is not None:
@@ -119,26 +48,73 @@ class Slot:
             self.connection = None
 
 
+class Waiting:
+    """A thread that waits for a slot; woken with one. may_share: a slot on which others ask will do."""
+
+    __slots__ = ("may_share", "slot", "shares", "wake")
+
+    def __init__(self, *, may_share: bool) -> None:
+        self.may_share = may_share
+        self.slot: Slot | None = None
+        self.shares = False
+        self.wake = transport.new_lock()
+        self.wake.acquire()
+
+
 class Pool:
-    """The connections to one node. Taking and giving back are single operations on a deque: a lock is only for waiting."""
+    """The connections to one node. A slot is taken by one thread, or joined while another one asks on it.
+
+    Taking an idle slot and giving it back are single operations on a deque; the lock is for sharing and for waiting. Who
+    waits goes first, and while somebody waits for a slot of his own nobody joins, so that one comes free.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._idle: deque[Slot] = deque(Slot() for _ in range(size))
-        self._given_back = transport.new_condition()
-        self._waiting = 0  # changed under the condition; raised before the waiter looks at the deque once more
+        self._shared: Slot | None = None  # the last one that was opened to others
+        self._lock = transport.new_lock()
+        self._waiting: deque[Waiting] = deque()  # changed under the lock, as the next; looked at without it
+        self._wait_alone = 0  # of those who wait, how many may not share
+
+    def join(self) -> Slot | None:
+        """A connection on which another thread is asking."""
+        slot = self._shared
+        if slot is None or not slot.askers:
+            return None
+        with self._lock:
+            return slot if self._joined(slot) else None
+
+    def share(self, slot: Slot) -> None:
+        """Open a slot that was taken, and is connected, to others that ask."""
+        with self._lock:
+            slot.askers = 1
+            self._shared = slot
+        if self._waiting:
+            self._serve_waiting()
+
+    def leave(self, slot: Slot) -> bool:
+        """Stop asking there. True: it was the last one, who now has the slot for itself."""
+        with self._lock:
+            slot.askers -= 1
+            return not slot.askers
 
     def take(self, timeout_s: float) -> Slot:
-        try:
-            return self._idle.popleft()
-        except IndexError:
-            return self._wait(timeout_s)
+        """A slot for one thread. Raises WaitQueueTimeoutError."""
+        slot = self._take_idle()
+        return self._wait(Waiting(may_share=False), timeout_s) if slot is None else slot
+
+    def take_or_join(self, timeout_s: float) -> tuple[Slot, bool]:
+        """A slot for one thread, or one that it joined: then True. Raises WaitQueueTimeoutError."""
+        slot = self._take_idle()
+        if slot is not None:
+            return slot, False
+        waiting = Waiting(may_share=True)
+        return self._wait(waiting, timeout_s), waiting.shares
 
     def give_back(self, slot: Slot) -> None:
         self._idle.append(slot)
         if self._waiting:
-            with self._given_back:
-                self._given_back.notify()
+            self._serve_waiting()
 
     def close_idle(self) -> None:
         """Connections in use are closed by whoever uses them."""
@@ -150,20 +126,67 @@ class Pool:
             slot.drop()
             self.give_back(slot)
 
-    def _wait(self, timeout_s: float) -> Slot:
-        until = transport.monotonic() + timeout_s
-        with self._given_back:
-            self._waiting += 1
-            try:
-                while not self._idle and (left := until - transport.monotonic()) > 0:
-                    self._given_back.wait(left)
-                return self._idle.popleft()
-            except IndexError:
-                raise WaitQueueTimeoutError(
-                    f"all {self._size} connections of the pool were in use for {timeout_s:g} s: raise `pool`, or use fewer threads"
-                ) from None
-            finally:
-                self._waiting -= 1
+    def _take_idle(self) -> Slot | None:
+        if self._waiting:
+            return None
+        try:
+            return self._idle.popleft()
+        except IndexError:
+            return None
+
+    def _joined(self, slot: Slot) -> bool:
+        """Under the lock: one more asks on the slot, if others do and there is room."""
+        connection = slot.connection
+        if self._wait_alone or not 0 < slot.askers < ASKERS_MAX or connection is None or connection.retired:
+            return False
+        slot.askers += 1
+        return True
+
+    def _wait(self, waiting: Waiting, timeout_s: float) -> Slot:
+        with self._lock:
+            self._waiting.append(waiting)
+            self._wait_alone += not waiting.may_share
+        try:
+            self._serve_waiting()  # one may have come free since we looked
+            waiting.wake.acquire(True, timeout_s)
+        except BaseException:
+            slot = self._stop_waiting(waiting)
+            if slot is not None and (not waiting.shares or self.leave(slot)):
+                self.give_back(slot)
+            raise
+        slot = self._stop_waiting(waiting)
+        if slot is None:
+            raise WaitQueueTimeoutError(
+                f"all {self._size} connections of the pool were in use for {timeout_s:g} s: raise `pool`, or use fewer threads"
+            )
+        return slot
+
+    def _stop_waiting(self, waiting: Waiting) -> Slot | None:
+        """The slot that it was woken with."""
+        with self._lock:
+            if waiting.slot is None:
+                self._waiting.remove(waiting)
+                self._wait_alone -= not waiting.may_share
+        if waiting.slot is None and self._waiting:
+            self._serve_waiting()  # others may join, if it was the one who kept them from it
+        return waiting.slot
+
+    def _serve_waiting(self) -> None:
+        """Idle slots to those who wait, the longest first; then let join who may."""
+        with self._lock:
+            while self._waiting:
+                waiting = self._waiting[0]
+                try:
+                    slot = self._idle.popleft()
+                except IndexError:
+                    shared = self._shared
+                    if not waiting.may_share or shared is None or not self._joined(shared):
+                        return
+                    slot, waiting.shares = shared, True
+                self._waiting.popleft()
+                self._wait_alone -= not waiting.may_share
+                waiting.slot = slot
+                waiting.wake.release()
 
 
 class BlockingBackend:
@@ -225,33 +248,42 @@ class BlockingBackend:
         if timeout_s is None:
             timeout_s = self.settings.timeout_s
         pool = self._pools.get(node) or self._pool(node)
+        slot = pool.join()
+        if slot is None:
+            try:
+                slot = self._shared_slot(pool, node, timeout_s)
+            except ConnectionFailure as failure:
+                return failure
+        connection = slot.connection
+        assert connection is not None, "a slot that is shared is connected"
         try:
-            slot = pool.take(timeout_s)
-        except WaitQueueTimeoutError as failure:
+            return connection.ask(call.request, timeout_s)
+        except (ReadFailed, NetworkTimeout) as failure:
+            if isinstance(failure, NetworkTimeout) or connection.is_first_to_tell():
+                transport.log_read_failed(node, failure)
             return failure
+        finally:
+            if pool.leave(slot):
+                if connection.retired or self._closed.is_set():
+                    slot.drop()
+                pool.give_back(slot)
+
+    def _shared_slot(self, pool: Pool, node: str, timeout_s: float) -> Slot:
+        """A slot of the pool, connected and opened to others. Raises ConnectionFailure."""
+        slot, joined = pool.take_or_join(timeout_s)
+        if joined:
+            return slot
         try:
             connection = slot.connection
-            if connection is None or not connection.is_fresh:
-                try:
-                    connection = self._connected(slot, node)
-                except ConnectionFailure as failure:
-                    transport.log_connect_failed(node, failure)
-                    return failure
-            try:
-                return connection.ask(call.request, timeout_s)
-            except (ReadFailed, NetworkTimeout) as failure:
-                slot.drop()
-                transport.log_read_failed(node, failure)
-                return failure
-        except DocumentTooLarge:  # nothing was sent
-            raise
-        except BaseException:
-            slot.drop()
-            raise
-        finally:
-            if self._closed.is_set():
-                slot.drop()
+            if connection is None or connection.retired or connection.fresh_until < transport.monotonic():
+                self._connected(slot, node)
+            pool.share(slot)
+            return slot
+        except BaseException as error:
+            if isinstance(error, ConnectionFailure):
+                transport.log_connect_failed(node, error)
             pool.give_back(slot)
+            raise
 
     def _carry(self, exchange: Exchange, made: Made | None = None) -> None:
         patience = Patience(self.settings.retry_s, transport.monotonic, transport.random_byte)
@@ -308,7 +340,8 @@ class BlockingBackend:
 
     def _connected(self, slot: Slot, node: str) -> Connection:
         """The slot's connection, made anew when it ended while idle or when the node's role is not known any more."""
-        if slot.connection is not None and (self.nodes.role(node) is None or slot.connection.is_stale()):
+        connection = slot.connection
+        if connection is not None and (connection.retired or self.nodes.role(node) is None or connection.is_stale()):
             slot.drop()
         if slot.connection is None:
             slot.connection = Connection(node, self.settings, self._key)

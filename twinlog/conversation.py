@@ -1,6 +1,7 @@
 """One connection to a node: opening it, then requests out and answers in. Pure: no socket, no clock.
 
     advance_opening()              after each receive_data, until True: Hello (and Login) were answered
+    enqueue(request), answers()    requests of many callers: one more to send; whatever answers came
     ask(request), answer()         one request, its answer: the bytes to send now; the Answer once it is whole
     advance(exchange)              send what the exchange gives, match what came; True when it is paused
     data_to_send(), receive_data() the bytes; receive_data(b"") means the stream ended
@@ -101,12 +102,7 @@ class Conversation:
     def ask(self, request: Request) -> bytes:
         """Everything to send for one request, on a connection that is open and has none out. Raises DocumentTooLarge,
         and leaves the request's id at 0: then nothing went out."""
-        self._last_id = request.id = self._last_id + 1
-        try:
-            self._session.send_message(encode_request(request))
-        except MessageTooLong as error:
-            request.id = 0
-            raise _too_large(error) from error
+        self.enqueue(request)
         return self._session.data_to_send()
 
     def answer(self, data: bytes) -> Answer | None:
@@ -122,8 +118,34 @@ class Conversation:
             return None
         answer = self._decode(messages[0])
         if answer.id != self._last_id:
-            raise _unasked(answer)
+            raise unasked(answer)
         return answer
+
+    def enqueue(self, request: Request) -> int:
+        """Put one more request out, of any number; its new id. data_to_send() follows. Raises DocumentTooLarge."""
+        self._last_id = request.id = self._last_id + 1
+        try:
+            self._session.send_message(encode_request(request))
+        except MessageTooLong as error:
+            request.id = 0
+            raise _too_large(error) from error
+        return request.id
+
+    def answers(self, data: bytes) -> list[Answer]:
+        """What these bytes make whole, whosever answers they are. data b"": the stream ended. Raises ReadFailed.
+
+        Only enqueue() and data_to_send() may be called meanwhile by another thread.
+        """
+        session = self._session
+        session.receive_data(data)
+        try:
+            messages = session.take_messages()
+            answers = [decode_answer(message) for message in messages]
+        except WireError as error:
+            raise _from_wire(error) from error
+        if not answers:
+            self._next_event()  # raises when the stream ended
+        return answers
 
     def advance(self, exchange: Exchange) -> bool:
         """Whether the exchange is paused. Raises ReadFailed, and what building a request raises."""
@@ -144,7 +166,7 @@ class Conversation:
             assert isinstance(event, Message), "a handshake is done once"
             answer = self._decode(event.data)
             if not exchange.answered(answer):
-                raise _unasked(answer)
+                raise unasked(answer)
         return True
 
     def _greet(self) -> None:
@@ -194,7 +216,7 @@ def _too_large(error: MessageTooLong) -> DocumentTooLarge:
     return DocumentTooLarge(error.message, None, {"name": error.name, **error.fields})
 
 
-def _unasked(answer: Answer) -> ReadFailed:
+def unasked(answer: Answer) -> ReadFailed:
     return ReadFailed(f"an answer to request {answer.id}, which was never asked", ReadCause.PROTOCOL)
 
 

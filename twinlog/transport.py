@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import trio
 
@@ -40,7 +41,6 @@ monotonic = time.monotonic
 random_bytes = os.urandom
 new_lock = threading.Lock
 new_event = threading.Event
-new_condition = threading.Condition
 
 
 def random_byte() -> int:
@@ -97,19 +97,20 @@ def log_read_failed(node: str, error: ReadFailed | NetworkTimeout) -> None:
 
 
 class TimedSocket:
-    """A connected socket whose sends and receives end after a while.
+    """A connected socket whose sends and receives end after a while. One thread may send while another receives.
 
     The socket itself blocks and the kernel keeps the time (SO_RCVTIMEO, SO_SNDTIMEO, told only when it changes): Python's own
     time-outs cost a poll() before every send and receive.
     """
 
-    __slots__ = ("_socket", "_seconds", "_send", "_receive", "_poller")
+    __slots__ = ("_socket", "_send_s", "_receive_s", "_send", "_receive", "_poller")
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.settimeout(None)
         self._socket = connected
-        self._seconds = 0.0
+        self._send_s = 0.0
+        self._receive_s = 0.0
         self._send = connected.send
         self._receive = connected.recv
         self._poller = select.poll()
@@ -118,8 +119,8 @@ class TimedSocket:
     def send_all(self, data: bytes, seconds: float) -> None:
         """Raises NetworkTimeout, ReadFailed."""
         try:
-            if seconds != self._seconds:
-                self._set_time(seconds)
+            if seconds != self._send_s:
+                self._limit_sending(seconds)
             sent = self._send(data)
             if sent != len(data):
                 self._send_rest(memoryview(data)[sent:], monotonic() + seconds)
@@ -131,8 +132,9 @@ class TimedSocket:
     def receive(self, seconds: float) -> bytes:
         """What has come, b"" at the end of the stream. Raises NetworkTimeout, ReadFailed."""
         try:
-            if seconds != self._seconds:
-                self._set_time(seconds)
+            if seconds != self._receive_s:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+                self._receive_s = seconds
             return self._receive(RECEIVE_BYTES)
         except (BlockingIOError, TimeoutError) as error:
             raise NetworkTimeout("no answer in time") from error
@@ -143,24 +145,31 @@ class TimedSocket:
         """Whether there is something to read while nothing is asked: the end, or bytes that nobody asked for."""
         return bool(self._poller.poll(0))
 
+    def shutdown(self) -> None:
+        """End the stream in both directions; a thread that sends or receives now ends too."""
+        with suppress(OSError):  # it is over already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._socket.close()
 
     def _send_rest(self, rest: memoryview, until: float) -> None:
         """Of a request that is larger than the kernel's buffer, or whose node does not read."""
         while rest:
-            self._set_time(until - monotonic())
+            self._limit_sending(until - monotonic())
             rest = rest[self._send(rest) :]
 
-    def _set_time(self, seconds: float) -> None:
-        """The kernel takes a time of 0 for no limit, and rounds up to its own tick."""
-        if seconds <= 0:
-            raise TimeoutError
-        whole = int(seconds)
-        interval = TIMEVAL.pack(whole, max(1, int((seconds - whole) * 1e6)))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
-        self._seconds = seconds
+    def _limit_sending(self, seconds: float) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+        self._send_s = seconds
+
+
+def _timeval(seconds: float) -> bytes:
+    """For the kernel, which takes 0 for no limit and rounds up to its own tick."""
+    if seconds <= 0:
+        raise TimeoutError
+    whole = int(seconds)
+    return TIMEVAL.pack(whole, max(1, int((seconds - whole) * 1e6)))
 
 
 def dial(node: str, timeout_s: float) -> TimedSocket:
