@@ -57,7 +57,7 @@ MARKS_MAX = 64
 FOLDS_MAX = 4  # MARKs whose hash is still being worked out; a MARK beyond that stays without one
 SPACE_CHECK_BYTES = 2**20  # appended between two looks at the free space
 FULL_RETRY_S = 0.5
-APPEND_SLICE_S = 0.002  # how long appending a peer's frames may hold the loop at a time (INV-9), beyond its last run
+APPEND_SLICE_S = 0.0015  # how long appending a peer's frames holds the loop at a time; with its last run and the write 3 ms (INV-9)
 APPEND_BYTES_PER_S = 25_000_000  # how fast that is at least: so a run, the step of a slice, is about 50 kB
 
 
