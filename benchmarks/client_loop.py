@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 Work = Callable[[int], object]
+WARM_CALLS = 10
 FIELDS = {"name": "Ada Lovelace", "channel": 17, "score": 12.5, "active": True, "text": "x" * 122}
 
 
@@ -88,6 +89,8 @@ def main() -> None:
 
     def loop(number: int) -> None:
         work = make()
+        for _ in range(WARM_CALLS):  # each thread's connection is made here, all of them at once
+            work(next_key())
         begun.wait()
         while time.monotonic() < ends_at[0]:
             work(next_key())

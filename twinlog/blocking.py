@@ -76,13 +76,20 @@ class Pool:
         self._waiting: deque[Waiting] = deque()  # changed under the lock, as the next; looked at without it
         self._wait_alone = 0  # of those who wait, how many may not share
 
-    def join(self) -> Slot | None:
-        """A connection on which another thread is asking."""
+    def enter(self, timeout_s: float) -> tuple[Slot, bool]:
+        """A slot to ask on: True with one on which others ask already. Raises WaitQueueTimeoutError."""
         slot = self._shared
-        if slot is None or not slot.askers:
-            return None
-        with self._lock:
-            return slot if self._joined(slot) else None
+        if slot is not None and slot.askers:
+            with self._lock:
+                if self._joined(slot):
+                    return slot, True
+        if not self._waiting:
+            try:
+                return self._idle.popleft(), False
+            except IndexError:
+                pass  # none is idle: wait
+        waiting = Waiting(may_share=True)
+        return self._wait(waiting, timeout_s), waiting.shares
 
     def share(self, slot: Slot) -> None:
         """Open a slot that was taken, and is connected, to others that ask."""
@@ -99,17 +106,13 @@ class Pool:
             return not slot.askers
 
     def take(self, timeout_s: float) -> Slot:
-        """A slot for one thread. Raises WaitQueueTimeoutError."""
-        slot = self._take_idle()
-        return self._wait(Waiting(may_share=False), timeout_s) if slot is None else slot
-
-    def take_or_join(self, timeout_s: float) -> tuple[Slot, bool]:
-        """A slot for one thread, or one that it joined: then True. Raises WaitQueueTimeoutError."""
-        slot = self._take_idle()
-        if slot is not None:
-            return slot, False
-        waiting = Waiting(may_share=True)
-        return self._wait(waiting, timeout_s), waiting.shares
+        """A slot for one thread alone. Raises WaitQueueTimeoutError."""
+        if not self._waiting:
+            try:
+                return self._idle.popleft()
+            except IndexError:
+                pass  # none is idle: wait
+        return self._wait(Waiting(may_share=False), timeout_s)
 
     def give_back(self, slot: Slot) -> None:
         self._idle.append(slot)
@@ -125,14 +128,6 @@ class Pool:
                 return
             slot.drop()
             self.give_back(slot)
-
-    def _take_idle(self) -> Slot | None:
-        if self._waiting:
-            return None
-        try:
-            return self._idle.popleft()
-        except IndexError:
-            return None
 
     def _joined(self, slot: Slot) -> bool:
         """Under the lock: one more asks on the slot, if others do and there is room."""
@@ -248,11 +243,15 @@ class BlockingBackend:
         if timeout_s is None:
             timeout_s = self.settings.timeout_s
         pool = self._pools.get(node) or self._pool(node)
-        slot = pool.join()
-        if slot is None:
+        try:
+            slot, joined = pool.enter(timeout_s)
+        except WaitQueueTimeoutError as failure:
+            return failure
+        if not joined:
             try:
-                slot = self._shared_slot(pool, node, timeout_s)
+                self._share(pool, slot, node)
             except ConnectionFailure as failure:
+                transport.log_connect_failed(node, failure)
                 return failure
         connection = slot.connection
         assert connection is not None, "a slot that is shared is connected"
@@ -268,22 +267,16 @@ class BlockingBackend:
                     slot.drop()
                 pool.give_back(slot)
 
-    def _shared_slot(self, pool: Pool, node: str, timeout_s: float) -> Slot:
-        """A slot of the pool, connected and opened to others. Raises ConnectionFailure."""
-        slot, joined = pool.take_or_join(timeout_s)
-        if joined:
-            return slot
+    def _share(self, pool: Pool, slot: Slot, node: str) -> None:
+        """Open a slot that was taken to others, connected. Raises ConnectionFailure, and gives the slot back."""
         try:
             connection = slot.connection
             if connection is None or connection.retired or connection.fresh_until < transport.monotonic():
                 self._connected(slot, node)
-            pool.share(slot)
-            return slot
-        except BaseException as error:
-            if isinstance(error, ConnectionFailure):
-                transport.log_connect_failed(node, error)
+        except BaseException:
             pool.give_back(slot)
             raise
+        pool.share(slot)
 
     def _carry(self, exchange: Exchange, made: Made | None = None) -> None:
         patience = Patience(self.settings.retry_s, transport.monotonic, transport.random_byte)

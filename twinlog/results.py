@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 Position = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class InsertOneResult:
+class InsertOneResult(msgspec.Struct, frozen=True):
     inserted_id: Any
     position: Position
     acknowledged: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class InsertManyResult:
+class InsertManyResult(msgspec.Struct, frozen=True):
     """inserted_ids: the `_id`s in the order of the documents."""
 
     inserted_ids: list[Any]
@@ -29,8 +29,7 @@ class InsertManyResult:
     acknowledged: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateResult:
+class UpdateResult(msgspec.Struct, frozen=True):
     """Of replace_one. upserted_id is None when an existing document matched."""
 
     matched_count: int
@@ -48,8 +47,7 @@ class UpdateResult:
         return {"n": self.matched_count, "nModified": self.modified_count, "upserted": self.upserted_id}
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteResult:
+class DeleteResult(msgspec.Struct, frozen=True):
     deleted_count: int
     position: Position
     acknowledged: bool = True

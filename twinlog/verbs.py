@@ -26,7 +26,7 @@ from .errors import BulkWriteError, InvalidOperation, TwinlogError, from_failure
 from .exchange import Exchange, Kind
 from .results import DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 from .scope import Scope
-from .values import document_bytes, read_document, read_value, value_bytes, with_id
+from .values import document_bytes, encoded_documents, read_document, read_value, value_bytes, with_id
 
 T = TypeVar("T")
 Plan = Generator[Exchange, None, T]
@@ -79,7 +79,7 @@ def insert_many(
     chunk_starts: list[int] = []
 
     def requests() -> Iterator[Request]:
-        for chunk in chunks(_encoded(documents, ids)):
+        for chunk in chunks(encoded_documents(documents, ids)):
             chunk_starts.append(chunk_starts[-1] + lengths[-1] if chunk_starts else 0)
             lengths.append(len(chunk))
             yield Insert(0, db, collection, chunk, ordered, scope.write_id())
@@ -118,17 +118,16 @@ def insert_many(
     return InsertManyResult(ids, (newest.epoch, newest.seq))
 
 
-def chunks(encoded: Iterable[Raw]) -> Iterator[list[Raw]]:
+def chunks(encoded: Iterable[bytes]) -> Iterator[list[Raw]]:
     """Cut by the bounds of one request."""
     chunk: list[Raw] = []
     size = 0
-    for raw in encoded:
-        length = memoryview(raw).nbytes
-        if chunk and (len(chunk) >= CHUNK_WRITES_MAX or size + length > CHUNK_BYTES_MAX):
+    for data in encoded:
+        size += len(data)
+        if chunk and (len(chunk) >= CHUNK_WRITES_MAX or size > CHUNK_BYTES_MAX):
             yield chunk
-            chunk, size = [], 0
-        chunk.append(raw)
-        size += length
+            chunk, size = [], len(data)
+        chunk.append(Raw(data))
     if chunk:
         yield chunk
 
@@ -154,16 +153,6 @@ def bulk_details(errors: list[dict[str, Any]], **counts: Any) -> dict[str, Any]:
     zeros = {"nInserted": 0, "nMatched": 0, "nModified": 0, "nRemoved": 0, "nUpserted": 0, "upserted": []}
     errors = sorted(errors, key=lambda error: error["index"])
     return {"writeErrors": errors, "writeConcernErrors": [], **zeros, **counts}
-
-
-def _encoded(documents: Iterable[MutableMapping[str, Any]], ids: list[Any]) -> Iterator[Raw]:
-    for index, document in enumerate(documents):
-        ids.append(with_id(document))
-        try:
-            yield document_bytes(document)
-        except TwinlogError as error:
-            error.details["index"] = index
-            raise
 
 
 def _stops_ordered(answer: Answer) -> bool:

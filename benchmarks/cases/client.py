@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contest import Contender, Keys, Run, ask, started
+from benchmarks.client_layers import KEYS_USED, layers
+from benchmarks.contest import Contender, Keys, Run, ask, say, started
 from benchmarks.generator import LoadFailed, Unavailable, cache_directory
 from benchmarks.processes import Server
-from benchmarks.report import CaseReport, Sample
+from benchmarks.report import CaseReport, Measure, Row, Sample
 from benchmarks.servers import PostgresServer, RedisServer, TwinlogServer
 
 from .point import postgres_fields, redis_fields, twinlog_fields
@@ -22,7 +23,8 @@ from .point import postgres_fields, redis_fields, twinlog_fields
 WHAT = (
     "insert_one and find_one by _id through Twinlog's blocking client, beside redis-py (SET and GET of JSON text) and psycopg 3 (prepared "
     "statements, jsonb). Each library runs in one Python process; what it costs there is most of what is measured, so `client CPU` "
-    "stands beside the figure."
+    "stands beside the figure, for every library; it is counted from the first timed call on. `CPU a call by layer` takes one call of "
+    "Twinlog's apart, in microseconds."
 )
 THREADS = (1, 16)
 LIBRARIES = ("redis", "psycopg[binary]")
@@ -117,3 +119,18 @@ def measure(run: Run, case: CaseReport) -> None:
                 for kind in ("insert", "get"):
                     turns = [Contender(one.name, one.turn(kind, threads, run.seconds), one.peers) for one in contenders]
                     ask(case, f"client {kind}, {threads} threads", "per second", turns, run.rounds)
+            measure_layers(run, case, twinlog, contenders[0].keys)
+
+
+def measure_layers(run: Run, case: CaseReport, server: TwinlogServer, keys: Keys) -> None:
+    """One measure for insert and get, plain and encrypted; its rows are the layers."""
+    for kind in ("insert", "get"):
+        for mode, url in (("plain", server.url(secure=False) + "?key="), ("encrypted", server.url())):
+            rows: dict[str, Row] = {}
+            for _ in range(run.rounds):
+                for layer, microseconds in layers(url, kind, keys.next if kind == "insert" else keys.next - 1).items():
+                    rows.setdefault(layer, Row(layer)).samples.append(Sample(microseconds))
+                keys.next += KEYS_USED if kind == "insert" else 0
+            name = f"client {kind}, {mode}: CPU a call by layer"
+            case.measures.append(Measure(name, "µs", list(rows.values()), higher_is_better=False))
+            say(f"  {name}: " + ", ".join(f"{layer} {row.median:.1f}" for layer, row in rows.items()))
