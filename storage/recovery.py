@@ -13,13 +13,13 @@ from __future__ import annotations
 import errno
 import json
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from . import identity as identities
 from .catalog import Catalog
-from .commit.codec import CATALOG, Op, Record, decode_body, decode_head, first_chain
+from .commit.codec import CATALOG, DELETE, REIGN, REQUEST, Head, Record, decode_body, decode_head, first_chain
 from .commit.memtable import Memtable
 from .commit.scan import LogEnd, LogScanner, LogVerdict, is_reserved, list_segments, written_end
 from .commit.segment import HEADER_BYTES, SPARE, decode_header
@@ -71,8 +71,7 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     vouched = 0
     for head, body in scanner:
         vouched = max(vouched, head.synced_seq)
-        for row, record in enumerate(decode_body(head.record_count, body)):
-            _replay(state, head.seq, row, record, head.epoch, head.time_us)
+        _replay(state, head, decode_body(head.record_count, body))
         state.last_seq, state.chain, state.time_us = head.seq, head.chain, head.time_us
         state.memtable.last_seq = head.seq
         if state.memtable.records >= records_max:
@@ -160,16 +159,17 @@ def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: lis
     )
 
 
-def _replay(state: Recovered, seq: int, row: int, record: Record, epoch: int, time_us: int) -> None:
-    if record.op in (Op.PUT, Op.DELETE):
-        state.memtable.put(record.collection, record.id, seq, row, record.op, record.doc, time_us)
-        if record.collection == CATALOG:
+def _replay(state: Recovered, head: Head, records: Sequence[Record]) -> None:
+    """One commit into memory, as Database does it."""
+    state.memtable.put_run(records, head.seq, head.time_us)
+    special = [record for record in records if record.op > DELETE or record.collection == CATALOG]
+    remember(state.requests, [(record.id, record.doc) for record in special if record.op == REQUEST])
+    for record in special:
+        if record.op <= DELETE:
             state.catalog = state.catalog.after(record)
-    elif record.op == Op.REIGN:
-        reign = Reign(epoch, int.from_bytes(record.doc, "little"), seq, state.chain)
-        state.history = (*state.history, reign)
-    elif record.op == Op.REQUEST:
-        remember(state.requests, [(record.id, record.doc)])
+        elif record.op == REIGN:
+            reign = Reign(head.epoch, int.from_bytes(record.doc, "little"), head.seq, state.chain)
+            state.history = (*state.history, reign)
 
 
 def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from .. import native
 from ..disk import Disk
 from ..errors import DamagedRecord
-from .codec import HEAD_BYTES, Head, check_body, check_chain, decode_head
+from .codec import HEAD_BYTES, Head, check_body, check_chain, decode_head, following_frames
 from .columns import Frames, frames_at
 from .segment import HEADER_BYTES, SegmentName, decode_header
 
@@ -112,6 +112,17 @@ class LogScanner:
             reason = self._header_fault(data, path, name)
             offset = HEADER_BYTES if reason is None else 0
             while reason is None:
+                if last is None or last >= self._base_seq:  # the usual: many sound frames, checked in one step
+                    rows, end, _ = following_frames(
+                        data, offset, verdict.last_seq, name.epoch, verdict.chain, RUN_BYTES
+                    )
+                    for fields, start, frame_end in rows:
+                        head = Head(*fields)
+                        verdict.last_seq, verdict.chain = head.seq, head.chain
+                        yield head, data[start + HEAD_BYTES : frame_end]
+                    if rows:
+                        last, offset = verdict.last_seq, end
+                        continue
                 try:
                     head = decode_head(data, offset)
                     if head is None or offset + head.frame_len > len(data):
