@@ -99,7 +99,7 @@ def test_inv3_a_standby_that_applies_out_of_order(monkeypatch: pytest.MonkeyPatc
 
     def late(self: Database, records: list, position: object, chain: int, time_us: int, reign: object) -> None:
         waiting = self.__dict__.pop("planted", None)
-        if waiting is None and position.seq % 7 == 0 and not any(r.op == Op.REIGN for r in records):
+        if waiting is None and position.seq % 7 == 0 and not any(op == Op.REIGN for op, *_ in records):
             self.planted = records
             records = []
         honest(self, [*records, *(waiting or [])], position, chain, time_us, reign)
