@@ -16,7 +16,7 @@ import storage.database as database_module
 import storage.recovery as recovery_module
 from replication.roles import Role, RoleState
 from storage import EngineOptions, SyncMode
-from storage.commit.codec import Op, Record
+from storage.commit.codec import Head, Op, Record
 from storage.commit.log import CommitLog
 from storage.commit.memtable import Memtable
 from storage.commit.scan import LogScanner
@@ -86,9 +86,9 @@ def test_inv2_a_reader_that_sees_what_is_not_durable(monkeypatch: pytest.MonkeyP
 def test_inv2_recovery_that_takes_half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = recovery_module._replay
 
-    def half(state: object, seq: int, row: int, record: Record, epoch: int, time_us: int) -> None:
-        if row < 3 or record.op not in (Op.PUT, Op.DELETE):
-            honest(state, seq, row, record, epoch, time_us)
+    def half(state: object, head: Head, records: list[Record]) -> None:
+        kept = [r for row, r in enumerate(records) if row < 3 or r.op not in (Op.PUT, Op.DELETE)]
+        honest(state, head, kept)
 
     monkeypatch.setattr(recovery_module, "_replay", half)
     must_tell("INV-2", EngineWorld)
