@@ -1,12 +1,12 @@
 """The blocking transport: connections, a pool for each node, and carrying plans over them. Many threads may share it.
 
 It moves bytes and decides nothing: plans say what to ask (verbs.py), carrying.py which node and whether again, and a
-Conversation what the bytes mean. A pool hands out its slots first in, first out, which is round robin; a slot belongs to one
-thread while an exchange is carried, and to any number of threads while they ask calls of one request (connection.py): as
-long as one is asking, the next one joins it instead of taking a slot of its own. A connection that failed is closed
-and its slot connects again at its next use.
+Conversation what the bytes mean. A pool hands out its slots first in, first out, which is round robin. A slot belongs to one
+thread while an exchange is carried, and to many while they ask calls of one request (connection.py): when no slot is idle,
+the next one that asks joins them instead of waiting. A connection that failed is closed and its slot connects again at
+its next use.
 
-Bounds (INV-8): `pool` connections to a node; a thread waits at most timeout_s for a free one.
+Bounds (INV-8): `pool` connections to a node, ASKERS_MAX threads on each; a thread waits at most timeout_s for a place.
 """
 
 from __future__ import annotations
@@ -62,32 +62,32 @@ class Waiting:
 
 
 class Pool:
-    """The connections to one node. A slot is taken by one thread, or joined while another one asks on it.
+    """The connections to one node. A thread takes an idle slot; one that asks and finds none joins others who ask.
 
     Taking an idle slot and giving it back are single operations on a deque; the lock is for sharing and for waiting. Who
-    waits goes first, and while somebody waits for a slot of his own nobody joins, so that one comes free.
+    waits goes first, and while somebody waits for a slot of his own nobody joins, so that one comes free. Measured with 16
+    threads: connections of their own cost the client least, and joining costs it far less than waiting for a free one.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._idle: deque[Slot] = deque(Slot() for _ in range(size))
-        self._shared: Slot | None = None  # the last one that was opened to others
+        self._slots = tuple(Slot() for _ in range(size))
+        self._idle: deque[Slot] = deque(self._slots)
         self._lock = transport.new_lock()
         self._waiting: deque[Waiting] = deque()  # changed under the lock, as the next; looked at without it
         self._wait_alone = 0  # of those who wait, how many may not share
 
     def enter(self, timeout_s: float) -> tuple[Slot, bool]:
         """A slot to ask on: True with one on which others ask already. Raises WaitQueueTimeoutError."""
-        slot = self._shared
-        if slot is not None and slot.askers:
-            with self._lock:
-                if self._joined(slot):
-                    return slot, True
         if not self._waiting:
             try:
                 return self._idle.popleft(), False
             except IndexError:
-                pass  # none is idle: wait
+                pass  # none is idle: join, or wait
+        with self._lock:
+            slot = self._joined()
+        if slot is not None:
+            return slot, True
         waiting = Waiting(may_share=True)
         return self._wait(waiting, timeout_s), waiting.shares
 
@@ -95,7 +95,6 @@ class Pool:
         """Open a slot that was taken, and is connected, to others that ask."""
         with self._lock:
             slot.askers = 1
-            self._shared = slot
         if self._waiting:
             self._serve_waiting()
 
@@ -129,13 +128,16 @@ class Pool:
             slot.drop()
             self.give_back(slot)
 
-    def _joined(self, slot: Slot) -> bool:
-        """Under the lock: one more asks on the slot, if others do and there is room."""
+    def _joined(self) -> Slot | None:
+        """Under the lock: one more asks on the slot with the fewest who do, if there is room."""
+        if self._wait_alone:
+            return None
+        slot = min(self._slots, key=_by_askers)
         connection = slot.connection
-        if self._wait_alone or not 0 < slot.askers < ASKERS_MAX or connection is None or connection.retired:
-            return False
+        if not 0 < slot.askers < ASKERS_MAX or connection is None or connection.retired:
+            return None
         slot.askers += 1
-        return True
+        return slot
 
     def _wait(self, waiting: Waiting, timeout_s: float) -> Slot:
         with self._lock:
@@ -174,14 +176,20 @@ class Pool:
                 try:
                     slot = self._idle.popleft()
                 except IndexError:
-                    shared = self._shared
-                    if not waiting.may_share or shared is None or not self._joined(shared):
+                    slot = self._joined()
+                    if slot is None:
                         return
-                    slot, waiting.shares = shared, True
+                    waiting.shares = True
                 self._waiting.popleft()
                 self._wait_alone -= not waiting.may_share
                 waiting.slot = slot
                 waiting.wake.release()
+
+
+def _by_askers(slot: Slot) -> int:
+    """Slots on which nobody may join count as full: idle, used by one alone, or to be closed."""
+    connection = slot.connection
+    return slot.askers if slot.askers and connection is not None and not connection.retired else ASKERS_MAX
 
 
 class BlockingBackend:

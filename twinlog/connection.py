@@ -3,11 +3,11 @@
     carry(exchange)   one thread has the connection for itself: batches, cursors, whatever takes several requests
     ask(request)      any number of threads, one request each: whoever holds the baton reads for all
 
-A thread that asks puts its request into the queue. If the baton is free it takes it: it sends all that is queued in one
-packet, reads, gives every answer to its thread, and once it has its own it passes the baton to a thread that still waits.
-While it reads, the requests of the others gather for the next packet: with 16 threads four or five share one, which
-spares both ends most of their system calls and the GIL most of its hand-overs. A request that was not sent within GATHER_S,
-because the node takes long over one before it, is sent by its own thread; the node answers in any order.
+A thread that finds the baton free takes it: it sends, reads, gives every answer to its thread, and once it has its own it
+passes the baton to a thread that still waits. Whoever asks meanwhile puts the request into a queue, which goes out in one
+packet with the next one that is sent: fewer system calls at both ends, and fewer hand-overs of the GIL. A request that was
+not sent within GATHER_S, because the node takes long over one before it, is sent by its own thread; the node answers in any
+order.
 
 The state of one who asked changes under `_turn`: waiting, then once only woken with an answer, a failure or the baton, or
 gone (its time was up). Locks are taken in the order baton, sending, turn; only the baton and sending are held over the
