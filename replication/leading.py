@@ -146,6 +146,7 @@ class Leading:
             standby_chain=copy.chain,
             rewindable=follow.rewindable,
             reseed=follow.reseed,
+            files_rather=database.sealed_bytes >= self._replica.config.seed_bytes_min,
         )
         if not self._is_at(database, Phase.ASKED):
             return

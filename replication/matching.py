@@ -84,17 +84,26 @@ def match(primary: History, primary_end: int, standby: History, standby_end: int
 
 
 def settle(
-    verdict: Verdict, *, primary_chain: int | None, standby_chain: int, rewindable: bool, reseed: bool = False
+    verdict: Verdict,
+    *,
+    primary_chain: int | None,
+    standby_chain: int,
+    rewindable: bool,
+    reseed: bool = False,
+    files_rather: bool = False,
 ) -> Verdict:
     """The final verdict, given the primary's chain at verdict.seq (None: its log no longer holds it).
 
     standby_chain is the chain at the standby's end, which for STREAM is verdict.seq. Equal position with another chain is
     INV-6 broken: refused, never repaired silently. reseed: an operator's order to replace the copy, which beats all else.
+    files_rather: the primary's checkpoint is so large that a standby with nothing is better sent its files than all the log.
     """
     if reseed:
         return Verdict(Order.SEED, 0, "an operator ordered this copy to be replaced")
     if verdict.order is Order.REWIND and not rewindable:
         return Verdict(Order.SEED, 0, f"no usable checkpoint to rewind to {verdict.seq}")
+    if verdict.order is Order.STREAM and verdict.seq == 0 and files_rather:
+        return Verdict(Order.SEED, 0, "the checkpoint's files are copied sooner than the log is replayed")
     if verdict.order not in (Order.STREAM, Order.REWIND) or verdict.seq == 0:
         return verdict
     if primary_chain is None:

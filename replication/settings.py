@@ -9,6 +9,7 @@ from .links import WINDOW_BYTES
 from .seeding import SEED_CHUNK_BYTES
 
 ACK_QUEUE_MAX = 200_000  # writes of one database that wait for their acknowledgement
+SEED_BYTES_MIN = 64 * 2**20  # an empty standby is sent the checkpoint's files rather than the log from this size on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,5 +28,6 @@ class MemberConfig:
     mark_timeout_s: float = 30.0
     window_bytes: int = WINDOW_BYTES
     seed_chunk_bytes: int = SEED_CHUNK_BYTES
+    seed_bytes_min: int = SEED_BYTES_MIN
     ack_queue_max: int = ACK_QUEUE_MAX
     client_address: str = ""

@@ -138,6 +138,12 @@ class Database:
         return self.log.bytes_appended
 
     @property
+    def sealed_bytes(self) -> int:
+        """Bytes of the newest checkpoint's shard logs."""
+        checkpoint = self.sealing.checkpoint
+        return 0 if checkpoint is None else sum(log.length for shard in checkpoint.shards for log in shard.logs)
+
+    @property
     def damaged(self) -> bool:
         return self._damage is not None
 

@@ -167,6 +167,7 @@ class SimNode:
             mark_timeout_s=2.0,
             window_bytes=sizes.window_bytes,
             seed_chunk_bytes=sizes.seed_chunk_bytes,
+            seed_bytes_min=sizes.seed_bytes_min,
             client_address=f"{self.name}/client",
         )
 

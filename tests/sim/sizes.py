@@ -29,6 +29,7 @@ class Sizes:
     window_bytes: int
     seed_chunk_bytes: int
     is_secure: bool
+    seed_bytes_min: int
 
     @property
     def is_sync(self) -> bool:
@@ -67,4 +68,5 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         window_bytes=rng.choice([4_000, 2**20]),
         seed_chunk_bytes=rng.choice([1_000, 2**20]),
         is_secure=rng.random() < 0.2,
+        seed_bytes_min=rng.choice([1, 3_000, 2**20]),
     )
