@@ -29,6 +29,17 @@ ROW_BYTES_MAX = 65_536  # of one request; a larger one goes its way alone, so th
 Row = tuple[Any, bytes, QuickInsert]  # who asked, the whole message, what it says
 
 
+def answer_runs(callers: Sequence[Any], frames: Sequence[bytes]) -> None:
+    """Give each caller its frame; neighbours of one caller in one piece."""
+    start, count = 0, len(frames)
+    while start < count:
+        caller, end = callers[start], start + 1
+        while end < count and callers[end] is caller:
+            end += 1
+        caller.answer_frames(frames[start] if end - start == 1 else b"".join(frames[start:end]), end - start)
+        start = end
+
+
 class InsertBatch:
     """Over one engine and one member. alone(caller, message) takes a request the general way; refuse(caller, message, error) answers it by an
     error; both count it as answered or still under way by themselves. start(task, *args) runs a task.
@@ -90,7 +101,7 @@ class InsertBatch:
         db = self._engine.databases.get(name)
         if db is None or not db.history:
             self._all_alone(rows)
-        elif db in self._waiting or not self._insert(db, collection, rows):
+        elif db in self._waiting or db.sealing.pause_s(len(rows)) or not self._insert(db, collection, rows):
             self._wait(db, rows)
 
     def _insert(self, db: Any, collection: str, rows: Sequence[Row]) -> bool:
@@ -134,14 +145,7 @@ class InsertBatch:
             for caller, request_id in zip(callers, ids):
                 self._refuse(caller, request_id, error)
             return
-        frames = insert_replies(ids, id_values, epoch, seq)
-        start, count = 0, len(frames)
-        while start < count:
-            caller, end = callers[start], start + 1
-            while end < count and callers[end] is caller:
-                end += 1
-            caller.answer_frames(frames[start] if end - start == 1 else b"".join(frames[start:end]), end - start)
-            start = end
+        answer_runs(callers, insert_replies(ids, id_values, epoch, seq))
 
     # While there is no room.
 

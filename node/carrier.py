@@ -75,7 +75,9 @@ async def _receive(stream: trio.abc.Stream, conversation: Conversation, service:
             conversation.finish("lost")
             work.set()
             return
-        conversation.receive_now(data)
+        messages = conversation.receive_now(data)
+        if messages:
+            service.begin_round([conversation] * len(messages), messages)
         service.end_of_wakeup()
         work.set()
 

@@ -72,28 +72,31 @@ class Conversation:
             self._session.receive_data(data)
             self._more = True
 
-    def receive_now(self, data: bytes, ends_at: float = math.inf) -> None:
-        """receive_data() and pump() in one; the usual chunk, whole requests on a quiet connection, takes a short way."""
+    def receive_now(self, data: bytes, ends_at: float = math.inf) -> list[bytes] | None:
+        """receive_data() and pump() in one. The usual chunk, whole requests on a quiet connection, takes a short way: they are given
+        back, count as under way, and must all be handed to service.begin_round(). None: everything was done here."""
         if not self.opened or self.finished or self._more or self._taken or self._refusal is not None:
             self.receive_data(data)
             self.pump(ends_at)
-            return
+            return None
         try:
             messages = self._session.receive_now(data)
         except wire.WireError as error:
             self._break_off(error)
-            return
+            return None
         if messages is None:
             self._more = True
             self.pump(ends_at)
-        elif self.in_flight + len(messages) > self._in_flight_max or self._session.pending_bytes >= self._output_bytes_max:
+            return None
+        in_flight = self.in_flight + len(messages)
+        if in_flight > self._in_flight_max or self._session.pending_bytes >= self._output_bytes_max:
             self._taken.extend(messages)
             self._taken_bytes += sum(map(len, messages))
             self._more = True
             self.pump(ends_at)
-        else:
-            self.in_flight += len(messages)
-            self._service.begin_many(self, messages)
+            return None
+        self.in_flight = in_flight
+        return messages
 
     @property
     def is_idle(self) -> bool:

@@ -20,13 +20,13 @@ import trio
 from storage import errors
 
 from . import wire
-from .batch import ROW_BYTES_MAX, InsertBatch
+from .batch import ROW_BYTES_MAX, InsertBatch, answer_runs
 from .config import Limits
 from .cursors import CursorTable
 from .metrics import Metrics
 from .outcomes import Done, Written, plain_fields
 from .oversight import Oversight
-from .quick import GET, INSERT, QuickGet, QuickRequest, ping_reply, requests
+from .quick import GET, INSERT, QuickRequest, ping_reply, requests
 from .reads import Reads
 from .users import Logins, Role
 from .writes import Writes
@@ -212,58 +212,64 @@ class Service:
         finally:
             self._in_place = False
 
-    def begin_many(self, caller: Caller, messages: list[bytes]) -> None:
-        """Take all requests of one chunk. Requests in their usual form take a short way: gets and pings are answered together,
-        single inserts gathered until end_of_wakeup(). What cannot be read goes to caller.abandon()."""
-        if self.stopping or caller.role < Role.READ:
-            rows: Sequence[QuickRequest | None] = [None] * len(messages)
-        else:
-            rows = requests(messages)
+    def begin_round(self, callers: Sequence[Caller], messages: Sequence[bytes]) -> None:
+        """Take the requests of one look at all connections; each stands beside its caller. Requests in their usual form take a short
+        way: gets and pings are answered together, single inserts gathered until end_of_wakeup(). A caller whose
+        message cannot be read is told by abandon(), and what it sent after that is let go."""
+        rows: Sequence[QuickRequest | None] = [None] * len(messages) if self.stopping else requests(messages)
+        answered: list[Caller] = []
         frames: list[bytes] = []
-        gets: list[QuickGet] = []
-        got: list[bytes] = []  # their messages
+        gets: list[int] = []
+        lost: set[Caller] = set()
         inserts = 0
         for number, row in enumerate(rows):
+            caller = callers[number]
             if row is not None:
-                kind, message = row[0], messages[number]
+                kind = row[0]
                 if kind == GET:
-                    gets.append(row)
-                    got.append(message)
-                    continue
-                if kind != INSERT:
+                    if caller.role >= Role.READ:
+                        gets.append(number)
+                        continue
+                elif kind == INSERT:
+                    if caller.role >= Role.READWRITE and len(messages[number]) <= ROW_BYTES_MAX:
+                        inserts += 1
+                        self.under_way += 1
+                        self._batch.add(caller, messages[number], row)
+                        continue
+                else:
+                    answered.append(caller)
                     frames.append(ping_reply(row[1]))
                     continue
-                if len(message) <= ROW_BYTES_MAX and caller.role >= Role.READWRITE:
-                    inserts += 1
-                    self.under_way += 1
-                    self._batch.add(caller, message, row)
-                    continue
-            if not self._begin_or_abandon(caller, messages[number], len(messages) - number):
-                break
+            if lost and caller in lost:
+                continue
+            try:
+                self.begin(caller, messages[number])
+            except wire.BadMessage as error:
+                lost.add(caller)
+                caller.abandon(error, sum(other is caller for other in callers[number:]))
         counts = self.metrics.requests
         if inserts:
             counts["insert"] += inserts
         if frames:
             counts["ping"] += len(frames)
+            answer_runs(answered, frames)
         if gets:
-            found = self._reads.get_frames(gets)
-            frames += [frame for frame in found if frame is not None]
-            counts["get"] += len(gets)
-        if frames:
-            caller.answer_frames(frames[0] if len(frames) == 1 else b"".join(frames), len(frames))
-        if gets and None in found:
-            for message, frame in zip(got, found):
-                if frame is None:
-                    counts["get"] -= 1
-                    self.begin(caller, message)
+            self._get(callers, messages, rows, gets)
 
-    def _begin_or_abandon(self, caller: Caller, message: bytes, unbegun: int) -> bool:
-        try:
-            self.begin(caller, message)
-        except wire.BadMessage as error:
-            caller.abandon(error, unbegun)
-            return False
-        return True
+    def _get(
+        self, callers: Sequence[Caller], messages: Sequence[bytes], rows: Sequence[Any], gets: Sequence[int]
+    ) -> None:
+        found = self._reads.get_frames([rows[number] for number in gets])
+        if None not in found:
+            self.metrics.requests["get"] += len(gets)
+            answer_runs([callers[number] for number in gets], found)
+            return
+        for number, frame in zip(gets, found):
+            if frame is None:
+                self.begin(callers[number], messages[number])
+            else:
+                self.metrics.requests["get"] += 1
+                callers[number].answer_frames(frame, 1)
 
     def refuse(self, caller: Caller, message: bytes, error: errors.TwinlogError) -> None:
         """Answer a request by error, whatever it is. Raises wire.BadMessage as begin does."""

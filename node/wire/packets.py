@@ -55,7 +55,7 @@ class PacketSealer(_Direction):
     def seal(self, plaintext: bytes | memoryview) -> bytes:
         """One packet, prefix included. At most PACKET_BYTES_MAX of plaintext: the caller cuts."""
         size = len(plaintext)
-        assert size <= PACKET_BYTES_MAX, f"{size} bytes for one packet"
+        assert size <= PACKET_BYTES_MAX
         sealed = self._cipher.encrypt(plaintext)
         self._packets += 1
         self._bytes += size

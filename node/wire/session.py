@@ -292,6 +292,13 @@ class Session(ABC):
 
         Bytes once given out must all be sent, in order: their packets are counted.
         """
+        out = self._out
+        if len(out) == 1 and self._out_bytes <= PACKET_BYTES_MAX and not self._clear_out and self._state is _State.OPEN:
+            plaintext = out[0]  # the usual: one piece, one packet
+            if max_bytes is None or self._out_bytes <= max_bytes:
+                out.clear()
+                self._out_bytes = 0
+                return self._sealer.seal(plaintext) if self._sealer is not None else bytes(plaintext)
         clear, self._clear_out = self._clear_out, b""
         if self._state is not _State.OPEN or not self._out_bytes:
             return clear
