@@ -19,6 +19,7 @@ from .errors import WireError
 
 PREFIX = struct.Struct("<I")
 PREFIX_BYTES = PREFIX.size
+_unpack_length = PREFIX.unpack_from
 WHOLE_FRAMES_MAX = 256  # that cut_whole() gives at once, so that one chunk cannot hold the loop (INV-9)
 assert PREFIX_BYTES == 4, "the drawing says 4"
 
@@ -70,8 +71,10 @@ class FrameReader:
         lengths: the usual chunk, cut without being kept. None otherwise, and nothing has happened: feed() it."""
         if self._partial or self._waiting or self._at != len(self._chunk):
             return None
-        smallest, largest, unpack_from = self._length_min, self._length_max, PREFIX.unpack_from
+        smallest, largest, unpack_from = self._length_min, self._length_max, _unpack_length
         size = len(data)
+        if size > PREFIX_BYTES and unpack_from(data)[0] == size - PREFIX_BYTES and smallest <= size - PREFIX_BYTES <= largest:
+            return [data[PREFIX_BYTES:]]  # the commonest chunk is one frame
         frames: list[bytes] = []
         at = 0
         while at < size:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 from enum import Enum
 
 from cryptography.exceptions import InvalidTag
@@ -42,9 +43,7 @@ class Role(Enum):
     RESPONDER = "responder"
 
 
-def nonce_bytes(counter: int) -> bytes:
-    """AESGCM's nonce in Noise: 4 zero bytes and the counter, big-endian."""
-    return b"\x00\x00\x00\x00" + counter.to_bytes(8, "big")
+nonce_bytes = struct.Struct(">4xQ").pack  # AESGCM's nonce in Noise: 4 zero bytes and the counter, big-endian
 
 
 class CipherState:
@@ -60,14 +59,14 @@ class CipherState:
     def encrypt(self, plaintext: bytes | memoryview, ad: bytes | None = None) -> bytes:
         counter = self.counter
         assert counter < NONCE_MAX, "2^64-1 packets under one handshake"
-        sealed = self._aead.encrypt(b"\x00\x00\x00\x00" + counter.to_bytes(8, "big"), plaintext, ad)
+        sealed = self._aead.encrypt(nonce_bytes(counter), plaintext, ad)
         self.counter = counter + 1
         return sealed
 
     def decrypt(self, sealed: bytes, ad: bytes | None = None) -> bytes:
         counter = self.counter
         assert counter < NONCE_MAX, "2^64-1 packets under one handshake"
-        plaintext = self._aead.decrypt(b"\x00\x00\x00\x00" + counter.to_bytes(8, "big"), sealed, ad)
+        plaintext = self._aead.decrypt(nonce_bytes(counter), sealed, ad)
         self.counter = counter + 1
         return plaintext
 

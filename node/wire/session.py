@@ -203,16 +203,15 @@ class Session(ABC):
         if self._state is not _State.OPEN or self._input_ended or not data:
             self.receive_data(data)
             return None
-        if self._opener is None:
-            messages = self._messages.cut_whole(data)
-            if messages is None:
-                self._messages.feed(data)
-            return messages
-        packets = self._packets.cut_whole(data) if self._messages.is_idle else None
-        if packets is None:
-            self._packets.feed(data)
-            return None
-        plaintext = self._open_whole(packets)
+        opener = self._opener
+        if opener is None:
+            plaintext = data
+        else:
+            packets = self._packets.cut_whole(data)
+            if packets is None:
+                self._packets.feed(data)
+                return None
+            plaintext = self._open_whole(packets)
         messages = self._messages.cut_whole(plaintext)
         if messages is None:
             self._messages.feed(plaintext)
