@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"turns of each contender ({LONG_ROUNDS}; short: {SHORT_ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"length of one turn ({LONG_SECONDS:g}; short: {SHORT_SECONDS:g})")
     parser.add_argument("--workplace", type=Path, help="where the servers' temporary directories go: the disk to measure")
-    parser.add_argument("--documents", type=int, help="of volume and open, instead of their own")
+    parser.add_argument("--documents", type=int, help="of volume, open and catchup, instead of their own")
     parser.add_argument("--cold", action="store_true", help="open: also with the page cache dropped, for which it must be root")
     peers = parser.add_mutually_exclusive_group()
     peers.add_argument("--peers", help=f"a comma between them; without it: {','.join(PEERS)}")

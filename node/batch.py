@@ -163,11 +163,12 @@ class InsertBatch:
             rows = rows[:room]
         if not rows:
             return
-        self.waiting += len(rows)
         queue = self._waiting.get(db)
         if queue is None:
-            queue = self._waiting[db] = deque()
+            queue = deque()
             self._start(self._insert_with_room, db, queue)
+            self._waiting[db] = queue
+        self.waiting += len(rows)
         queue.extend(rows)
 
     async def _insert_with_room(self, db: Any, queue: deque[Row]) -> None:
@@ -178,7 +179,11 @@ class InsertBatch:
                 rows = list(takewhile(lambda row: row[2][3] == name, islice(queue, ROWS_MAX)))  # noqa: B023
                 try:
                     await operations.room(db, len(rows))
-                    done = self._insert(db, name, rows)
+                    if self._engine.databases.get(db.name) is not db:  # dropped or replaced meanwhile
+                        self._all_alone(rows)
+                        done = True
+                    else:
+                        done = self._insert(db, name, rows)
                 except errors.TwinlogError as error:
                     self._refuse_all(queue, error)
                     break

@@ -16,6 +16,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import trio
@@ -24,7 +25,7 @@ import replication
 import storage
 from storage import errors
 
-from . import admin, links, node_file, wire
+from . import links, node_file, wire
 from .config import NodeConfig
 from .hub import Hub
 from .keyring import Secrets
@@ -142,6 +143,7 @@ class Node:
             )
         await nursery.start(hub.run)
         if ports.admin:
+            admin = await seams.disk.run(import_module, "node.admin")  # takes 0.15 s, for which clients do not wait
             app = admin.application(metrics, service.oversight.status_now, node.not_ready)
             await nursery.start(partial(admin.run, app, ports.admin))
         return node

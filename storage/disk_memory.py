@@ -222,6 +222,10 @@ class MemoryDisk:
         if name not in self._directories:
             raise _error(errno.ENOTDIR if name in self._files else errno.ENOENT, path)
 
+    def sync_all(self, files: Sequence[MemoryFile]) -> None:
+        for file in files:
+            file.sync()
+
     def free_bytes(self) -> int:
         if self.capacity_bytes is None:
             return UNBOUNDED_FREE_BYTES

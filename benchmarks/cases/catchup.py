@@ -284,7 +284,7 @@ def one_pair(pair: Pair, documents: int, seconds: float, found: dict[str, dict[s
 
 def measure(run: Run, case: CaseReport) -> None:
     """One round: each takes minutes and leaves other content behind, so the figures have no spread."""
-    documents = run.count(short=50_000, long=1_000_000)
+    documents = run.documents or run.count(short=50_000, long=1_000_000)
     found: dict[str, dict[str, Sample]] = {"empty": {}, "away": {}, "singles": {}, "lag": {}}
     with run.directory() as directory, standing(case, directory) as pairs:
         for pair in pairs:

@@ -100,6 +100,7 @@ def seal(
     writer = _Writer(disk, directory, base, plan)
     try:
         written = [writer.write_shard(before, number, share) for number, share in enumerate(shares)]
+        writer.sync()
         disk.make_dir(f"{directory}/{checkpoints.DIRECTORY}")
         disk.sync_dir(directory)
     except (OSError, DamagedRecord):
@@ -248,6 +249,7 @@ class _Writer:
     made: list[str] = field(default_factory=list)
     records: int = 0
     bytes: int = 0
+    _written: list[File] = field(default_factory=list)
     _generations: dict[int, int] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
 
@@ -294,8 +296,7 @@ class _Writer:
             file.append(data)
             crc = google_crc32c.extend(crc, data)
             done = upto
-        file.sync()
-        file.close()
+        self._written.append(file)
         length = start + int(ends[-1])
         self.records += len(sizes)
         self.bytes += length - entry.length
@@ -345,8 +346,7 @@ class _Writer:
         name = checkpoints.index_name(number, self._numbers[number])
         file = self._create(name)
         file.append(data)
-        file.sync()
-        file.close()
+        self._written.append(file)
         kept = () if rebuilt else files[:keep]
         return (*kept, IndexFile(name, len(data), checksum(data)))
 
@@ -363,8 +363,18 @@ class _Writer:
         self.made.append(name)
         return file
 
+    def sync(self) -> None:
+        """Everything that was written survives a power cut when this returns."""
+        self.disk.sync_all(self._written)
+        self.close()
+
+    def close(self) -> None:
+        while self._written:
+            self._written.pop().close()
+
     def discard(self) -> None:
         """After a failure before the checkpoint: give the space of new files back, as far as the disk lets us."""
+        self.close()
         for name in self.made:
             try:
                 self.disk.remove(f"{self.directory}/{name}")

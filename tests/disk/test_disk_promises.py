@@ -290,3 +290,12 @@ async def test_run_runs_and_lets_others_run(disk: Disk):
         assert turns == ["other"]
     with pytest.raises(FileNotFoundError):
         await disk.run(disk.read_file, "missing")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 20])
+def test_many_files_are_synced_together(disk: Disk, count: int):
+    files = [disk.create(f"f{number}") for number in range(count)]
+    for number, file in enumerate(files):
+        file.append(b"%d" % number * 100)
+    disk.sync_all(files)
+    assert [disk.read_file(file.path) for file in files] == [b"%d" % number * 100 for number in range(count)]

@@ -504,6 +504,10 @@ class SimDisk:
         self.owe_sync()
         self.platter.sync_names(directory)
 
+    def sync_all(self, files: Sequence[SimFile]) -> None:
+        for file in files:
+            file.sync()
+
     def free_bytes(self) -> int:
         self.check_alive()
         return max(self.platter.capacity_bytes - self.platter.used_bytes, 0)
