@@ -81,10 +81,6 @@ class Memtable:
             version = version[5]
         return version
 
-    def versions(self) -> list[list[Version]]:
-        """The newest version of every key, a list for each collection."""
-        return [list(table.values()) for table in self.rows.values()]
-
     def keys(self, collection: int) -> list[bytes]:
         """A copy: writers go on while a scan walks it."""
         return list(self.rows.get(collection, ()))
