@@ -252,8 +252,10 @@ def live_locations(segments: Sequence[Segment], collection: int) -> tuple[np.nda
     """(locations, record lengths) of the live records of one collection, by location."""
     live = live_columns(segments)
     mine = live.collection == collection
-    order = np.argsort(live.location[mine])
-    return live.location[mine][order], live.length[mine][order]
+    locations, lengths = live.location[mine], live.length[mine]
+    del live, mine  # of many megabytes, and whoever scans holds on to this frame's result only
+    order = np.argsort(locations)
+    return locations[order], lengths[order]
 
 
 def merge_from(sizes: Sequence[int]) -> int:

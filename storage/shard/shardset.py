@@ -36,6 +36,7 @@ from .record import ShardRecord
 
 FILTER_KEYS_MIN = 2**18
 FILTER_SLICE = 16_384  # keys added at a time, about 0.3 ms
+SCAN_LOCATIONS_MAX = 65_536  # of one shard, made ready to be read at a time
 SCAN_ROWS_MAX = 256  # in one batch
 SCAN_BATCH_BYTES_MAX = 2**20  # of documents in one batch, but always one row
 SCAN_CHUNK_BYTES = 2**20  # read from one shard at a time
@@ -198,20 +199,28 @@ def _newest_in(
 
 
 def _rows_of(shard: Shard, collection: int, chunk_bytes: int) -> Iterator[list[Row]]:
-    """One shard's live rows in order of writing."""
+    """One shard's live rows in order of writing. Held while it runs: 12 bytes a row of the shard."""
     locations, lengths = live_locations(shard.segments, collection)
-    generations = locations >> np.uint64(GENERATION_SHIFT)
-    offsets = (locations & np.uint64(OFFSET_MASK)).astype(np.int64)
-    lengths = lengths.astype(np.int64)
     for generation, log in shard.logs.items():
-        mine = generations == generation
-        for records in log.records_at(offsets[mine], lengths[mine], chunk_bytes):
-            rows = []
-            for offset, found in records:
-                if found.collection != collection or found.op != Op.PUT:
-                    raise damage(log.path, offset, "the index takes this record for a live one of another collection")
-                rows.append((found.seq, found.row, found.id, found.doc))
-            yield rows
+        bounds = np.array([generation << GENERATION_SHIFT, (generation + 1) << GENERATION_SHIFT], np.uint64)
+        first, end = np.searchsorted(locations, bounds).tolist()  # ascending, and the generation stands in the highest bits
+        for start in range(first, end, SCAN_LOCATIONS_MAX):
+            some = slice(start, min(start + SCAN_LOCATIONS_MAX, end))
+            offsets = (locations[some] & np.uint64(OFFSET_MASK)).astype(np.int64)
+            yield from _rows_at(log, offsets, lengths[some].astype(np.int64), collection, chunk_bytes)
+
+
+def _rows_at(
+    log: ShardLog, offsets: np.ndarray, lengths: np.ndarray, collection: int, chunk_bytes: int
+) -> Iterator[list[Row]]:
+    """The rows of the named records, offsets ascending."""
+    for records in log.records_at(offsets, lengths, chunk_bytes):
+        rows = []
+        for offset, found in records:
+            if found.collection != collection or found.op != Op.PUT:
+                raise damage(log.path, offset, "the index takes this record for a live one of another collection")
+            rows.append((found.seq, found.row, found.id, found.doc))
+        yield rows
 
 
 def _merged(sources: Sequence[Iterator[list[Row]]]) -> Iterator[list[Row]]:
