@@ -10,6 +10,7 @@ An insert of one document in its usual form comes here already checked (quick.py
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +22,8 @@ import trio
 from storage import errors, operations
 
 from .quick import QuickInsert, insert_replies
+
+log = logging.getLogger(__name__)
 
 ROWS_MAX = operations.EACH_MAX
 ROW_BYTES_MAX = 65_536  # of one request; a larger one goes its way alone, so that a commit stays far below its limit
@@ -113,6 +116,12 @@ class InsertBatch:
             done = operations.insert_each(db, collection, keys, docs, requests)
         except (errors.TwinlogError, OSError):  # each is refused by itself, in words of its own
             self._all_alone(rows)
+            return True
+        except Exception:
+            log.exception("committing %d inserts met a bug", len(rows))
+            self._answered(len(rows))
+            for caller, request_id in zip(callers, ids):
+                self._refuse(caller, request_id, errors.InternalError("insert met a bug in this node; its log has the trace, please report it"))
             return True
         if done is None:
             return False

@@ -184,6 +184,15 @@ class Conversation:
         self.in_flight -= unbegun
         self._break_off(error)
 
+    def put_back(self, message: bytes) -> None:
+        """A request that was handed over with many others and not begun: it waits its turn in pump(), within the bounds."""
+        self.in_flight -= 1
+        if not self.finished:
+            self._taken.append(message)
+            self._taken_bytes += len(message)
+            self._more = True
+            self._on_output()
+
     def become(self, user: str, role: Role) -> None:
         """Somebody logged in."""
         self.role = role

@@ -36,7 +36,7 @@ SEND_BYTES_MAX = 1_048_576  # sealed for one socket in one step
 SEND_STEPS_MAX = 4  # steps for one socket in one turn
 EVENTS_MAX = 256
 ROUNDS_MAX = 16  # looks at the sockets in one turn
-ROUND_REQUESTS = 512  # begun at once, about 1 ms; a chunk of a socket more
+ROUND_REQUESTS = 128  # begun at once, and a chunk of a socket more: 1 ms, or 3 without the native kernel
 LINGER_LOOKS = 100
 LINGER_ROUND_MAX = 2
 LINGER_TRIES_EVERY = 64
@@ -194,9 +194,10 @@ class Hub:
                     self._close(connection, "bug")
             else:
                 self._on_event(descriptor, mask)
-            if len(self._messages) >= ROUND_REQUESTS:
+            enough = len(self._messages) >= ROUND_REQUESTS
+            if enough:
                 self._begin_round()
-            if number % EVENTS_BETWEEN_LOOKS == 0 and trio.current_time() > self._turn_ends_at:
+            if (enough or number % EVENTS_BETWEEN_LOOKS == 0) and trio.current_time() > self._turn_ends_at:
                 break  # what was not looked at is ready still in the next turn
         self._begin_round()
         self._settle()
@@ -207,7 +208,12 @@ class Hub:
         callers, messages = self._callers, self._messages
         if messages:
             self._callers, self._messages = [], []
-            self._service.begin_round(callers, messages)
+            try:
+                self._service.begin_round(callers, messages)
+            except Exception:
+                log.exception("beginning %d requests met a bug; the connections they came over are closed", len(messages))
+                for connection in [c for c in self._connections.values() if c.conversation in callers]:
+                    self._close(connection, "bug")
 
     async def _deliver(self) -> None:
         """The second half of a turn, for answers that came from elsewhere and for what a turn left over."""

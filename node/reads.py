@@ -46,23 +46,30 @@ class Reads:
             return None
         return _got(document, db.visible)
 
-    def get_frames(self, gets: Sequence[QuickGet]) -> list[bytes | None]:
-        """The framed answers to gets in their usual form; None where the general way must be gone."""
+    def get_frames(self, gets: Sequence[QuickGet], bytes_max: int) -> list[bytes | None]:
+        """The framed answers to gets in their usual form; None where the general way must be gone. The answers end with the one
+        that passes bytes_max, so there may be fewer than gets, but at least one (INV-8)."""
         frames: list[bytes | None] = []
         for (name, collection), rows in groupby(gets, key=itemgetter(2, 3)):
             of_one = list(rows)
             db = self._engine.databases.get(name)
-            if db is None:
-                frames += [None] * len(of_one)
-                continue
             try:
-                documents = operations.get_keys_now(db, collection, [row[4] for row in of_one])
+                if db is None:
+                    raise errors.NoSuchDatabase(name)
+                keys = [row[4] for row in of_one]
+                documents = operations.get_keys_now(db, collection, keys, bytes_max=bytes_max)
             except (errors.TwinlogError, OSError):  # the general way meets it again and answers by it
                 frames += [None] * len(of_one)
                 continue
             epoch, seq = db.visible
             for row, document in zip(of_one, documents):
-                frames.append(None if document is operations.COLD else got_reply(row[1], document, epoch, seq))
+                frame = None if document is operations.COLD else got_reply(row[1], document, epoch, seq)
+                frames.append(frame)
+                bytes_max -= len(frame) if frame is not None else 0
+                if bytes_max < 0:
+                    return frames
+            if len(documents) < len(of_one):
+                return frames
         return frames
 
     async def get(self, caller: Any, request: wire.Get) -> Done:

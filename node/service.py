@@ -34,6 +34,7 @@ from .writes import Writes
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_MS = 100
+ROUND_ANSWER_BYTES = 2**20  # of gets answered together; what is left is begun one by one, within each connection's bounds
 HOUSEKEEPING_S = 5.0
 
 # The least role for every operation. An operation that is not here does not exist.
@@ -73,6 +74,8 @@ class Caller(Protocol):
     def answer_frames(self, frames: bytes, count: int) -> None: ...
 
     def abandon(self, error: wire.BadMessage, unbegun: int) -> None: ...
+
+    def put_back(self, message: bytes) -> None: ...
 
     def become(self, user: str, role: Role) -> None: ...
 
@@ -259,10 +262,12 @@ class Service:
     def _get(
         self, callers: Sequence[Caller], messages: Sequence[bytes], rows: Sequence[Any], gets: Sequence[int]
     ) -> None:
-        found = self._reads.get_frames([rows[number] for number in gets])
+        found = self._reads.get_frames([rows[number] for number in gets], ROUND_ANSWER_BYTES)
+        for number in gets[len(found) :]:
+            callers[number].put_back(messages[number])
         if None not in found:
-            self.metrics.requests["get"] += len(gets)
-            answer_runs([callers[number] for number in gets], found)
+            self.metrics.requests["get"] += len(found)
+            answer_runs([callers[number] for number in gets[: len(found)]], found)
             return
         for number, frame in zip(gets, found):
             if frame is None:

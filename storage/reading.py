@@ -6,6 +6,7 @@ is one look-up. Long work is sliced by the scan's batches (INV-9).
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import trio
@@ -36,8 +37,11 @@ def get_key_now(db: Database, collection: str, key: bytes) -> bytes | None | obj
     return get_keys_now(db, collection, (key,))[0]
 
 
-def get_keys_now(db: Database, collection: str, keys: Sequence[bytes]) -> Sequence[bytes | None | object]:
-    """get_key_now() for each of at least one key, at one moment."""
+def get_keys_now(
+    db: Database, collection: str, keys: Sequence[bytes], *, bytes_max: float = math.inf
+) -> Sequence[bytes | None | object]:
+    """get_key_now() for each of at least one key, at one moment. Fewer answers than keys, but at least one, when more than bytes_max had
+    to be read from files (INV-8)."""
     number = db.visible_catalog.ids.get(collection)
     if number is None:
         return [None] * len(keys)
@@ -54,7 +58,10 @@ def get_keys_now(db: Database, collection: str, keys: Sequence[bytes]) -> Sequen
             if any(key in table for table in tables):
                 found[place] = _seen_now(db, number, key, seq)
             else:
-                found[place] = db.read_sealed_now(number, key)
+                found[place] = document = db.read_sealed_now(number, key)
+                bytes_max -= len(document) if isinstance(document, bytes) else 0
+                if bytes_max < 0:
+                    return found[: place + 1]
     return found
 
 

@@ -246,3 +246,30 @@ async def test_an_insert_of_many_documents_is_taken_in_one_request():
         docs = [Raw(storage.encode_document({"_id": i, "n": i})) for i in range(12_000)]
         result = await client.call(wire.Insert, "chat", "m", docs)
         assert result["n"] == 12_000 and result["ids"][-1] == 11_999
+
+
+async def test_pipelined_gets_of_large_documents_are_all_answered_within_the_bounds():
+    async with open_rig(connection_buffer_bytes=MIB) as rig, _hub(rig) as (_, address), _client(address) as client:
+        await client.call(wire.Insert, "chat", "m", [document(id=i, pad="x" * 300_000) for i in range(10)])
+        ids = list(range(1000, 1100))
+        for i in ids:
+            client._session.send_message(wire.encode_request(wire.Get(i, "chat", "m", value(i % 10))))
+        await client.flush()
+        largest = 0
+        for request_id in ids:
+            largest = max(largest, _gauge(rig, "buffered_bytes"))
+            answer = await client.answer(request_id)
+            assert isinstance(answer, wire.Reply) and len(bytes(answer.result)) > 300_000
+        assert largest < 4 * MIB, "and not 30 MB of answers"
+        assert rig.service.under_way == 0
+
+
+async def test_a_bug_in_beginning_a_round_closes_the_connections_of_that_round_only(monkeypatch, caplog):
+    async with open_rig() as rig, _hub(rig) as (_, address), _client(address) as quiet:
+        assert await quiet.call(wire.Ping) == {}
+        async with _client(address) as client:
+            monkeypatch.setattr(rig.service, "begin_round", lambda *_: 1 // 0)
+            await client.send(wire.Ping)
+            await _until(lambda: rig.metrics.closed["bug"] == 1)
+            monkeypatch.undo()
+        assert await quiet.call(wire.Ping) == {}

@@ -28,6 +28,7 @@ class Caller:
         self.scopes: set[trio.CancelScope] = set()
         self.answers: dict[int, wire.Answer] = {}
         self.lost: list[tuple[str, int]] = []
+        self.returned: list[bytes] = []
 
     def answer(self, message: bytes) -> None:
         found = wire.decode_answer(message)
@@ -44,6 +45,9 @@ class Caller:
 
     def abandon(self, error: wire.WireError, unbegun: int) -> None:
         self.lost.append((error.name, unbegun))
+
+    def put_back(self, message: bytes) -> None:
+        self.returned.append(message)
 
     def error(self, request_id: int) -> str:
         """The name of the error that the request, or its only document, met; "" for none."""
@@ -173,3 +177,35 @@ async def test_a_refusal_of_all_is_told_to_each() -> None:
         rig.member.refusal = errors.NotPrimary("elsewhere", primary="b:1")
         play(rig, *((caller, one) for one in sent))
         assert [caller.error(request_id) for request_id, _ in sent] == ["NotPrimary", "NotPrimary"]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_gets_of_large_documents_are_answered_up_to_a_bound_and_the_rest_is_put_back(sealed: bool) -> None:
+    async with rig_with_database() as (rig, db):
+        docs = [storage.encode_document({"_id": number, "pad": "x" * 300_000}) for number in range(100, 110)]
+        await storage.operations.insert(db, "m", docs)
+        db.flush()
+        if sealed:
+            await db.sealing.seal_now()
+        caller, sent = Caller(), []
+        for number in range(100, 110):
+            request_id = next(MESSAGE_ID)
+            sent.append((request_id, wire.encode_request(wire.Get(request_id, "chat", "m", value(number)))))
+        play(rig, *((caller, one) for one in sent))
+        done = len(caller.answers)
+        assert 1 <= done <= 5, "1 MiB, and the answer that passes it"
+        assert caller.returned == [message for _, message in sent[done:]]
+        assert all(len(bytes(answer.result)) > 300_000 for answer in caller.answers.values())
+
+
+async def test_a_bug_in_the_commit_of_many_is_answered_to_each_and_ends_nothing_else(monkeypatch, caplog) -> None:
+    async with rig_with_database() as (rig, _):
+        caller, sent = Caller(), [insert(number) for number in (30, 31)]
+        monkeypatch.setattr(rig.member, "check_writable", lambda *_: 1 // 0)
+        play(rig, *((caller, one) for one in sent))
+        monkeypatch.undo()
+        assert [caller.error(request_id) for request_id, _ in sent] == ["InternalError", "InternalError"]
+        assert rig.service.under_way == 0
+        again = insert(30)
+        play(rig, (caller, again))
+        assert caller.error(again[0]) == ""
