@@ -8,18 +8,22 @@ things travel over the client wire; `from_wire` makes the same class again on th
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+from typing import Any
 
 
 class TwinlogError(Exception):
-    """The root of all refusals. `fields` holds plain values (str, int, bytes, list, dict) for programs."""
+    """The root of all refusals. `fields` holds plain values (str, int, bytes, list, dict) for programs.
 
-    code: ClassVar[int] = 8
+    A field named `code` takes the place of the class's code: one class of query errors has many codes in MongoDB."""
+
+    code: int = 8
 
     def __init__(self, message: str, **fields: Any) -> None:
         super().__init__(message)
         self.message = message
         self.fields = fields
+        if "code" in fields:
+            self.code = fields["code"]
 
     @property
     def name(self) -> str:
@@ -81,6 +85,24 @@ class QueryTooLarge(TwinlogError):
     """A sort without a useful limit needs more memory than a query may take."""
 
     code = 292
+
+
+class MaxTimeMSExpired(TwinlogError):
+    """A query took longer than the max_time_ms that it was given."""
+
+    code = 50
+
+
+class IndexNotFound(TwinlogError):
+    """No index of that name was declared."""
+
+    code = 27
+
+
+class BadIndex(TwinlogError):
+    """An index cannot be made as asked; codes 67 (cannot be created), 85 and 86 (another one has that name or these keys)."""
+
+    code = 67
 
 
 class NoSuchDatabase(TwinlogError):

@@ -1,7 +1,6 @@
 """The reading verbs: get, find, count. Used by the node's service and the embedded client alike.
 
-A find reads one view from its first batch to its last (INV-2). Filters are evaluated by scan; a filter that pins `_id`
-is one look-up. Long work is sliced by the scan's batches (INV-9).
+A find reads one view from its first batch to its last (INV-2). Which documents match is matching.py's to say.
 """
 
 from __future__ import annotations
@@ -9,22 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import trio
-
 from .commit.codec import PUT
 from .database import Database
-from .errors import QueryTooLarge
+from .matching import count_rows, find_rows
 from .names import check_collection_name
-from .query.filters import compile_filter, id_point
-from .query.sorting import compile_projection, compile_sort
+from .query.filters import Filter, compile_filter
+from .query.sorting import Sort, compile_projection, compile_sort
 from .shard.shardset import COLD, MISSING
-from .values.documents import decode, decode_value, encode, encode_value
+from .values.documents import decode_value, encode, encode_value
 from .values.keys import canonical
 from .views import View
 
 BATCH_BYTES_MAX = 4 * 2**20  # a batch ends at the document that passes it
-SORT_BYTES_MAX = 100 * 2**20
-SLICE_ROWS = 64
 
 
 def get_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
@@ -130,23 +125,18 @@ async def find(
     """Documents that match, encoded, in commit order or sorted; limit 0 is no limit."""
     check_collection_name(collection)
     view = db.view()
-    matching = _matching(view, collection, spec)
-    if sort:
-        matching = _sorted(matching, compile_sort(sort), skip + limit if limit else 0)
+    matches = compile_filter(spec)
+    order = compile_sort(sort) if sort else None
     project = compile_projection(projection) if projection else None
-    return Cursor(_shaped(matching, project, skip, limit), view)
+    return Cursor(_shaped(view, collection, matches, order, project, skip, limit), view)
 
 
 async def count(db: Database, collection: str, spec: dict, *, skip: int = 0, limit: int = 0) -> int:
     check_collection_name(collection)
     view = db.view()
-    total = 0
-    if not spec:
-        collection_id = view.catalog.ids.get(collection)
-        total = await view.count(collection_id) if collection_id is not None else 0
-    else:
-        async for _ in _matching(view, collection, spec):
-            total += 1
+    matches = compile_filter(spec)
+    collection_id = view.catalog.ids.get(collection)
+    total = await count_rows(view, collection_id, matches) if collection_id is not None else 0
     total = max(0, total - skip)
     return min(total, limit) if limit else total
 
@@ -155,59 +145,24 @@ def list_collections(db: Database) -> list[str]:
     return sorted(db.visible_catalog.ids)
 
 
-async def _matching(view: View, collection: str, spec: dict) -> AsyncIterator[tuple[bytes, dict]]:
-    matches = compile_filter(spec)
+async def _shaped(
+    view: View,
+    collection: str,
+    matches: Filter,
+    order: Sort | None,
+    project: Callable[[dict], dict] | None,
+    skip: int,
+    limit: int,
+) -> AsyncIterator[bytes]:
     collection_id = view.catalog.ids.get(collection)
     if collection_id is None:
         return
-    pinned, key = id_point(spec)
-    if pinned:
-        held = await view.get(collection_id, key)
-        if held is not None and matches(document := decode(held)):
-            yield held, document
-        return
-    async for batch in view.scan(collection_id):
-        for number, row in enumerate(batch):
-            document = decode(row[3])
-            if matches(document):
-                yield row[3], document
-            if number % SLICE_ROWS == SLICE_ROWS - 1:
-                await trio.lowlevel.checkpoint()
-
-
-async def _sorted(
-    matching: AsyncIterator[tuple[bytes, dict]], key: Callable[[dict], object], wanted: int
-) -> AsyncIterator[tuple[bytes, dict]]:
-    """All rows in order; with a limit only the first `wanted` are ever held (twice over)."""
-    held: list[tuple[object, bytes, dict]] = []
-    size = 0
-    async for data, document in matching:
-        held.append((key(document), data, document))
-        size += len(data)
-        if wanted and len(held) >= 2 * wanted + SLICE_ROWS:
-            held.sort(key=lambda row: row[0])
-            del held[wanted:]
-            size = sum(len(row[1]) for row in held)
-        if size > SORT_BYTES_MAX:
-            raise QueryTooLarge(
-                f"sorting needs more than {SORT_BYTES_MAX} bytes; narrow the filter or give a limit", limit=SORT_BYTES_MAX
-            )
-    held.sort(key=lambda row: row[0])
-    for _, data, document in held[:wanted] if wanted else held:
-        yield data, document
-
-
-async def _shaped(
-    matching: AsyncIterator[tuple[bytes, dict]], project: Callable[[dict], dict] | None, skip: int, limit: int
-) -> AsyncIterator[bytes]:
     number = 0
-    async for data, document in matching:
-        number += 1
-        if number <= skip:
-            continue
-        yield data if project is None else encode_projected(project(document))
-        if limit and number >= skip + limit:
-            return
+    async for batch in find_rows(view, collection_id, matches, sort=order, wanted=skip + limit if limit else 0):
+        for found in batch:
+            number += 1
+            if number > skip:
+                yield found.data if project is None else encode_projected(project(found.document))
 
 
 def encode_projected(document: dict) -> bytes:

@@ -19,8 +19,9 @@ from .catalog import creation, removal
 from .commit.codec import COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, PUT, Op, Record
 from .database import Database
 from .errors import BadRequest, DuplicateKey, ImmutableField, Overloaded, TwinlogError
+from .matching import find_rows
 from .names import check_collection_name
-from .query.filters import MISSING, compile_filter, id_point, pinned_id
+from .query.filters import MISSING, Filter, compile_filter, pinned_id
 from .results import WriteError, WriteResult
 from .shard.shardset import COLD
 from .values.documents import decode, decode_value, encode_value, has_id_first, normalise, validate
@@ -290,7 +291,7 @@ async def _first_match(db: Database, collection: str, spec: dict) -> tuple[int, 
     """(collection id, key, document) of one document that matches at the appended end; no await follows the last check, that
     the collection is still the one that was looked through included."""
     matches = compile_filter(spec)
-    pinned, key = id_point(spec)
+    pinned, key = matches.point
     for _ in range(RETRIES_MAX):
         collection_id = db.catalog.ids.get(collection)
         if collection_id is None:
@@ -309,12 +310,10 @@ async def _first_match(db: Database, collection: str, spec: dict) -> tuple[int, 
     raise Overloaded(f"{db.name}.{collection}: the matching document changed {RETRIES_MAX} times meanwhile; try again")
 
 
-async def _candidate(db: Database, collection_id: int, matches: Callable[[dict], bool]) -> bytes | None:
+async def _candidate(db: Database, collection_id: int, matches: Filter) -> bytes | None:
     """The key of the first document that matched at the appended end when this began."""
-    async for batch in db.end_view().scan(collection_id):
-        for row in batch:
-            if matches(decode(row[3])):
-                return row[2]
+    async for batch in find_rows(db.end_view(), collection_id, matches, wanted=1):
+        return batch[0].key
     return None
 
 
@@ -402,8 +401,8 @@ async def _delete_many(db: Database, collection: str, spec: dict, request: bytes
     if collection_id is None:
         return total
     keys: list[bytes] = []
-    async for batch in db.end_view().scan(collection_id):
-        keys += [row[2] for row in batch if matches(decode(row[3]))]
+    async for batch in find_rows(db.end_view(), collection_id, matches):
+        keys += [found.key for found in batch]
     for number, start in enumerate(range(0, len(keys), COMMIT_RECORDS_MAX)):
         group = keys[start : start + COMMIT_RECORDS_MAX]
         await room(db)

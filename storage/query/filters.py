@@ -35,9 +35,24 @@ _NUMBERS = frozenset((int, float))
 _REFERENCE_KEYS = frozenset(("$ref", "$id", "$db"))
 
 
-def compile_filter(spec: Mapping[str, Any]) -> Predicate:
-    """The predicate of a filter. Raises BadQuery."""
-    return _compile(spec, 1)
+class Filter:
+    """A compiled filter: call it with a decoded document to learn whether that matches."""
+
+    __slots__ = ("_matches", "point", "spec")
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        """Raises BadQuery."""
+        self.spec = spec
+        self.point = id_point(spec)  # (True, canonical key) when at most the document with that `_id` can match
+        self._matches = _compile(spec, 1)
+
+    def __call__(self, document: dict) -> bool:
+        return self._matches(document)
+
+
+def compile_filter(spec: Mapping[str, Any]) -> Filter:
+    """The filter of a MongoDB filter document. Raises BadQuery."""
+    return Filter(spec)
 
 
 def id_point(spec: Mapping[str, Any]) -> tuple[bool, bytes | None]:

@@ -44,12 +44,25 @@ class _Descending:
         return hash(self.key)
 
 
-def compile_sort(spec: Iterable[Sequence[Any]]) -> Callable[[dict], Any]:
-    """The key function of [[field, 1 or -1], ...], for `list.sort` and `heapq.nsmallest`. Raises BadQuery."""
+class Sort:
+    """A compiled sort: call it with a decoded document for its key, for `list.sort` and `heapq.nsmallest`."""
+
+    __slots__ = ("_key", "fields")
+
+    def __init__(self, fields: Sequence[tuple[str, int]], key: Callable[[dict], Any]) -> None:
+        self.fields = tuple(fields)  # (dotted path, ASCENDING or DESCENDING), the most significant first
+        self._key = key
+
+    def __call__(self, document: dict) -> Any:
+        return self._key(document)
+
+
+def compile_sort(spec: Iterable[Sequence[Any]]) -> Sort:
+    """The sort of [[field, 1 or -1], ...]. Raises BadQuery."""
     if isinstance(spec, (str, bytes, Mapping)) or not isinstance(spec, Iterable):
         raise BadQuery("a sort must be a list of [field, 1 or -1]")
     fields: list[Callable[[dict], Any]] = []
-    names = set()
+    names: dict[str, int] = {}
     for entry in spec:
         if isinstance(entry, (str, bytes)) or not isinstance(entry, Sequence) or len(entry) != 2:
             raise BadQuery("a sort must be a list of [field, 1 or -1]")
@@ -60,15 +73,16 @@ def compile_sort(spec: Iterable[Sequence[Any]]) -> Callable[[dict], Any]:
             raise BadQuery(f"sort field {name!r}: the direction must be 1 or -1, not {direction!r}")
         if name in names:
             raise BadQuery(f"sort field {name!r} stands twice")
-        names.add(name)
+        names[name] = direction
         fields.append(_ascending(Path(name)) if direction == ASCENDING else _descending(Path(name)))
     if not fields:
         raise BadQuery("a sort needs at least one field")
     if len(fields) > SORT_FIELDS_MAX:
         raise BadQuery(f"a sort has {len(fields)} fields, the limit is {SORT_FIELDS_MAX}")
+    named = [(name, int(direction)) for name, direction in names.items()]
     if len(fields) == 1:
-        return fields[0]
-    return lambda document: tuple([field(document) for field in fields])
+        return Sort(named, fields[0])
+    return Sort(named, lambda document: tuple([field(document) for field in fields]))
 
 
 def _ascending(path: Path) -> Callable[[dict], SortKey]:
