@@ -22,7 +22,7 @@ import trio
 
 from .commit.memtable import Memtable
 from .errors import DamagedRecord, TwinlogError
-from .fields.building import build_collection, build_extras, merge_segments, put_built, put_merged
+from .fields.building import build_collection, build_extras, merge_segments, put_built, put_extras, put_merged
 from .fields.opened import OpenIndex, OpenSegment, drop_files, load_state
 from .fields.overlay import Glance, Overlay, Superseded
 from .fields.sealing import Fields, FieldsPlan, FieldsSealed

@@ -21,6 +21,7 @@ from .opened import OpenSegment
 from .overlay import Chunk, Glance
 from .text import Text
 
+
 class LooseRow(NamedTuple):
     """A memtable's row that is in no chunk."""
 
