@@ -22,12 +22,20 @@ import trio
 
 from .commit.memtable import Memtable
 from .errors import DamagedRecord, TwinlogError
-from .fields.building import build_collection, build_extras, merge_segments, put_built, put_extras, put_merged
+from .fields.indexed import Fields
 from .fields.opened import OpenIndex, OpenSegment, drop_files, load_state
 from .fields.overlay import Glance, Overlay, Superseded
-from .fields.sealing import Fields, FieldsPlan, FieldsSealed
+from .fields.sealing import FieldsPlan, FieldsSealed
 from .fields.state import FIELDS_MAX, FieldState
 from .index.primary import merge_from
+from .indexes.building import (
+    build_collection,
+    build_extras,
+    merge_segments,
+    put_built,
+    put_extras,
+    put_merged,
+)
 
 if TYPE_CHECKING:
     from .database import Database

@@ -18,7 +18,7 @@ from .commit.memtable import Memtable, Version
 from .disk import Disk
 from .errors import SnapshotTooOld
 from .fields.overlay import order_of
-from .fields.parts import Standing, standing
+from .indexes.parts import Standing, standing
 from .position import Position
 from .shard.shardset import COLD, MISSING, ShardSet
 from .versions.statehash import CollectionState, hash_document, state_hash

@@ -280,7 +280,8 @@ def main() -> None:
     gc.set_threshold(GC_THRESHOLD)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not break a frame
-    serve(sys.argv[1], sys.argv[2], sys.stdin.buffer, answers)
+    root, lock_file = (*sys.argv[1:], LOCK_FILE)[:2]
+    serve(root, lock_file, sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from .column import Column
 from .dead import NONE_DEAD, Dead
 from .files import open_segment
 from .rows import RowTable
+from .sections import SegmentInfo
 from .state import CollectionFields, FieldState, SegmentEntry, encode, manifest_name, parse
 from .text import Text
 
@@ -75,26 +76,30 @@ class OpenIndex:
 
 def open_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: SegmentEntry) -> OpenSegment:
     """One segment with everything that belongs to it. Raises DamagedRecord, OSError."""
-    base = open_segment(disk, directory, entry.number)
-    columns, texts = dict(base.columns), dict(base.texts)
-    for number in entry.extras:
-        extra = open_segment(disk, directory, number)
-        _check(extra.info, extra.rows, directory, number, uuid, collection, entry)
-        columns.update(extra.columns)
-        texts.update(extra.texts)
-    _check(base.info, base.rows, directory, entry.number, uuid, collection, entry)
+    info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last, entry.rows)
+    found = open_segment(
+        disk, directory, entry.number, info, field_numbers=entry.extras, text_reader=_Texts(entry.rows)
+    )
     dead = NONE_DEAD
     if entry.live is not None:
         dead = Dead.of(~live.as_bools(live.load(disk, directory, entry), entry.rows))
     bounds = np.array([(entry.first + 1) << 16, (entry.last + 1) << 16], np.uint64)
-    return OpenSegment(entry, entry.rows, base.table, columns, texts, dead, bounds)
+    return OpenSegment(entry, entry.rows, found.table, found.columns, found.texts, dead, bounds)
 
 
-def _check(info, rows: int, directory: str, number: int, uuid: str, collection: int, entry: SegmentEntry) -> None:
-    if (info.uuid.hex(), info.collection, info.first, info.last, rows) != (
-        uuid, collection, entry.first, entry.last, entry.rows,
-    ):  # fmt: skip
-        raise DamagedRecord(f"field segment {number} is not the one that the manifest names", file=directory, offset=0)
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """How files.py reads texts of so many rows."""
+
+    rows: int
+
+    def from_sections(self, sections: Mapping[str, memoryview]) -> Text:
+        return Text.from_sections(sections, self.rows)
+
+
+def seqs_and_rows(orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two halves of orders."""
+    return orders >> np.uint64(16), (orders & np.uint64(0xFFFF)).astype(np.uint16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,9 @@ from ..commit.codec import PUT
 from ..commit.memtable import Memtable, Version
 from .build import build_column
 from .column import Column
+from .entries import Entries
 from .extract import extract
+from .indexed import text_of
 from .text import Text
 
 CHUNK_ROWS_MIN = 512
@@ -85,16 +87,16 @@ class Chunk:
     def column(self, path: str) -> Column:
         found = self._columns.get(path)
         if found is None:
-            found = self._columns[path] = build_column(self._entries(path), self.rows)
+            found = self._columns[path] = build_column(self._entries(path))
         return found
 
     def text(self, path: str) -> Text:
         found = self._texts.get(path)
         if found is None:
-            found = self._texts[path] = self._entries(path).text(self.rows)
+            found = self._texts[path] = text_of(self._entries(path))
         return found
 
-    def _entries(self, path: str):
+    def _entries(self, path: str) -> Entries:
         lengths = np.fromiter(map(len, self.docs), np.uint32, self.rows)
         at = np.cumsum(lengths, dtype=np.uint64) - lengths
         return extract(b"".join(self.docs), at, lengths, [path])[0]

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..disk import Disk
 from . import live
 from .files import write_segment
-from .opened import open_entry
-from .rows import RowTable
-from .segment import SegmentInfo, build_segment
+from .indexed import Fields, index_documents
+from .opened import open_entry, seqs_and_rows
+from .rows import row_table
+from .sections import SegmentInfo
+from .segment import Segment
 from .state import CollectionFields, FieldState, SegmentEntry, encode, manifest_name
-
-Fields = Mapping[str, bool]  # dotted path -> whether its texts are indexed too
 
 
 class Written(NamedTuple):
@@ -115,11 +115,26 @@ def _write(
     rows: Written,
     number: int,
 ) -> SegmentEntry:
-    info = SegmentInfo(bytes.fromhex(state.uuid), collection, state.seq, seq)
-    table = RowTable.of(rows.order, rows.shard, rows.location, rows.length)
-    segment = build_segment(info, table, blob, rows.at, rows.doc_len, wanted)
-    write_segment(disk, directory, number, segment)
-    return SegmentEntry(number, info.first, info.last, len(rows.order))
+    info = SegmentInfo(bytes.fromhex(state.uuid), collection, state.seq, seq, len(rows.order))
+    write_indexed(disk, directory, number, info, rows, blob, rows.at, rows.doc_len, wanted)
+    return SegmentEntry(number, info.first, info.last, info.rows)
+
+
+def write_indexed(
+    disk: Disk,
+    directory: str,
+    number: int,
+    info: SegmentInfo,
+    rows: Written | Any,
+    blob: bytes,
+    at: np.ndarray,
+    doc_len: np.ndarray,
+    fields: Fields,
+) -> None:
+    """One segment's files. rows: with columns order, shard, location and length."""
+    table = row_table(*seqs_and_rows(rows.order), rows.shard, rows.location, rows.length)
+    indexed = index_documents(blob, at, doc_len, fields)
+    write_segment(disk, directory, number, Segment(info=info, table=table, columns=indexed.columns, texts=indexed.texts))
 
 
 def bury(
@@ -140,7 +155,7 @@ def bury(
             after.append(entry)
             continue
         table = open_entry(disk, directory, uuid, collection, entry).table
-        places = table.place_of(orders[low:high])
+        places = table.place_of(*seqs_and_rows(orders[low:high]))
         bits = live.load(disk, directory, entry) if entry.live is not None else live.all_live(entry.rows)
         live.clear(bits, places[places >= 0])
         number = take_number()

@@ -10,30 +10,26 @@ the state as it is when it arrives: rows that died meanwhile are marked dead in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..disk import Disk
 from ..errors import DamagedRecord
+from ..fields import live
+from ..fields.files import SegmentWriter
+from ..fields.indexed import Fields, Indexed, index_documents
+from ..fields.opened import OpenIndex, OpenSegment, open_entry, write_state
+from ..fields.rows import merge_tables
+from ..fields.sealing import Written, bury, write_indexed
+from ..fields.sections import SegmentInfo
+from ..fields.state import CollectionFields, FieldState, SegmentEntry
 from ..shard import checkpoint as checkpoints
 from ..shard.shardset import ShardSet
-from . import live
-from .build import build_segment, build_window
 from .documents import Places, live_windows, read_documents
-from .files import write_segment
-from .merge import merge_into, merge_windows
-from .opened import OpenIndex, OpenSegment, open_entry, write_state
-from .rows import RowTable
-from .sealing import bury
-from .segment import Segment, SegmentInfo
-from .state import CollectionFields, FieldState, SegmentEntry
 
 WINDOW_ROWS = 500_000  # documents held at a time
-
-Fields = Mapping[str, bool]
-
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -52,11 +48,10 @@ def build_collection(
     first = 0
     for places, documents, last in live_windows(shards, collection, WINDOW_ROWS):
         if len(documents.order):
-            info = SegmentInfo(bytes.fromhex(uuid), collection, first, last)
-            table = RowTable.of(documents.order, *places)
-            segment = build_segment(info, table, documents.blob, documents.at, documents.doc_len, fields)
-            write_segment(disk, directory, number, segment)
-            built.append(SegmentEntry(number, first, last, len(documents.order)))
+            info = SegmentInfo(bytes.fromhex(uuid), collection, first, last, len(documents.order))
+            rows = Written(documents.order, *places, documents.at, documents.doc_len)
+            write_indexed(disk, directory, number, info, rows, documents.blob, documents.at, documents.doc_len, fields)
+            built.append(SegmentEntry(number, first, last, info.rows))
             number += 1
         first = last
     return built
@@ -78,24 +73,46 @@ def build_extras(
                 table = opened.table
                 places = Places(table.shard[some], table.location[some], table.length[some])
                 documents = read_documents(shards, places)
-                windows.append(build_window(documents.blob, documents.at, documents.doc_len, lacking))
-            columns, texts = merge_windows(windows)
-            info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last)
-            write_segment(disk, directory, number, Segment(info, opened.rows, None, columns, texts))
+                windows.append(index_documents(documents.blob, documents.at, documents.doc_len, lacking))
+            info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last, entry.rows)
+            _write_fields(disk, directory, number, info, windows, lacking)
             made.append((entry, number))
             number += 1
     return made
+
+
+def _write_fields(
+    disk: Disk, directory: str, number: int, info: SegmentInfo, windows: Sequence[Indexed], fields: Fields
+) -> None:
+    """The files of fields of a segment that is there, from its windows."""
+    from ..fields.merge import merge_columns
+    from ..fields.text_merge import merge_texts
+    with SegmentWriter(disk, directory, number, info) as writer:
+        for path, with_text in fields.items():
+            writer.put_column(path, merge_columns([(window.columns[path], None) for window in windows]))
+            if with_text:
+                writer.put_text(path, merge_texts([(window.texts[path], None) for window in windows]))
+        writer.finish()
 
 
 def merge_segments(
     disk: Disk, directory: str, uuid: str, collection: int, segments: Sequence[SegmentEntry], fields: Fields, number: int
 ) -> Merged:
     """One segment in place of neighbours, oldest first, without the rows that are dead in them."""
+    from ..fields.merge import merge_columns
+    from ..fields.text_merge import merge_texts
     opened = [open_entry(disk, directory, uuid, collection, entry) for entry in segments]
     kept = sum(segment.rows - segment.dead.count for segment in opened)
-    info = SegmentInfo(bytes.fromhex(uuid), collection, segments[0].first, segments[-1].last)
+    info = SegmentInfo(bytes.fromhex(uuid), collection, segments[0].first, segments[-1].last, kept)
     keeps = [None if segment.dead.bits is None else ~segment.dead.bits for segment in opened]
-    merge_into(disk, directory, number, info, opened, keeps, fields)
+    with SegmentWriter(disk, directory, number, info) as writer:
+        writer.put_table(merge_tables([(segment.table, keep) for segment, keep in zip(opened, keeps)]))
+        for path, with_text in fields.items():
+            if all(path in segment.columns for segment in opened):
+                writer.put_column(path, merge_columns([(s.columns[path], keep) for s, keep in zip(opened, keeps)]))
+            if with_text and all(path in segment.texts for segment in opened):
+                writer.put_text(path, merge_texts([(s.texts[path], keep) for s, keep in zip(opened, keeps)]))
+        writer.finish()
     return Merged(tuple(segments), SegmentEntry(number, info.first, info.last, kept))
 
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..fields.column import Column
+from ..fields.dead import Dead
+from ..fields.opened import OpenSegment, seqs_and_rows
+from ..fields.overlay import Chunk, Glance
+from ..fields.text import Text
 from ..shard.shardset import ShardSet
-from .column import Column
-from .dead import Dead
-from .opened import OpenSegment
-from .overlay import Chunk, Glance
-from .text import Text
 
 
 class LooseRow(NamedTuple):
@@ -126,7 +126,7 @@ def _dead_of_segment(segment: OpenSegment, masked: np.ndarray) -> Dead:
     if len(masked):
         low, high = np.searchsorted(masked, segment.order_range)
         if low < high:
-            places = segment.table.place_of(masked[low:high])
+            places = segment.table.place_of(*seqs_and_rows(masked[low:high]))
             places = places[places >= 0]
             bits = np.zeros(segment.rows, bool) if segment.dead.bits is None else segment.dead.bits.copy()
             bits[places] = True
