@@ -174,7 +174,11 @@ def open_fields(
     if text_reader is not None and disk.exists(f"{directory}/{file_name(Content.TEXTS, number)}"):
         file = _open(disk, directory, Content.TEXTS, number, segment.info)
         for field, path in enumerate(file.fields):
-            texts[path] = text_reader.from_sections({name: file.bytes_of(name, field) for name in file.names(field)})
+            sections = {name: file.bytes_of(name, field) for name in file.names(field)}
+            try:
+                texts[path] = text_reader.from_sections(sections, segment.rows)
+            except (KeyError, ValueError) as error:
+                raise _unlike(file, f"the text of field {path!r} does not fit together ({error})") from None
         files.append(file)
     return segment.with_fields(columns, texts, tuple(files))
 

@@ -20,7 +20,8 @@ Text = Any  # text.Text: nothing here looks into it
 class TextReader(Protocol):
     """What files.py asks of the class Text."""
 
-    def from_sections(self, sections: Mapping[str, memoryview]) -> Text: ...
+    def from_sections(self, sections: Mapping[str, memoryview], rows: int) -> Text:
+        """Raises ValueError when they do not belong together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

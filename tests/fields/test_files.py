@@ -68,7 +68,7 @@ class FakeText:
             yield name, data[3:]
 
     @classmethod
-    def from_sections(cls, found) -> FakeText:
+    def from_sections(cls, found, rows) -> FakeText:
         return cls({name: bytes(data) for name, data in found.items()})
 
 
