@@ -17,8 +17,9 @@ A Test is true when any value that the path reaches passes ("paths" draws which 
     $regex                 a regex.Matcher: .pattern, .options, .search(text)
     $mod                   (divisor, remainder), two ints
     $size                  an int
-    $elemMatch             None; `parts` is the tree that an element must pass: its paths start at the element, and a
-                           path of None is the element itself (which an array there does not open)
+    $elemMatch             Elements.DOCUMENTS: `parts` is a tree that an element, a map or an array, must pass as a document
+                           Elements.VALUES: `parts` is a tree whose paths are None, the element itself, as it stands: an
+                           array there is not opened
     $bitsAllSet $bitsAllClear $bitsAnySet $bitsAnyClear       a mask, an int of any length, not negative
 
 What is not here is said by these: `$ne`, `$nin` and `{"$exists": False}` are Not(Test); `$all` is And; `$in` with
@@ -29,9 +30,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final
 
 EQUALITIES = ("$eq", "$in")
+
+
+class Elements(Enum):
+    """What an `$elemMatch` asks of an element."""
+
+    DOCUMENTS = "conditions on its fields"
+    VALUES = "conditions on the element itself"
 
 
 @dataclass(frozen=True, slots=True)
