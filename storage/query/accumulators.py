@@ -20,12 +20,14 @@ from typing import Any, Protocol
 
 from ..errors import BadQuery
 from ..values.order import SortKey
+from .arithmetic import is_number
 from .expression_arrays import wanted_count
-from .expression_operands import Compiled, Constant, Scope, is_nullish, is_number, named_specs, order_key, type_name
+from .expression_operands import Compiled, Constant, Scope, is_nullish, named_specs, order_key
 from .memory import size_of
 from .numbers import Total, as_float
 from .paths import MISSING
 from .sorting import compile_sort
+from .type_names import type_name
 
 
 class Accumulator(Protocol):

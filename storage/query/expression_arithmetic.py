@@ -16,8 +16,10 @@ from bson import Decimal128
 from ..errors import BadQuery
 from ..values.extensions import INT64_MAX, INT64_MIN, milliseconds, moment
 from . import numbers
-from .expression_operands import Make, exactly, is_date, is_number, null_if_nullish, positional, type_name, whole
-from .numbers import DECIMAL, as_float, exact, fitted, stored
+from .arithmetic import as_decimal, is_number, whole_number
+from .expression_operands import Make, exactly, is_date, null_if_nullish, positional
+from .numbers import DECIMAL, as_float, fitted, stored
+from .type_names import type_name
 
 PLACES_MIN, PLACES_MAX = -20, 100
 
@@ -43,7 +45,7 @@ def _moved(date: Any, by: Any) -> Any:
     """A date and so many milliseconds, rounded to the nearest."""
     if type(by) is float and not math.isfinite(by):
         raise BadQuery("a date cannot be moved by an infinite number of milliseconds", code=2)
-    shift = by if type(by) is int else int(exact(by).to_integral_value(ROUND_HALF_EVEN))
+    shift = by if type(by) is int else int(as_decimal(by).to_integral_value(ROUND_HALF_EVEN))
     ms = milliseconds(date) + shift
     if not INT64_MIN <= ms <= INT64_MAX:
         raise BadQuery("date arithmetic leaves the range of dates (64 bits of milliseconds)", code=15)
@@ -74,10 +76,10 @@ def _multiply(*values: Any) -> Any:
 def _divide(left: Any, right: Any) -> Any:
     if not (is_number(left) and is_number(right)):
         raise BadQuery(f"$divide takes numbers, not {type_name(left)} and {type_name(right)}", code=14)
-    if as_float(right) == 0 and exact(right) == 0:
+    if as_float(right) == 0 and as_decimal(right) == 0:
         raise BadQuery("$divide: the divisor is zero", code=2)
     if Decimal128 in (type(left), type(right)):
-        return stored(DECIMAL.divide(exact(left), exact(right)))
+        return stored(DECIMAL.divide(as_decimal(left), as_decimal(right)))
     return float(left) / float(right)
 
 
@@ -85,9 +87,9 @@ def _mod(left: Any, right: Any) -> Any:
     if not (is_number(left) and is_number(right)):
         raise BadQuery(f"$mod takes numbers, not {type_name(left)} and {type_name(right)}", code=16611)
     if Decimal128 in (type(left), type(right)):
-        if exact(right) == 0:
+        if as_decimal(right) == 0:
             raise BadQuery("$mod: the divisor is zero", code=16610)
-        return stored(_remainder(exact(left), exact(right)))
+        return stored(_remainder(as_decimal(left), as_decimal(right)))
     if right == 0:
         raise BadQuery("$mod: the divisor is zero", code=16610)
     if type(left) is int and type(right) is int:
@@ -109,7 +111,7 @@ def _remainder(left: Decimal, right: Decimal) -> Decimal:
 
 def _absolute(value: Any) -> Any:
     if type(value) is Decimal128:
-        return stored(abs(exact(value)))
+        return stored(abs(as_decimal(value)))
     if value == INT64_MIN and type(value) is int:
         raise BadQuery("$abs: the smallest 64-bit integer has no positive twin", code=28680)
     return abs(value)
@@ -120,7 +122,7 @@ def _to_whole(rounding: str, of_double: Callable[[float], int]) -> Callable[[Any
         if type(value) is int:
             return value
         if type(value) is Decimal128:
-            return stored(exact(value).to_integral_value(rounding))
+            return stored(as_decimal(value).to_integral_value(rounding))
         return math.copysign(float(of_double(value)), value) if math.isfinite(value) else value
 
     return apply
@@ -132,7 +134,7 @@ def _rounding(name: str, rounding: str) -> Make:
             return None
         if not is_number(value):
             raise BadQuery(f"{name} takes a number, not {type_name(value)}", code=51081)
-        count = whole(places) if is_number(places) else None
+        count = whole_number(places) if is_number(places) else None
         if count is None:
             raise BadQuery(f"{name}: the place must be a whole number", code=51082)
         if not PLACES_MIN <= count <= PLACES_MAX:
@@ -140,7 +142,7 @@ def _rounding(name: str, rounding: str) -> Make:
         if type(value) is int:
             return value if count >= 0 else _fitting(name, int(_quantized(Decimal(value), count, rounding)))
         if type(value) is Decimal128:
-            found = exact(value)
+            found = as_decimal(value)
             return stored(_quantized(found, count, rounding)) if found.is_finite() else value
         return float(_quantized(Decimal(value), count, rounding)) if math.isfinite(value) else value
 
@@ -172,10 +174,9 @@ def _power(base: Any, exponent: Any) -> Any:
     if as_float(base) == 0 and as_float(exponent) < 0:
         raise BadQuery("$pow: zero cannot be raised to a negative exponent", code=28764)
     if Decimal128 in (type(base), type(exponent)):
-        return stored(DECIMAL.power(exact(base), exact(exponent)))
-    if type(base) is int and type(exponent) is int:
-        if abs(base) <= 1 or 0 <= exponent <= 63:
-            return fitted(_small_power(base, exponent))
+        return stored(DECIMAL.power(as_decimal(base), as_decimal(exponent)))
+    if type(base) is int and type(exponent) is int and (abs(base) <= 1 or 0 <= exponent <= 63):
+        return fitted(_small_power(base, exponent))
     return _double_power(float(base), float(exponent))
 
 
@@ -208,7 +209,7 @@ def _of_number(name: str, function: Callable[[Any], Any]) -> Make:
 
 def _exp(value: Any) -> Any:
     if type(value) is Decimal128:
-        return stored(DECIMAL.exp(exact(value)))
+        return stored(DECIMAL.exp(as_decimal(value)))
     try:
         return math.exp(value)
     except OverflowError:
@@ -218,21 +219,21 @@ def _exp(value: Any) -> Any:
 def _square_root(value: Any) -> Any:
     if as_float(value) < 0:
         raise BadQuery("$sqrt takes a number that is not negative", code=28714)
-    return stored(DECIMAL.sqrt(exact(value))) if type(value) is Decimal128 else math.sqrt(value)
+    return stored(DECIMAL.sqrt(as_decimal(value))) if type(value) is Decimal128 else math.sqrt(value)
 
 
 def _natural_logarithm(value: Any) -> Any:
     _check_positive("$ln", value, 28766)
-    return stored(DECIMAL.ln(exact(value))) if type(value) is Decimal128 else math.log(value)
+    return stored(DECIMAL.ln(as_decimal(value))) if type(value) is Decimal128 else math.log(value)
 
 
 def _decimal_logarithm(value: Any) -> Any:
     _check_positive("$log10", value, 28761)
-    return stored(DECIMAL.log10(exact(value))) if type(value) is Decimal128 else math.log10(value)
+    return stored(DECIMAL.log10(as_decimal(value))) if type(value) is Decimal128 else math.log10(value)
 
 
 def _check_positive(name: str, value: Any, code: int) -> None:
-    if as_float(value) < 0 or exact(value) == 0:
+    if as_float(value) < 0 or as_decimal(value) == 0:
         raise BadQuery(f"{name} takes a positive number", code=code)
 
 
@@ -245,7 +246,7 @@ def _logarithm(value: Any, base: Any) -> Any:
     if not (as_float(base) > 0 and as_float(base) != 1):
         raise BadQuery("$log: the base must be positive and not 1", code=28759)
     if Decimal128 in (type(value), type(base)):
-        return stored(DECIMAL.divide(DECIMAL.ln(exact(value)), DECIMAL.ln(exact(base))))
+        return stored(DECIMAL.divide(DECIMAL.ln(as_decimal(value)), DECIMAL.ln(as_decimal(base))))
     return math.log(value) / math.log(base)
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import BadQuery
+from .arithmetic import is_number, whole_number
 from .expression_operands import (
     Compiled,
     Constant,
@@ -17,18 +18,16 @@ from .expression_operands import (
     Scope,
     exactly,
     is_nullish,
-    is_number,
     named,
     named_specs,
     null_if_nullish,
     order_key,
     positional,
-    type_name,
-    whole,
     whole_32,
 )
 from .paths import MISSING
 from .sorting import compile_sort
+from .type_names import type_name
 
 ELEMENTS_MAX = 1_000_000  # of an array that $range or $zip makes
 
@@ -194,7 +193,7 @@ def _sort_array(name: str, argument: Any, scope: Scope) -> Compiled:
             return by_fields(value if type(value) is dict else {})
 
     else:
-        direction = whole(order) if is_number(order) else None
+        direction = whole_number(order) if is_number(order) else None
         if direction not in (1, -1):
             raise BadQuery(f"$sortArray: sortBy must be 1, -1 or a map of fields, not {order!r:.40}", code=15974)
         key, turned = order_key, direction == -1
@@ -228,7 +227,7 @@ def _first_of_order(name: str, argument: Any, scope: Scope) -> Compiled:
 
 def wanted_count(name: str, value: Any) -> int:
     """n of $firstN and its kin."""
-    found = whole(value) if is_number(value) else None
+    found = whole_number(value) if is_number(value) else None
     if found is None:
         raise BadQuery(f"{name}: n must be a whole number, not {type_name(value)}", code=5787902)
     if found <= 0:

@@ -14,8 +14,10 @@ from typing import Any
 
 from ..errors import BadQuery
 from ..values.extensions import INT64_MAX, INT64_MIN, milliseconds, moment
-from .expression_operands import Compiled, Constant, Make, Scope, is_nullish, is_number, named, type_name, whole
+from .arithmetic import is_number, whole_number
+from .expression_operands import Compiled, Constant, Make, Scope, is_nullish, named
 from .timezones import as_date, checked, from_local, local, offset_s, zone_of
+from .type_names import type_name
 
 _ELAPSED_MS: Mapping[str, int] = MappingProxyType({"hour": 3_600_000, "minute": 60_000, "second": 1000, "millisecond": 1})
 _MONTHS: Mapping[str, int] = MappingProxyType({"year": 12, "quarter": 3, "month": 1})
@@ -71,7 +73,7 @@ def _moving(sign: int) -> Make:
                 return None
             kind = _unit(what, name, 5166404)
             found = as_date(date, name, 5166403)
-            number = whole(count) if is_number(count) else None
+            number = whole_number(count) if is_number(count) else None
             if number is None:
                 raise BadQuery(f"{name}: amount must be a whole number, not {type_name(count)}", code=5166405)
             return moved(found, kind, sign * number, zone, name)
@@ -176,7 +178,7 @@ def _truncation(name: str, argument: Any, scope: Scope) -> Compiled:
         if kind == "week" and is_nullish(weekday):
             return None
         found = as_date(value, name, 5439012)
-        number = whole(bin_size) if is_number(bin_size) else None
+        number = whole_number(bin_size) if is_number(bin_size) else None
         if number is None or not -(2**63) <= number < 2**63:
             raise BadQuery(f"$dateTrunc: binSize must be a whole number, not {type_name(bin_size)}", code=5439017)
         if number <= 0:

@@ -21,8 +21,8 @@ from .expression_operands import (
     named,
     operands,
     order_key,
-    type_name,
 )
+from .type_names import type_name
 
 _SIMPLE = frozenset((int, str))  # where Python's own comparison of two values of one type is the right one
 

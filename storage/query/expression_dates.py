@@ -12,9 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import BadQuery
+from .arithmetic import is_number, whole_number
 from .dates_as_text import format_date, parse_fields, parsed_format, reader_of, sunday_week
-from .expression_operands import Compiled, Constant, Make, Scope, is_nullish, is_number, named, type_name, whole
+from .expression_operands import Compiled, Constant, Make, Scope, is_nullish, named
 from .timezones import UTC, as_date, from_local, local, offset_s, zone_of
+from .type_names import type_name
 
 _UTC_FORMAT = "%Y-%m-%dT%H:%M:%S.%LZ"
 _LOCAL_FORMAT = "%Y-%m-%dT%H:%M:%S.%L"
@@ -199,7 +201,7 @@ def _from_parts(name: str, argument: Any, scope: Scope) -> Compiled:
 
 
 def _number(key: str, value: Any) -> int:
-    found = whole(value) if is_number(value) else None
+    found = whole_number(value) if is_number(value) else None
     if found is None:
         raise BadQuery(f"$dateFromParts: {key} must be a whole number, not {type_name(value)}", code=40515)
     if key in ("year", "isoWeekYear"):

@@ -10,9 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import BadQuery
+from .arithmetic import is_number
 from .expression_arrays import array
-from .expression_operands import Compiled, Make, Scope, is_nullish, is_number, is_true, named_specs, type_name, whole_32
+from .expression_operands import Compiled, Make, Scope, is_nullish, is_true, named_specs, whole_32
 from .paths import MISSING
+from .type_names import type_name
 
 _DEFAULT_NAME = "this"
 

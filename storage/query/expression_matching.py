@@ -1,7 +1,7 @@
 """Expressions with regular expressions: $regexMatch $regexFind $regexFindAll. Pure.
 
 $regexMatch asks regex.py, as filters do. The other two must know where a match stands and what its groups caught, which takes the
-backtracking engine: each document has MATCH_S for all its matches, then the query is refused. Positions count code points.
+backtracking engine: each text has SECONDS_MAX for all its matches, then the query is refused. Positions count code points.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from bson import Regex
 
 from ..errors import BadQuery
 from ..values.extensions import regex_parts
-from .expression_operands import Compiled, Constant, Make, Scope, is_nullish, named, type_name
-from .regex import compile_regex
+from .expression_operands import Compiled, Constant, Make, Scope, is_nullish, named
+from .regex import EXACT_PATTERN_MAX, SECONDS_MAX, STOPPED, compile_regex
+from .regex_syntax import translate
+from .type_names import type_name
 
-MATCH_S = 0.05
 MATCHES_MAX = 100_000  # of one $regexFindAll on one text
 _COMPILED_MAX = 256
-_FLAGS: Mapping[str, int] = MappingProxyType({"i": regex.I, "m": regex.M, "s": regex.S, "x": regex.X, "u": 0})
+_LETTERS = frozenset("imsxu")
 
 
 def _matching(answer: Callable[[str, str, str], Any], absent: Any) -> Make:
@@ -66,7 +67,7 @@ def _pattern(name: str, pattern: Any, options: Any) -> tuple[str, str] | None:
     letters = options or "" if not is_nullish(options) else ""
     if isinstance(pattern, (Regex, re.Pattern)):
         text, own = regex_parts(pattern)
-        own = "".join(letter for letter in own if letter in _FLAGS)
+        own = "".join(letter for letter in own if letter in _LETTERS)
         if own.replace("u", "") and letters:
             raise BadQuery(f"{name}: options stand in the regex and beside it; give them once", code=51107)
         pattern, letters = text, letters or own
@@ -75,7 +76,7 @@ def _pattern(name: str, pattern: Any, options: Any) -> tuple[str, str] | None:
     if "\0" in pattern:
         raise BadQuery(f"{name}: regex must not hold NUL", code=51109)
     for letter in letters:
-        if letter not in _FLAGS:
+        if letter not in _LETTERS:
             raise BadQuery(f"{name}: unknown option {letter!r}; there are i, m, s, x", code=51108)
     return pattern, letters
 
@@ -83,25 +84,24 @@ def _pattern(name: str, pattern: Any, options: Any) -> tuple[str, str] | None:
 @functools.lru_cache(maxsize=_COMPILED_MAX)
 def _backtracking(pattern: str, letters: str) -> regex.Pattern:
     compile_regex(pattern, letters)  # the limits and refusals of filters hold here too
-    flags = 0
-    for letter in letters:
-        flags |= _FLAGS[letter]
+    if len(pattern) > EXACT_PATTERN_MAX:
+        raise BadQuery(f"a regular expression whose matches are wanted may have {EXACT_PATTERN_MAX} characters", code=51111)
     try:
-        return regex.compile(pattern, flags)
-    except (regex.error, RecursionError, OverflowError) as cause:
-        raise BadQuery(f"regular expression {pattern[:80]!r} is not valid: {cause}", code=51111) from None
+        return regex.compile(translate(pattern, letters).exact, cache_pattern=False)
+    except (regex.error, RecursionError, OverflowError, MemoryError, ValueError) as cause:
+        raise BadQuery(f"regular expression {pattern[:60]!r} is not valid: {cause}", code=51111) from None
 
 
 def _matches(text: str, pattern: str, letters: str) -> Iterator[dict[str, Any]]:
     compiled = _backtracking(pattern, letters)
     try:
-        for number, found in enumerate(compiled.finditer(text, timeout=MATCH_S)):
+        for number, found in enumerate(compiled.finditer(text, timeout=SECONDS_MAX)):
             if number == MATCHES_MAX:
                 raise BadQuery(f"$regexFindAll found more than {MATCHES_MAX} matches in one text", code=51151)
             yield {"match": found.group(), "idx": found.start(), "captures": list(found.groups())}
-    except TimeoutError:
+    except (TimeoutError, MemoryError):
         raise BadQuery(
-            f"regular expression {pattern[:80]!r} took longer than {MATCH_S * 1000:.0f} ms on one text; make it simpler", code=51156
+            f"regular expression {pattern[:80]!r} took longer than {SECONDS_MAX * 1000:.0f} ms on one text; make it simpler", code=STOPPED
         ) from None
 
 

@@ -8,8 +8,19 @@ from typing import Any
 
 from ..errors import BadQuery
 from .expression_arrays import array
-from .expression_operands import Compiled, Constant, Make, Scope, exactly, is_nullish, named, null_if_nullish, positional, type_name
+from .expression_operands import (
+    Compiled,
+    Constant,
+    Make,
+    Scope,
+    exactly,
+    is_nullish,
+    named,
+    null_if_nullish,
+    positional,
+)
 from .paths import MISSING
+from .type_names import type_name
 
 
 def _merge(*values: Any) -> dict:

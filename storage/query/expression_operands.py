@@ -10,18 +10,19 @@ compiled once; arity is checked then (codes 16020 and 28667, as MongoDB's).
 from __future__ import annotations
 
 import datetime
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bson import Binary, Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson import Decimal128
 from bson.datetime_ms import DatetimeMS
 
 from ..errors import BadQuery
 from ..values.decimals import to_decimal
 from ..values.order import SortKey, sort_key
+from .arithmetic import whole_number
 from .paths import MISSING
+from .type_names import type_name
 
 DEPTH_MAX = 100  # of expressions inside each other
 _MISSING_KEY = (1,)  # after MinKey, before null
@@ -179,12 +180,6 @@ def reached(value: Any, parts: tuple[str, ...], at: int = 0) -> Any:
     return value
 
 
-def is_number(value: Any) -> bool:
-    """Exact types: a bool is no number here."""
-    kind = type(value)
-    return kind is int or kind is float or kind is Decimal128
-
-
 def is_date(value: Any) -> bool:
     kind = type(value)
     return kind is datetime.datetime or kind is DatetimeMS
@@ -195,52 +190,7 @@ def order_key(value: Any) -> SortKey:
     return _MISSING_KEY if value is MISSING else sort_key(value)
 
 
-def whole(value: Any) -> int | None:
-    """The integer that a number equals exactly, or None: 2, 2.0 and Decimal128("2") are 2."""
-    kind = type(value)
-    if kind is int:
-        return value
-    if kind is float:
-        return int(value) if value.is_integer() else None
-    if kind is Decimal128:
-        exact = value.to_decimal()
-        return int(exact) if exact.is_finite() and exact.adjusted() < 40 and exact == exact.to_integral_value() else None
-    return None
-
-
 def whole_32(value: Any) -> int | None:
-    """whole(), and None beyond 32 bits."""
-    found = whole(value)
+    """whole_number(), and None beyond 32 bits."""
+    found = whole_number(value)
     return found if found is not None and _INT32_MIN <= found <= _INT32_MAX else None
-
-
-_TYPE_NAMES: Mapping[type, str] = {
-    float: "double",
-    str: "string",
-    dict: "object",
-    list: "array",
-    tuple: "array",
-    bytes: "binData",
-    Binary: "binData",
-    uuid.UUID: "binData",
-    ObjectId: "objectId",
-    bool: "bool",
-    datetime.datetime: "date",
-    DatetimeMS: "date",
-    type(None): "null",
-    Regex: "regex",
-    Code: "javascript",
-    Timestamp: "timestamp",
-    Decimal128: "decimal",
-    MinKey: "minKey",
-    MaxKey: "maxKey",
-}
-
-
-def type_name(value: Any) -> str:
-    """MongoDB's name of a value's type; an integer is an "int" where it fits 32 bits and a "long" where not."""
-    if type(value) is int:
-        return "int" if _INT32_MIN <= value <= _INT32_MAX else "long"
-    if value is MISSING:
-        return "missing"
-    return _TYPE_NAMES.get(type(value)) or ("object" if isinstance(value, Mapping) else type(value).__name__)

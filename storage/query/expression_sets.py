@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import BadQuery
+from ..values.order import SortKey
 from .expression_arrays import array
 from .expression_operands import Make, exactly, is_nullish, is_true, null_if_nullish, order_key, positional
-from ..values.order import SortKey
 
 
 def _as_set(name: str, value: Any, code: int) -> dict[SortKey, Any]:

@@ -16,6 +16,7 @@ from bson import Code, Decimal128, Timestamp
 from ..errors import BadQuery
 from ..values.documents import DOCUMENT_BYTES_MAX
 from ..values.extensions import milliseconds
+from .arithmetic import is_number
 from .expression_operands import (
     Compiled,
     Make,
@@ -23,14 +24,13 @@ from .expression_operands import (
     exactly,
     is_date,
     is_nullish,
-    is_number,
     named,
     null_if_nullish,
     positional,
-    type_name,
     whole_32,
 )
 from .paths import MISSING
+from .type_names import type_name
 
 # What MongoDB trims by default: Unicode's white space and NUL.
 WHITE_SPACE = "\0\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"

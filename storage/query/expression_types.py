@@ -18,23 +18,12 @@ from bson import Decimal128, ObjectId, Timestamp
 
 from ..errors import BadQuery
 from ..values.extensions import INT64_MAX, INT64_MIN, milliseconds, moment
+from .arithmetic import as_decimal, is_number, whole_number
 from .dates_as_text import parse_date
-from .expression_operands import (
-    Compiled,
-    Constant,
-    Make,
-    Scope,
-    exactly,
-    is_date,
-    is_nullish,
-    is_number,
-    is_true,
-    named,
-    type_name,
-    whole,
-)
+from .expression_operands import Compiled, Constant, Make, Scope, exactly, is_date, is_nullish, is_true, named
 from .expression_strings import date_text, number_text
-from .numbers import DECIMAL, as_float, exact
+from .numbers import DECIMAL, as_float
+from .type_names import type_name
 
 CONVERSION_FAILED = 241
 _INTEGER_TEXT = re.compile(r"[+-]?\d{1,40}", re.ASCII)
@@ -53,7 +42,7 @@ def _failed(value: Any, target: str, why: str = "") -> BadQuery:
 def _to_double(value: Any) -> float:
     if is_number(value):
         found = as_float(value)
-        if math.isinf(found) and exact(value).is_finite():
+        if math.isinf(found) and as_decimal(value).is_finite():
             raise _failed(value, "double", "it is out of range")
         return found
     if type(value) is bool:
@@ -72,7 +61,7 @@ def _to_decimal(value: Any) -> Decimal128:
     if type(value) is Decimal128:
         return value
     if is_number(value):
-        return Decimal128(exact(value))
+        return Decimal128(as_decimal(value))
     if type(value) is bool:
         return Decimal128("1" if value else "0")
     if is_date(value):
@@ -89,12 +78,10 @@ def _to_decimal(value: Any) -> Decimal128:
 
 
 def _to_whole(value: Any, target: str, least: int, most: int) -> int:
-    if type(value) is str and _INTEGER_TEXT.fullmatch(value):
-        found = int(value)
-    elif type(value) is bool:
+    if type(value) is str and _INTEGER_TEXT.fullmatch(value) or type(value) is bool:
         found = int(value)
     elif is_number(value):
-        number = exact(value) if type(value) is Decimal128 else value
+        number = as_decimal(value) if type(value) is Decimal128 else value
         if type(number) is not int and (number != number or number in (math.inf, -math.inf)):
             raise _failed(value, target, "it is not finite")
         if type(number) is decimal.Decimal and number.adjusted() > 40:
@@ -179,7 +166,7 @@ _TO: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
 def _target(to: Any) -> Callable[[Any], Any] | None:
     if is_nullish(to):
         return None
-    code = whole(to) if is_number(to) else None
+    code = whole_number(to) if is_number(to) else None
     found = _TO.get(to) if type(to) is str else _TO.get(_CODES.get(code, ""))
     if found is None:
         raise BadQuery(f"$convert: there is no type {to!r:.40} to convert to; there are {', '.join(_TO)}", code=2)

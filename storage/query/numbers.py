@@ -1,8 +1,10 @@
-"""Arithmetic over the three kinds of numbers, with MongoDB's rules for the kind of the result. Pure.
+"""Arithmetic of expressions over the three kinds of numbers, with MongoDB's rules for the kind of the result. Pure.
 
     int with int          int, or a double where 64 bits do not hold it
     double with either    double
-    Decimal128 with any   Decimal128 (34 digits); a double enters with 15 significant digits, as MongoDB's does
+    Decimal128 with any   Decimal128 (34 digits)
+
+Updates refuse integers that leave 64 bits (arithmetic.py); expressions go on with a double.
 
 Totals are exact: the integers among them are summed as integers, doubles with a compensating second double, so that the order of the
 documents hardly shows in a sum.
@@ -19,6 +21,7 @@ from bson.decimal128 import create_decimal128_context
 
 from ..values.decimals import to_decimal
 from ..values.extensions import INT64_MAX, INT64_MIN
+from .arithmetic import as_decimal
 
 DECIMAL: Context = create_decimal128_context()
 DECIMAL.traps = dict.fromkeys(DECIMAL.traps, False)
@@ -32,18 +35,6 @@ def fitted(value: int) -> int | float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
-
-
-def exact(value: float | Decimal128) -> Decimal:
-    """A number for arithmetic with Decimal128."""
-    kind = type(value)
-    if kind is Decimal128:
-        return to_decimal(value.bid)
-    if kind is int:
-        return Decimal(value)
-    if value == 0 or not math.isfinite(value):
-        return Decimal(value)
-    return Decimal(f"{value:.14e}")
 
 
 def stored(value: Decimal) -> Decimal128:
@@ -66,7 +57,7 @@ def as_float(value: float | Decimal128) -> float:
 def add(left: Any, right: Any) -> Any:
     kinds = (type(left), type(right))
     if Decimal128 in kinds:
-        return stored(DECIMAL.add(exact(left), exact(right)))
+        return stored(DECIMAL.add(as_decimal(left), as_decimal(right)))
     found = left + right
     return fitted(found) if type(found) is int else found
 
@@ -74,7 +65,7 @@ def add(left: Any, right: Any) -> Any:
 def subtract(left: Any, right: Any) -> Any:
     kinds = (type(left), type(right))
     if Decimal128 in kinds:
-        return stored(DECIMAL.subtract(exact(left), exact(right)))
+        return stored(DECIMAL.subtract(as_decimal(left), as_decimal(right)))
     found = left - right
     return fitted(found) if type(found) is int else found
 
@@ -82,7 +73,7 @@ def subtract(left: Any, right: Any) -> Any:
 def multiply(left: Any, right: Any) -> Any:
     kinds = (type(left), type(right))
     if Decimal128 in kinds:
-        return stored(DECIMAL.multiply(exact(left), exact(right)))
+        return stored(DECIMAL.multiply(as_decimal(left), as_decimal(right)))
     found = left * right
     return fitted(found) if type(found) is int else found
 

@@ -19,7 +19,8 @@ from bson.datetime_ms import DatetimeMS
 
 from ..errors import BadQuery
 from ..values.extensions import milliseconds, moment
-from .expression_operands import is_nullish, type_name
+from .expression_operands import is_nullish
+from .type_names import type_name
 
 _OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
 _ZONES_KEPT_MAX = 512
