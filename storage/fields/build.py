@@ -120,10 +120,13 @@ def _group_with_many(
     is_plain = np.ones(len(codes), bool)
     is_plain[many] = False
     plain = np.flatnonzero(is_plain).astype(np.uint32)
-    every_row = np.concatenate((plain, extra_rows))
-    order = np.argsort(every_row, kind="stable")
-    every_code = np.concatenate((codes[plain].astype(np.uint32), extra_codes))[order]
-    return grouped(every_code, every_row[order], count)
+    size = len(plain) + len(extra_rows)
+    is_extra = np.zeros(size, bool)
+    is_extra[plain.searchsorted(extra_rows) + np.arange(len(extra_rows))] = True  # both ascend and share no row
+    rows, every = np.empty(size, np.uint32), np.empty(size, np.uint32)
+    rows[is_extra], every[is_extra] = extra_rows, extra_codes
+    rows[~is_extra], every[~is_extra] = plain, codes[plain]
+    return grouped(every, rows, count)
 
 
 # One maker for each kind that keeps values: (first, ranks, the parts of the dictionary).
@@ -144,17 +147,18 @@ def _numbers(entries: Entries, where: Any) -> Made:
         if not r.any():
             r = None
     first, ranks = distinct_keys(ordered_bits(d), None if r is None else r.astype(np.uint64))
-    parts = {"numbers": d[first], "remainders": None if r is None else _any_or_none(r[first])}
+    parts = {"numbers": d[first], "remainders": None if r is None else any_or_none(r[first])}
     if is_double.any():
         doubles = is_double[first]
         is_odd = (is_double != doubles[ranks]) | (is_double & (payload == _TOP_BIT))
         varied = np.zeros(len(first), bool)
         varied[ranks[is_odd]] = True
-        parts["doubles"], parts["varied"] = _any_or_none(doubles), _any_or_none(varied)
+        parts["doubles"], parts["varied"] = any_or_none(doubles), any_or_none(varied)
     return first, ranks, parts
 
 
-def _any_or_none(column: np.ndarray) -> np.ndarray | None:
+def any_or_none(column: np.ndarray) -> np.ndarray | None:
+    """An array of which all is zero is left out."""
     return column if column.any() else None
 
 

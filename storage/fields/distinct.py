@@ -8,6 +8,8 @@ Costs, natively: 20 to 60 ns an entry, whatever the order; ascending input 2 ns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .. import native
@@ -32,6 +34,31 @@ def distinct_strings(blob: bytes | memoryview, more: bytes, at: np.ndarray, leng
 def joined_strings(blob: bytes | memoryview, more: bytes, at: np.ndarray, length: np.ndarray) -> bytes:
     """These strings one behind the other."""
     return _join_strings(blob, more, at, length)
+
+
+def merged_keys(high: list[np.ndarray], low: np.ndarray | None) -> Ranked:
+    """Of the parts of `high` one behind the other, each of them ascending and distinct; low: of all parts, or None."""
+    sizes = [len(part) for part in high]
+    if low is None and _follow_each_other(high):
+        every = np.arange(sum(sizes), dtype=np.uint32)
+        return every, every
+    first, codes = _merge_keys(np.concatenate(high), low, np.cumsum([0, *sizes]).astype(np.uint64))
+    return np.frombuffer(first, np.uint32), np.frombuffer(codes, np.uint32)
+
+
+def _follow_each_other(parts: list[np.ndarray]) -> bool:
+    parts = [part for part in parts if len(part)]
+    return all(before[-1] < after[0] for before, after in zip(parts, parts[1:]))
+
+
+def merged_strings(
+    parts: Sequence[tuple[np.ndarray, bytes | memoryview]], masks: Sequence[np.ndarray | None]
+) -> tuple[np.ndarray, bytes, list[np.ndarray]]:
+    """(lengths, blob, new rank of each string of each part) of ascending distinct strings, given as offsets (u32 or u64) and blob.
+    Only those count whose mask is set (None: all); what the others get as rank means nothing."""
+    wide = [(offsets.astype(np.uint64, copy=False), blob, mask) for (offsets, blob), mask in zip(parts, masks)]
+    lengths, blob, ranks = _merge_strings(wide)
+    return np.frombuffer(lengths, np.uint32), blob, [np.frombuffer(rank, np.uint32) for rank in ranks]
 
 
 def grouped(codes: np.ndarray, rows: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +124,31 @@ def _group_pure(codes: np.ndarray, rows: np.ndarray | None, count: int) -> tuple
     return starts.tobytes(), (order.astype(np.uint32) if rows is None else rows[order]).tobytes()
 
 
+def _merge_keys_pure(high: np.ndarray, low: np.ndarray | None, part_at: np.ndarray) -> tuple[bytes, bytes]:
+    return _rank_keys_pure(high, low)
+
+
+def _merge_strings_pure(
+    parts: Sequence[tuple[np.ndarray, bytes | memoryview, np.ndarray | None]],
+) -> tuple[bytes, bytes, list[bytes]]:
+    cut = []
+    for offsets, blob, mask in parts:
+        blob, places = memoryview(blob), offsets.tolist()
+        numbers = range(len(places) - 1) if mask is None else np.flatnonzero(mask).tolist()
+        cut.append([(bytes(blob[places[i] : places[i + 1]]), i) for i in numbers])
+    ordered = sorted({string for strings in cut for string, _ in strings})
+    rank_of = {string: rank for rank, string in enumerate(ordered)}
+    ranks = []
+    for (offsets, _, _), strings in zip(parts, cut):
+        rank = np.zeros(len(offsets) - 1, np.uint32)
+        rank[[i for _, i in strings]] = [rank_of[string] for string, _ in strings]
+        ranks.append(rank.tobytes())
+    return np.array([len(string) for string in ordered], np.uint32).tobytes(), b"".join(ordered), ranks
+
+
 _rank_keys = native.choose("rank_keys", _rank_keys_pure)
 _rank_strings = native.choose("rank_strings", _rank_strings_pure)
 _join_strings = native.choose("join_strings", _join_strings_pure)
+_merge_keys = native.choose("merge_keys", _merge_keys_pure)
+_merge_strings = native.choose("merge_strings", _merge_strings_pure)
 _group = native.choose("group", _group_pure)

@@ -23,13 +23,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .. import native
+from ..query.literals import Edge
 
 TERM_BYTES_MAX = 64
 WORD_BYTES = bytes(b for b in range(256) if b >= 0x80 or chr(b).isalnum() or b == ord("_"))
@@ -42,14 +42,6 @@ _NOT_ASCII = 0x80
 _EXOTIC = (("ſ".encode(), b"s"), ("\u212a".encode(), b"k"), ("İ".encode(), b"i"), ("ı".encode(), b"i"))
 
 SECTIONS = ("term_offsets", "term_blob", "starts", "posting_rows", "long_rows")
-
-
-class Edge(IntEnum):
-    """What must stand beside a literal's end."""
-
-    FREE = 0  # anything
-    WORD = 1  # the term's end or a byte from 0x80 on: where \\b may hold, whether letters beyond ASCII count as word or not
-    TERM = 2  # the term's end
 
 
 class Text:
@@ -87,7 +79,8 @@ class Text:
     def containing(self, literal: bytes, *, at_start: Edge, at_end: Edge, ignore_case: bool) -> np.ndarray:
         """The numbers (u32, ascending) of the terms that hold the literal, with such edges beside it.
 
-        The literal consists of word bytes, of ASCII only when case is ignored.
+        The literal consists of word bytes, of ASCII only when case is ignored. Edge.WORD is a term's end or a byte from 0x80
+        on: letters beyond ASCII count as word to one engine and not to another.
         """
         if ignore_case:
             return self._containing_folded(literal.lower(), at_start, at_end)
@@ -155,9 +148,11 @@ class Text:
 
 def build_text(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, rows: int) -> Text:
     """The text index of a segment of so many rows. The strings are blob[at : at + length] (u64, u32) in UTF-8, ordered by their
-    row (u32); several may belong to one row. Raises ValueError for a string outside the blob."""
+    row (u32); several may belong to one row. Raises ValueError for a string outside the blob and for rows in another order."""
     at = np.ascontiguousarray(at, np.uint64)
     length, row = np.ascontiguousarray(length, np.uint32), np.ascontiguousarray(row, np.uint32)
+    if (row[1:] < row[:-1]).any():
+        raise ValueError("strings must stand in the order of their rows")
     offsets, terms, starts, postings, long_rows = _build(blob, at, length, row)
     return Text(
         rows,

@@ -171,7 +171,10 @@ def expression_node(
     """`$expr`: the document matches when the expression's value is true. The compiler is the aggregation's own."""
     if compile_expression is None or is_true is None:
         from .expressions import compile_expression, is_true
-    evaluate, truth = compile_expression(spec), is_true
+
+        evaluate, truth = compile_expression(spec, variables), is_true
+    else:
+        evaluate, truth = compile_expression(spec), is_true
     return Whole("$expr", lambda document: truth(evaluate(document, variables)))
 
 
