@@ -62,7 +62,7 @@ class Indexing:
         self.index: OpenIndex | None = None  # None: nothing is indexed
         self.changing = trio.Lock()
         self.last_error = ""
-        self.builds = self.merges = 0
+        self.builds = self.merges = self.failures = 0
         self._next_number = 1
         self._job_from: int | None = None  # the first number of the files that a job under way may make
         self._gone: dict[int, list[np.ndarray]] = {}  # superseded since the build that runs began
@@ -185,10 +185,18 @@ class Indexing:
             try:
                 await job()
             except (OSError, TwinlogError) as error:
-                self.last_error = str(error)
-                log.warning("%s: indexing failed, trying again in %.0f s: %s", self._database.name, RETRY_S, error)
-                await trio.sleep(RETRY_S)
+                await self._failed(error)
+            except Exception as error:  # noqa: BLE001 - a cache must not end the database: queries scan
+                log.exception("%s: indexing met a bug", self._database.name)
+                await self._failed(error)
             self._tell()
+
+    async def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        self.last_error = str(error) or repr(error)
+        self._job_from = None
+        log.warning("%s: indexing failed, trying again in %.0f s: %s", self._database.name, RETRY_S, self.last_error)
+        await trio.sleep(RETRY_S)
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, trio.Event()
