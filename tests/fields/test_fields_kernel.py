@@ -90,7 +90,7 @@ def test_what_is_no_document_is_refused():
         with pytest.raises(BadDocument):
             extract(whole, np.zeros(1, np.uint64), np.array([cut], np.uint32), ["y", "a.b"])
     for bad in (b"\x81\x01\x02", b"\x91\x01", b"\x81\xa1y\xc1", b"\x81\xa1y\xd6\x01abcd", b"\x81\xa1y\xcf" + b"\xff" * 8):
-        with pytest.raises((BadDocument, OverflowError)):
+        with pytest.raises(BadDocument):
             extract(bad, np.zeros(1, np.uint64), np.array([len(bad)], np.uint32), ["y"])
     with pytest.raises(BadDocument):
         extract(whole, np.array([5], np.uint64), np.array([len(whole)], np.uint32), ["a"])
