@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import BadQuery
-from storage.query.sorting import compile_projection, compile_sort
+from storage.query.projection import compile_projection
+from storage.query.sorting import compile_sort
 from storage.values.order import sort_key
 from tests.values.generated import values
 
