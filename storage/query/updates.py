@@ -187,7 +187,8 @@ def _pipeline_update(stages: Sequence[Mapping[str, Any]]) -> Update:
     transform = pipelines.compile_update_pipeline(stages)
 
     def applied(document: dict, application: Application) -> dict:
-        found = transform(document, {"NOW": application.now, **(application.variables or {})})
+        known = {"NOW": application.now, "CLUSTER_TIME": application.now_timestamp}
+        found = transform(document, {**known, **(application.variables or {})})
         if "_id" in document and "_id" not in found:  # a pipeline cannot lose it
             found = {"_id": document["_id"], **found}
         return found
