@@ -103,6 +103,7 @@ class Database:
         self.visible_advance = Advance(found.last_seq)
         self.mark_advance = Advance()
         self.marks: OrderedDict[int, str | None] = OrderedDict()
+        self.builds: set[int] = set()  # collections of entries of the unique indexes that are being built here
         self.full = False
         self._stuck = False  # a write met ENOSPC and its bytes are still pending
         self._space_checked_at = 0

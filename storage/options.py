@@ -30,3 +30,4 @@ class EngineOptions:
     free_bytes_min: int = 64 * 2**20  # below it writes are refused by name
     view_age_s: float = 600.0
     databases_max: int = 256
+    expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say

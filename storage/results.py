@@ -62,7 +62,7 @@ class WriteResult:
     upserted: dict[int, bytes] = field(default_factory=dict)  # write index -> encoded `_id`
     errors: list[WriteError] = field(default_factory=list)
     replayed: bool = False
-    document: bytes | None | _NotAsked | _Forgotten = NOT_ASKED  # of find_one_and: before or after the change
+    document: bytes | None | _NotAsked | _Forgotten = field(default=NOT_ASKED, repr=False)  # of find_one_and: before or after the change
 
     @property
     def n(self) -> int:

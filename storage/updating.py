@@ -23,7 +23,8 @@ from .errors import BadQuery, ImmutableField, Overloaded
 from .names import check_collection_name
 from .query.filters import MISSING, Filter, compile_filter, pinned_id
 from .query.sorting import compile_projection, compile_sort
-from .query.updates import Update, compile_update, upsert_document
+from .query.updates import Update, compile_update
+from .query.upserts import upsert_document
 from .reading import encode_projected
 from .results import WriteResult
 from .values.documents import decode, encode, encode_value, has_id_first, normalise, validate
@@ -64,7 +65,10 @@ class _Updating:
         )
 
     def of(self, document: dict, data: bytes) -> bytes:
-        changed = self._applied(document, position=self._matches.position(document), is_insert=False)
+        position = self._matches.position(document) if self._update.needs_position else None
+        changed = self._applied(document, position=position, is_insert=False)
+        if changed is document:
+            return data
         new = encode(changed)
         if new == data or new == encode(document):  # a client may have written the same otherwise
             return data
@@ -111,7 +115,7 @@ class _Replacing:
         return row
 
 
-class _Deleting:
+class Deleting:
     """Change: the document goes."""
 
     frees_space = True
@@ -208,9 +212,9 @@ async def delete(
     """Delete the first document that matches (of the sort, if any), or all that do."""
     asked = _asked(db, collection, spec, None if many else sort, request)
     if not many:
-        return await _one(asked, _Deleting())
+        return await _one(asked, Deleting())
     db.check_writable(frees_space=True)
-    return first_error(await change_many(asked, _Deleting()))
+    return first_error(await change_many(asked, Deleting()))
 
 
 async def find_one_and(
@@ -249,7 +253,7 @@ def _change_of(asked: Asked, action: Action, change: Any, array_filters: Any, *,
     if action is Action.DELETE:
         if change is not None or not is_plain:
             raise BadQuery("a deletion takes no change, no upsert and no document after it", code=_FAILED_TO_PARSE)
-        return _Deleting()
+        return Deleting()
     if action is Action.REPLACE:
         if not isinstance(change, bytes):
             raise BadQuery("a replacement must be a document", code=_FAILED_TO_PARSE)

@@ -48,7 +48,7 @@ class View:
         self._ends_at = trio.current_time() + age_max_s
 
     def collections(self) -> list[str]:
-        return sorted(self.catalog.ids)
+        return self.catalog.names()
 
     def check_age(self) -> None:
         if trio.current_time() > self._ends_at:
