@@ -27,8 +27,15 @@ class _Missing:
         return "MISSING"
 
 
+class _Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
 MISSING: Final = _Missing()
+ABSENT: Final = _Absent()  # what a Locator answers for a value that does not pass
 Test = Callable[[Any], bool]
+Locator = Callable[[Any], Any]  # value -> place in an array, None (passes, without a place) or ABSENT
 
 
 class Path:
@@ -48,7 +55,40 @@ class Path:
 
     def any_value(self, document: dict, test: Test) -> bool:
         """Whether the test holds for any value the path reaches."""
-        return _in_map(document, self, 0, test)
+        return _in_map(document, self, 0, test, opened(test))
+
+    def reaching(self, test: Test) -> Callable[[dict], bool]:
+        """The predicate "any value the path reaches passes"; one part, the usual case, goes without the walk."""
+        leaf = opened(test)
+        if len(self.parts) > 1:
+            return lambda document: _in_map(document, self, 0, test, leaf)
+        name = self.parts[0]
+
+        def matches(document: dict) -> bool:
+            value = document.get(name, MISSING)
+            return leaf(value) if type(value) is list else test(value)
+
+        return matches
+
+    def naming(self, test: Test) -> Callable[[dict], bool]:
+        """The same, but an array that the path names is shown as a whole only. Arrays on the way are opened."""
+        if len(self.parts) > 1:
+            return lambda document: _in_map(document, self, 0, test, test)
+        name = self.parts[0]
+        return lambda document: test(document.get(name, MISSING))
+
+    def locate(self, document: dict, test: Locator, leaf: Locator) -> int | None:
+        """Where the first value stood that passes: its place in the outermost array that the path opened by itself.
+
+        `test` and `leaf` (which sees the array that the path names) answer with a place, None (passes without one) or
+        ABSENT. What an index of the path points to has that index.
+        """
+        return _locate_in_map(document, self, 0, test, leaf)
+
+
+def opened(test: Test) -> Test:
+    """What an array passes when one of its elements, or the whole array, passes the test."""
+    return lambda array: any(map(test, array)) or test(array)
 
 
 def _index(part: str) -> int:
@@ -58,28 +98,28 @@ def _index(part: str) -> int:
     return NO_INDEX
 
 
-def _in_map(value: Any, path: Path, at: int, test: Test) -> bool:
+def _in_map(value: Any, path: Path, at: int, test: Test, leaf: Test) -> bool:
     parts = path.parts
     while True:
         value = value.get(parts[at], MISSING)
         at += 1
         if type(value) is list:
-            return _in_array(value, path, at, test)
+            return _in_array(value, path, at, test, leaf)
         if at == len(parts):
             return test(value)
         if type(value) is not dict:
             return test(MISSING)
 
 
-def _in_array(array: list, path: Path, at: int, test: Test) -> bool:
+def _in_array(array: list, path: Path, at: int, test: Test, leaf: Test) -> bool:
     parts = path.parts
     if at == len(parts):
-        return any(map(test, array)) or test(array)
+        return leaf(array)
     index = path.indexes[at]
     is_last = at + 1 == len(parts)
     for position, element in enumerate(array):
         kind = type(element)
-        if kind is dict and _in_map(element, path, at, test):
+        if kind is dict and _in_map(element, path, at, test, leaf):
             return True
         if position != index:
             continue
@@ -87,8 +127,45 @@ def _in_array(array: list, path: Path, at: int, test: Test) -> bool:
             if test(element):
                 return True
         elif kind is dict:
-            if _in_map(element, path, at + 1, test):
+            if _in_map(element, path, at + 1, test, leaf):
                 return True
-        elif kind is list and _in_array(element, path, at + 1, test):
+        elif kind is list and _in_array(element, path, at + 1, test, leaf):
             return True
     return False
+
+
+def _locate_in_map(value: Any, path: Path, at: int, test: Locator, leaf: Locator) -> Any:
+    parts = path.parts
+    while True:
+        value = value.get(parts[at], MISSING)
+        at += 1
+        if type(value) is list:
+            return _locate_in_array(value, path, at, test, leaf)
+        if at == len(parts):
+            return test(value)
+        if type(value) is not dict:
+            return test(MISSING)
+
+
+def _locate_in_array(array: list, path: Path, at: int, test: Locator, leaf: Locator) -> Any:
+    parts = path.parts
+    if at == len(parts):
+        return leaf(array)
+    index = path.indexes[at]
+    is_last = at + 1 == len(parts)
+    for position, element in enumerate(array):
+        kind = type(element)
+        if kind is dict and _locate_in_map(element, path, at, test, leaf) is not ABSENT:
+            return position
+        if position != index:
+            continue
+        found: Any = ABSENT
+        if is_last:
+            found = ABSENT if test(element) is ABSENT else position
+        elif kind is dict:
+            found = _locate_in_map(element, path, at + 1, test, leaf)
+        elif kind is list:
+            found = _locate_in_array(element, path, at + 1, test, leaf)
+        if found is not ABSENT:
+            return found
+    return ABSENT
