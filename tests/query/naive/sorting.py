@@ -58,7 +58,7 @@ def expanded(done: list, left: list[tuple[object, list[str]] | None]) -> list[tu
         return [tuple(done)]
     first = arrays[0][1]
     if any(value is not first for _, value, _ in arrays):
-        raise Refused("two arrays beside each other cannot be sorted by")
+        raise Refused("two arrays beside each other cannot be sorted by", 2)
     if not first:
         for place, _, path in arrays:
             done[place], left[place] = None if path else MISSING, None
