@@ -1,5 +1,6 @@
-"""Where the optional native kernel is chosen. The kernel is one C file, storage/kernel.c, built as storage._kernel when a
-compiler is there; every function of it has a pure twin beside the promise it keeps, and tests hold the two equal.
+"""Where the optional native kernel is chosen. The kernel is a few C files, each built as an extension of its own when a compiler
+is there (storage/kernel.c as storage._kernel, storage/text.c as storage._text); every function of it has a pure twin beside the
+promise it keeps, and tests hold the two equal.
 
     encode_body = native.choose("encode_body", _encode_body)      # the kernel's, or the pure one
 
@@ -20,18 +21,19 @@ F = TypeVar("F", bound=Callable)
 SETTING = "TWINLOG_KERNEL"
 
 
-def _load() -> ModuleType | None:
+def _load(name: str) -> ModuleType | None:
     if os.environ.get(SETTING, "") == "off":
         return None
     try:
-        return import_module("._kernel", __package__)
+        return import_module(f".{name}", __package__)
     except ImportError:
         return None
 
 
-KERNEL = _load()
+KERNEL = _load("_kernel")
+TEXT = _load("_text")
 
 
 def choose(name: str, pure: F) -> F:
     """The kernel's function of that name where there is one, else the pure one."""
-    return getattr(KERNEL, name, pure)
+    return getattr(KERNEL, name, getattr(TEXT, name, pure))
