@@ -57,6 +57,7 @@ class Indexing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.rows_min = database.engine_options.index_rows_min  # sealed documents of a collection that queries make us index
         self.wanted: dict[int, dict[str, bool]] = {}
         self.state = FieldState(database.uuid.hex(), 0)
         self.index: OpenIndex | None = None  # None: nothing is indexed
@@ -186,7 +187,7 @@ class Indexing:
                 await job()
             except (OSError, TwinlogError) as error:
                 await self._failed(error)
-            except Exception as error:  # noqa: BLE001 - a cache must not end the database: queries scan
+            except Exception as error:
                 log.exception("%s: indexing met a bug", self._database.name)
                 await self._failed(error)
             self._tell()
