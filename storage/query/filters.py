@@ -60,7 +60,10 @@ class Filter:
             raise too_deep() from None
 
     def __call__(self, document: dict) -> bool:
-        return self._matches(document)
+        try:
+            return self._matches(document)
+        except RecursionError:
+            raise too_deep() from None
 
     def position(self, document: dict) -> int | None:
         """What `$` stands for in an update or a projection of this document, which must match: the place in the
@@ -176,7 +179,10 @@ def expression_node(
     """`$expr`: the document matches when the expression's value is true. The compiler is the aggregation's own."""
     if compile_expression is None or is_true is None:
         from .expressions import compile_expression, is_true
-    evaluate, truth = compile_expression(spec), is_true
+
+        evaluate, truth = compile_expression(spec, variables), is_true
+    else:
+        evaluate, truth = compile_expression(spec), is_true
     return Whole("$expr", lambda document: truth(evaluate(document, variables)))
 
 

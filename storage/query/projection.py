@@ -166,11 +166,13 @@ class _Reader:
         name = ".".join(parts)
         if self.is_inclusion is False:
             raise BadQuery(f"projection field {name!r} cannot be computed where others are left out", code=code)
+        variables = self.variables
         if self.compile_expression is None:
             from .expressions import compile_expression
 
-            self.compile_expression = compile_expression
-        evaluate, variables = self.compile_expression(value), self.variables
+            evaluate = compile_expression(value, variables)
+        else:
+            evaluate = self.compile_expression(value)
         self._place(parts, _Compute(lambda document: evaluate(document, variables)))
         self.is_inclusion = True
 

@@ -236,6 +236,11 @@ def nested(step, levels: int) -> dict:
 )
 def test_deep_filters_are_compiled_or_refused(step) -> None:
     assert compile_filter(nested(step, 40))({"z": 1}) in (True, False)
+    document: object = {"a": 1}
+    for _ in range(95):
+        document = {"a": [document]}
+    matches = compile_filter(nested(step, 49))
+    assert matches(document) in (True, False)
     with pytest.raises(BadQuery, match="deeper than 100"):
         compile_filter(nested(step, 10_000))
 
@@ -246,6 +251,20 @@ def test_ten_thousand_branches_are_one_look_up() -> None:
     assert matches({"a": {"b": 9_999.0}}) and not matches({"a": {"b": -1}})
     others = compile_filter({"$or": [{f"f{n}": n} for n in range(10_000)]})
     assert others({"f9999": 9_999}) and not others({})
+
+
+@given(
+    st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 3), st.just([1])), st.integers(0, 2)), min_size=16, max_size=24),
+    st.one_of(st.none(), st.integers(0, 4), st.floats(0, 4), st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=3)),
+    st.integers(0, 3),
+)
+def test_many_branches_of_two_conditions(branches: list[tuple], a: object, b: int) -> None:
+    specs = [{"a": x, "b": y} for x, y in branches]
+    for document in ({"a": a, "b": b}, {"b": b}):
+        expected = any(compile_filter(spec)(document) for spec in specs)
+        assert compile_filter({"$or": specs})(document) is expected
+        assert compile_filter({"$or": [*specs, {"c": 1}]})({**document, "c": 1}) is True
+        assert compile_filter({"$nor": specs})(document) is not expected
 
 
 # -- the position of the match
