@@ -373,3 +373,11 @@ def test_a_filter_keeps_its_spec_and_its_point() -> None:
     assert matches.spec == {"_id": 5, "$comment": "x"} and matches.point[0]
     assert Filter({"_id": Regex("x")}).point == (False, None)
     assert Filter({"_id": {"$in": [Regex("x")]}}).point == (False, None)
+
+
+def test_expressions_are_the_aggregation_s_own() -> None:
+    matches = compile_filter({"$expr": {"$gt": ["$a", "$b"]}, "c": 1})
+    assert matches({"a": 2, "b": 1, "c": 1}) and not matches({"a": 1, "b": 2, "c": 1})
+    assert compile_filter({"$expr": {"$eq": ["$a", "$$x"]}}, {"x": 5})({"a": 5.0})
+    with pytest.raises(BadQuery):
+        compile_filter({"$expr": {"$foo": 1}})

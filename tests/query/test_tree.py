@@ -7,13 +7,16 @@ from bson import Regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.query import tree as trees
 from storage.query.filters import compile_filter
-from storage.query.tree import ALWAYS, NEVER, And, Elements, Node, Nor, Not, Or, Test, Whole, fields_of
+from storage.query.tree import ALWAYS, NEVER, And, Elements, Node, Nor, Not, Or, Whole, fields_of
+
+Condition = trees.Test
 
 
 def shown(node: Node) -> object:
     """A tree as plain values, to compare."""
-    if isinstance(node, Test):
+    if isinstance(node, Condition):
         argument = node.argument.pattern if node.op == "$regex" else node.argument
         return (node.path, node.op, argument) if node.parts is None else (node.path, node.op, argument, shown(node.parts))
     if isinstance(node, Not):
@@ -65,7 +68,7 @@ def test_the_tree_of_a_filter(spec: dict, tree: object) -> None:
                     lambda inner: st.builds(lambda op, parts: {op: parts}, st.sampled_from(["$and", "$or", "$nor"]), st.lists(inner, min_size=1, max_size=3)), max_leaves=6))  # fmt: skip
 def test_a_tree_is_in_its_simplest_form(spec: dict) -> None:
     def check(node: Node) -> None:
-        assert isinstance(node, (And, Or, Nor, Not, Test, Whole)) or node in (ALWAYS, NEVER)
+        assert isinstance(node, (And, Or, Nor, Not, Condition, Whole)) or node in (ALWAYS, NEVER)
         if isinstance(node, Not):
             assert not isinstance(node.part, Not) and node.part not in (ALWAYS, NEVER)
             check(node.part)
