@@ -238,7 +238,8 @@ async def find_one_and(
     and its document was too large to be remembered."""
     asked = _asked(db, collection, spec, sort, request)
     doing = _change_of(asked, action, change, array_filters, is_plain=not (upsert or after))
-    project = compile_projection(projection) if projection else None
+    # The document after the change need not match the filter, so no element of it is the one that matched.
+    project = compile_projection(projection, None if after else asked.matches) if projection else None
 
     def shape(old: bytes | None, new: bytes | None) -> bytes | None:
         data = new if after else old
