@@ -135,6 +135,11 @@ def _read_element_filter(spec: Any, depth: int) -> Node:
     return read_filter(spec, depth, variables=None)
 
 
+def read_element_match(field: str, argument: Mapping[str, Any]) -> Node:
+    """The tree of {field: {"$elemMatch": argument}}, as a projection asks it."""
+    return read_condition(Reader(field, field, 1, _read_element_filter), {"$elemMatch": argument})
+
+
 def _top_level(name: str, argument: Any, depth: int, variables: dict[str, Any] | None) -> Node:
     if name in BRANCHES:
         if not isinstance(argument, (list, tuple)) or not argument:
