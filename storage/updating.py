@@ -22,7 +22,8 @@ from .database import Database
 from .errors import BadQuery, ImmutableField, Overloaded
 from .names import check_collection_name
 from .query.filters import MISSING, Filter, compile_filter, pinned_id
-from .query.sorting import compile_projection, compile_sort
+from .query.projection import compile_projection
+from .query.sorting import compile_sort
 from .query.updates import Update, compile_update
 from .query.upserts import upsert_document
 from .reading import encode_projected

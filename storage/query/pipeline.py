@@ -50,8 +50,8 @@ class Context:
 
 
 class Stage(Protocol):
-    """One compiled stage. is_repeatable: what comes out depends on nothing but what goes in, document by document, and is cheap enough to
-    be computed once for each facet that follows. uses: the user's variables that stand in its spec."""
+    """One compiled stage. is_repeatable: what comes out depends on nothing but each document that goes in, so that it can be worked out
+    once more for each facet that follows. spec: as it stood in the query."""
 
     is_repeatable: bool
     spec: Any
@@ -125,13 +125,6 @@ class Limit:
                 return
 
 
-class Ordered(Protocol):
-    """What $sort shows to the source that may do its work."""
-
-    order: Sort
-    wanted: int
-
-
 class Pipeline:
     """Compiled stages. output: where the documents go ($out, $merge), or None when they are the answer."""
 
@@ -143,13 +136,11 @@ class Pipeline:
 
     def items(self, collection: str, context: Context) -> Iterator[Item]:
         """A run over a collection. Leading $match, $sort and $limit are asked of the source."""
-        for place, stage in enumerate(self.stages):
-            if hasattr(stage, "facets"):
-                before = self.stages[:place]
-                if place and all(earlier.is_repeatable for earlier in before):
-                    made = stage.over(lambda inside: Pipeline((*before, *inside.stages)).items(collection, context))
-                    return self._through(self.stages[place + 1 :], made, context)
-                break
+        place = next((place for place, stage in enumerate(self.stages) if hasattr(stage, "facets")), 0)
+        before = self.stages[:place]
+        if before and all(stage.is_repeatable for stage in before):
+            made = self.stages[place].over(lambda inside: Pipeline((*before, *inside.stages)).items(collection, context))
+            return self._through(self.stages[place + 1 :], made, context)
         source, rest = self._source(collection, context)
         return self._through(rest, source, context)
 
