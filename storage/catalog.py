@@ -120,6 +120,13 @@ def changed_indexes(catalog: Catalog, name: str, specs: Iterable[IndexSpec]) -> 
     return creation(name, number, **{**more, "indexes": [dict(spec.entry) for spec in specs]})
 
 
+def changed_fields(catalog: Catalog, name: str, fields: Mapping[str, bool]) -> Record:
+    """The record that says which fields of a collection are indexed by themselves (and whether by words too)."""
+    number = catalog.ids[name]
+    more = {key: value for key, value in catalog.entries.get(number, {}).items() if key not in ("_id", "id")}
+    return creation(name, number, **{**more, "fields": dict(fields)})
+
+
 def entries_name(collection_id: int, index: str) -> str:
     """What the collection of a unique index's entries is called. By id: it outlives a rename."""
     return f"{_UNIQUE}{collection_id}.{index}"
