@@ -59,7 +59,10 @@ class Catalog:
         entry = read_entry(record.doc)
         number = entry["id"]
         ids[entry["_id"]] = number
-        changed = {number: entry} if len(entry) > 2 else {number: None} if number in self.entries else {}
+        changed: dict[int, Mapping[str, Any] | None] = {number: entry} if len(entry) > 2 else {number: None} if number in self.entries else {}
+        replaced = self.ids.get(entry["_id"], number)
+        if replaced != number and replaced in self.entries:  # another collection took the name over
+            changed[replaced] = None
         return self._with(ids, max(self.next_id, number + 1), changed)
 
     def with_entries(self, docs: Iterable[bytes]) -> Catalog:
