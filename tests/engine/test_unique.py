@@ -12,7 +12,7 @@ from storage.declared import IndexSpec, read_spec
 from storage.errors import BadDocument, BadIndex, BadName, DuplicateKey, IndexNotFound
 from storage.unique import ENTRIES_MAX, UniqueIndex
 from tests.engine.cold_disk import ColdDisk
-from tests.engine.model import check_entries, everything, insert, new_database, opened, settled
+from tests.engine.model import check_entries, insert, new_database, opened, settled
 
 
 def index(*fields: str, **options: object) -> UniqueIndex:
