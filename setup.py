@@ -5,15 +5,18 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCE = "storage/kernel.c"
 
-KERNEL = Extension(
-    "storage._kernel",
-    [SOURCE],
-    depends=["setup.py"],
-    optional=True,
-    define_macros=[("KERNEL_SOURCE", f"{zlib.crc32((Path(__file__).parent / SOURCE).read_bytes())}u")],
-    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"],
-)
+def extension(name: str, source: str) -> Extension:
+    return Extension(
+        name,
+        [source],
+        depends=["setup.py"],
+        optional=True,
+        define_macros=[("KERNEL_SOURCE", f"{zlib.crc32((Path(__file__).parent / source).read_bytes())}u")],
+        extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"],
+    )
 
-setup(ext_modules=[KERNEL])
+
+NAMES = {"storage._kernel": "storage/kernel.c", "storage._fields": "storage/fields.c", "storage._text": "storage/text.c"}
+
+setup(ext_modules=[extension(name, source) for name, source in NAMES.items()])

@@ -64,19 +64,20 @@ class Node:
         """
         secrets = Secrets.read(config)
         async with AsyncExitStack() as held:
-            worker = None
+            workers: list[storage.WorkerProcess] = []
             if seams is None:
-                worker = storage.WorkerProcess(config.data)
-                seams = storage.real_seams(config.data, worker)
+                workers = [storage.WorkerProcess(config.data), storage.WorkerProcess(config.data, storage.INDEX_LOCK_FILE)]
+                seams = storage.real_seams(config.data, *workers)
             disk = seams.disk
             await disk.run(disk.make_dir, "")
             held.callback(await disk.run(node_file.lock_directory, disk, config.data))
             ports = await Ports.bind(config)
             held.callback(ports.close)
             node_id = await disk.run(partial(_identify, config, seams, adopt=adopt))
-            if worker is not None:
+            for worker in workers:
                 held.push_async_callback(worker.aclose)
-                await worker.start()
+            if workers:
+                await workers[0].start()  # the index worker starts with its first job
             engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config)))
             engine.node_id = node_id
             async with trio.open_nursery() as nursery:

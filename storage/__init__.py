@@ -31,7 +31,7 @@ from .values.documents import encode as encode_document
 from .values.documents import prepare as prepare_documents
 from .values.keys import canonical
 from .views import View
-from .worker import WorkerProcess
+from .worker import INDEX_LOCK_FILE, WorkerProcess
 
 __all__ = [
     "COLD",
@@ -58,6 +58,7 @@ __all__ = [
     "SyncMode",
     "View",
     "WorkHere",
+    "INDEX_LOCK_FILE",
     "WorkerProcess",
     "Workers",
     "WriteError",

@@ -42,6 +42,7 @@ from .commit.codec import (
 )
 from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
+from .field_index import Indexing
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
 from .recovery import Recovered, note_closed, remember
@@ -100,6 +101,7 @@ class Database:
         self.log.segments = found.segments
         self.cache = DocumentCache(options.cache_bytes)
         self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
+        self.indexing = Indexing(self)
         self.visible_advance = Advance(found.last_seq)
         self.mark_advance = Advance()
         self.marks: OrderedDict[int, str | None] = OrderedDict()
@@ -200,7 +202,9 @@ class Database:
 
     def _view_at(self, position: Position, catalog: Catalog) -> View:
         shards, memtables = self.sealing.pinned()
-        return View(self.seams.disk, shards, memtables, catalog, position, self.engine_options.view_age_s)
+        return View(
+            self.seams.disk, shards, memtables, catalog, position, self.engine_options.view_age_s, self.indexing
+        )
 
     async def read_log(self, after_seq: int, max_bytes: int) -> LogRun | None:
         """Whole frames after after_seq up to the visible end, no data when there is nothing new; None when the log no longer
@@ -491,7 +495,10 @@ class Database:
         """The tasks behind a database, until cancelled."""
         if self.refusal is None:
             await self.log.make_ready()
+        if self.sealing.checkpoint is not None:
+            await self.indexing.load(self.sealing.checkpoint.seq)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.indexing.run)
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
             nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)

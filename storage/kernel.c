@@ -651,17 +651,20 @@ static PyObject *table_of(PyObject *rows, PyObject *collection) {
     return table;
 }
 
-/* table[key] = (seq, row, op, doc, time_us, table.get(key)) */
+/* table[key] = (seq, row, op, doc, time_us, table.pop(key, None)): out and in again, so that a table's keys stand in the order of
+ * their last writes. */
 static int put_version(PyObject *table, const Record *record, PyObject *seq, PyObject *row, PyObject *time_us) {
     PyObject *older = PyDict_GetItemWithError(table, record->key);
     if (!older && PyErr_Occurred())
         return 0;
+    int older_is_there = older != NULL;
     older = Py_NewRef(older ? older : Py_None);
     PyObject *version = PyTuple_Pack(6, seq, row, record->op, record->doc, time_us, older);
     Py_DECREF(older);
     if (!version)
         return 0;
-    int failed = PyDict_SetItem(table, record->key, version);
+    int failed = older_is_there && PyDict_DelItem(table, record->key) < 0;
+    failed = failed || PyDict_SetItem(table, record->key, version);
     Py_DECREF(version);
     return !failed;
 }

@@ -1,5 +1,6 @@
-"""Where the optional native kernel is chosen. The kernel is one C file, storage/kernel.c, built as storage._kernel when a
-compiler is there; every function of it has a pure twin beside the promise it keeps, and tests hold the two equal.
+"""Where the optional native kernel is chosen. The kernel is a few C files, storage/*.c, each built as a module of its own (kernel.c
+as storage._kernel) when a compiler is there; every function of it has a pure twin beside the promise it keeps, and tests
+hold the two equal.
 
     encode_body = native.choose("encode_body", _encode_body)      # the kernel's, or the pure one
 
@@ -20,18 +21,20 @@ F = TypeVar("F", bound=Callable)
 SETTING = "TWINLOG_KERNEL"
 
 
-def _load() -> ModuleType | None:
+def _load(name: str) -> ModuleType | None:
     if os.environ.get(SETTING, "") == "off":
         return None
     try:
-        return import_module("._kernel", __package__)
+        return import_module(f".{name}", __package__)
     except ImportError:
         return None
 
 
-KERNEL = _load()
+KERNEL = _load("_kernel")
+FIELDS = _load("_fields")
+TEXT = _load("_text")
 
 
 def choose(name: str, pure: F) -> F:
     """The kernel's function of that name where there is one, else the pure one."""
-    return getattr(KERNEL, name, pure)
+    return next((getattr(module, name) for module in (KERNEL, FIELDS, TEXT) if hasattr(module, name)), pure)

@@ -13,7 +13,8 @@ from .database import Database
 from .matching import count_rows, find_rows
 from .names import check_collection_name
 from .query.filters import Filter, compile_filter
-from .query.sorting import Sort, compile_projection, compile_sort
+from .query.projection import compile_projection
+from .query.sorting import Sort, compile_sort
 from .shard.shardset import COLD, MISSING
 from .values.documents import decode_value, encode, encode_value
 from .values.keys import canonical
@@ -127,7 +128,7 @@ async def find(
     view = db.view()
     matches = compile_filter(spec)
     order = compile_sort(sort) if sort else None
-    project = compile_projection(projection) if projection else None
+    project = compile_projection(projection, matches) if projection else None
     return Cursor(_shaped(view, collection, matches, order, project, skip, limit), view)
 
 

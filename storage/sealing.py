@@ -10,6 +10,8 @@ seeds and the second-newest checkpoint need.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -102,6 +104,17 @@ class Sealing:
         self._active_since = self._frozen_at = trio.current_time()
         self._wanted.set()
 
+    @contextmanager
+    def pinning(self, seq: int) -> Iterator[None]:
+        """Meanwhile the checkpoint at seq and its files stay."""
+        self.pins[seq] = self.pins.get(seq, 0) + 1
+        try:
+            yield
+        finally:
+            self.pins[seq] -= 1
+            if not self.pins[seq]:
+                del self.pins[seq]
+
     async def seal_now(self) -> int:
         """Seal everything appended so far; returns the checkpoint's seq."""
         target = self._database.position.seq
@@ -140,28 +153,18 @@ class Sealing:
     async def _seal_frozen(self) -> None:
         database, frozen = self._database, self.frozen
         assert frozen is not None
-        disk, began = database.seams.disk, self._frozen_at
+        began = self._frozen_at
         while database.log.synced_seq < frozen.last_seq:
             if not await database.make_durable():
                 raise TwinlogError("the commit log cannot be synced")
             if database.log.synced_seq < frozen.last_seq:
                 await trio.sleep(RETRY_S_MIN)
-        plan = SealPlan(
-            base_seq=self.checkpoint.seq if self.checkpoint is not None else None,
-            to_seq=frozen.last_seq,
-            shards=database.shards,
-            crc=database.identity.crc,
-            uuid=database.uuid.hex(),
-            segments=self._segments_from(frozen.base_seq + 1),
-        )
-        result = await database.seams.workers.run(seal, database.directory, plan)
-        checkpoint = result.checkpoint
-        shards = await disk.run(ShardSet.open, disk, database.directory, checkpoint, self.shards)
-        await disk.run(shards.know_keys, self.shards)
-        self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
+        indexing = database.indexing
+        async with indexing.changing:
+            await self._seal_and_publish(frozen)
         self.freeze_if_full()
         took = trio.current_time() - began
-        log.debug("%s: sealed up to %d in %.3f s", database.name, checkpoint.seq, took)
+        log.debug("%s: sealed up to %d in %.3f s", database.name, frozen.last_seq, took)
         self._seal_s = took if not self._seal_s else 0.7 * self._seal_s + 0.3 * took
         done, self._done = self._done, trio.Event()
         done.set()
@@ -169,6 +172,28 @@ class Sealing:
         del frozen  # readers' views may still hold it
         await _let_go(tables)
         await self.remove_unneeded()
+        await indexing.remove_unneeded()
+
+    async def _seal_and_publish(self, frozen: Memtable) -> None:
+        database = self._database
+        disk, indexing = database.seams.disk, database.indexing
+        base_seq = self.checkpoint.seq if self.checkpoint is not None else None
+        plan = SealPlan(
+            base_seq=base_seq,
+            to_seq=frozen.last_seq,
+            shards=database.shards,
+            crc=database.identity.crc,
+            uuid=database.uuid.hex(),
+            segments=self._segments_from(frozen.base_seq + 1),
+            fields=indexing.plan(base_seq or 0),
+        )
+        result = await database.seams.workers.run(seal, database.directory, plan)
+        checkpoint = result.checkpoint
+        shards = await disk.run(ShardSet.open, disk, database.directory, checkpoint, self.shards)
+        await disk.run(shards.know_keys, self.shards)
+        index = await indexing.open(result.fields)
+        self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
+        indexing.published(checkpoint.seq, result.fields, index)
 
     def _segments_from(self, seq: int) -> list[str]:
         segments = self._database.log.segments

@@ -48,6 +48,11 @@ class Seams:
     random_bytes: Callable[[int], bytes]
     workers: Workers
     pace: SyncPace = field(default_factory=SyncPace)  # of this disk's syncs
+    indexers: Workers | None = None  # for building and merging field segments, which takes long; None: `workers` does it too
+
+    @property
+    def index_workers(self) -> Workers:
+        return self.indexers or self.workers
 
 
 def wall_clock_us() -> int:
@@ -55,7 +60,7 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1000
 
 
-def real_seams(root: str | os.PathLike[str], workers: Workers | None = None) -> Seams:
+def real_seams(root: str | os.PathLike[str], workers: Workers | None = None, indexers: Workers | None = None) -> Seams:
     """Real files below root; jobs run in `workers`, by default in this process's disk threads."""
     disk = OsDisk(root)
-    return Seams(disk, wall_clock_us, os.urandom, workers or WorkHere(disk))
+    return Seams(disk, wall_clock_us, os.urandom, workers or WorkHere(disk), indexers=indexers)

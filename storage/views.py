@@ -6,7 +6,9 @@ cold data goes through the disk seam. A view ends by age with SnapshotTooOld.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -15,9 +17,14 @@ from .commit.codec import Op
 from .commit.memtable import Memtable, Version
 from .disk import Disk
 from .errors import SnapshotTooOld
+from .fields.overlay import order_of
+from .indexes.parts import Standing, standing
 from .position import Position
 from .shard.shardset import COLD, MISSING, ShardSet
 from .versions.statehash import CollectionState, hash_document, state_hash
+
+if TYPE_CHECKING:
+    from .field_index import Indexing
 
 SLICE_KEYS = 256  # between two looks at the clock; a key costs up to 15 µs
 SLICE_S = 0.003  # how long one slice may hold the loop (INV-9)
@@ -37,6 +44,7 @@ class View:
         catalog: Catalog,
         position: Position,
         age_max_s: float,
+        indexing: Indexing | None = None,
     ) -> None:
         assert shards is None or shards.seq <= position.seq, "a view never looks below its checkpoint"
         self._disk = disk
@@ -46,6 +54,8 @@ class View:
         self.position = position
         self.seq = position.seq
         self._ends_at = trio.current_time() + age_max_s
+        self._indexing = indexing
+        self._index = indexing.index if indexing is not None else None
 
     def collections(self) -> list[str]:
         return self.catalog.names()
@@ -118,6 +128,49 @@ class View:
                     count, total = count + 1, total + hash_document(version[3])
             states.append((name, CollectionState(count, total % 2**256)))
         return state_hash(states)
+
+    # By index.
+
+    def sealed_rows(self, collection: int) -> int:
+        """Live documents of a collection at the view's checkpoint."""
+        return self._shards.count(collection) if self._shards is not None else 0
+
+    def want(self, collection: int, fields: Mapping[str, bool]) -> None:
+        """Queries use these fields: index them, if this view is a database's own."""
+        if self._indexing is not None:
+            self._indexing.want(collection, fields)
+
+    async def standing(self, collection: int) -> Standing | None:
+        """What a query by index stands on; None when the index does not cover the collection."""
+        segments = self._index.segments(collection) if self._index is not None else None
+        if segments is None or self._shards is None or self._index.state.seq != self._shards.seq:
+            return None
+        glances = []
+        for number, memtable in enumerate(reversed(self._memtables)):
+            below = self._memtables[len(self._memtables) - number :]
+            glances.append(await self._indexing.glance(memtable, collection, partial(self._superseded, collection, below)))
+        return standing(segments, self._shards, glances, self.seq)
+
+    def _superseded(self, collection: int, below: Sequence[Memtable], keys: Sequence[bytes]) -> list[int]:
+        """The orders of the rows that hold the keys below some memtable, -1 where none does. May block."""
+        found = [-1] * len(keys)
+        open_ends = range(len(keys))
+        for memtable in below:
+            table = memtable.rows.get(collection, {})
+            left = []
+            for at in open_ends:
+                version = table.get(keys[at])
+                if version is None:
+                    left.append(at)
+                elif version[2] == Op.PUT:
+                    found[at] = order_of(version[0], version[1])
+            open_ends = left
+        if self._shards is not None and open_ends:
+            asked = [keys[at] for at in open_ends]
+            for at, record in zip(open_ends, self._shards.find_many(collection, asked)):
+                if record is not MISSING:
+                    found[at] = order_of(record.seq, record.row)
+        return found
 
     def _changed(self, collection: int) -> dict[bytes, Version]:
         found: dict[bytes, Version] = {}

@@ -1,4 +1,4 @@
-"""The one long-lived worker process, for jobs that would hold the event loop: sealing, merging, later compaction.
+"""A long-lived worker process, for jobs that would hold the event loop: sealing, merging, later compaction.
 
     parent: WorkerProcess ── stdin ──> python -m storage.worker ROOT ── stdout ──> parent
 
@@ -7,7 +7,8 @@ first the word READY, then for each job (DONE, result) or (FAILED, class, messag
 a module below `storage`; it is called with the worker's own OsDisk on ROOT in front of its arguments, and with what the worker
 keeps open between seals (shard/bases.py) when it has a parameter `bases`. The process is started, never forked, and runs nothing of the program that uses it: what it imports is storage alone.
 
-One worker for each data directory: it holds a lock on ROOT/worker.lock and says READY only once it has it, and it ends at
+One worker of a kind for each data directory (one seals, one builds and merges field segments): it holds a lock on
+ROOT/worker.lock or ROOT/indexer.lock and says READY only once it has it, and it ends at
 once, in the middle of a job if need be, when its parent is gone (stdin ends). So no seal of a killed parent goes on beside the
 next one's; a job must bear being cut off at any point, as sealing does.
 
@@ -46,6 +47,7 @@ NICENESS = 10  # added to the parent's, so that serving goes before sealing
 GC_THRESHOLD = 100_000  # new objects between collections: a job makes many small ones and hardly a cycle
 START_S_MAX = 60.0  # until READY: a predecessor may have to end first
 LOCK_FILE = "worker.lock"
+INDEX_LOCK_FILE = "indexer.lock"
 PACKAGE = __package__  # "storage", also when this file runs as __main__
 READY, DONE, FAILED = "ready", "done", "failed"
 
@@ -103,8 +105,10 @@ class WorkerProcess:
     Start it before recovery (`start`), so that a predecessor's worker is known to be gone. After `close` it takes no jobs.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], lock: str = LOCK_FILE) -> None:
+        """lock: the name of the lock file below root; a second worker beside the sealing one has its own."""
         self._root = os.path.abspath(root)
+        self._lock = lock
         self._process: trio.Process | None = None
         self._turn = trio.Lock()
         self._is_closed = False
@@ -156,7 +160,7 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is not None:
             await self._kill()
         if self._process is None:
-            command = [sys.executable, "-c", f"from {PACKAGE}.worker import main; main()", self._root]
+            command = [sys.executable, "-c", f"from {PACKAGE}.worker import main; main()", self._root, self._lock]
             home = Path(__file__).resolve().parent.parent  # where `storage` is imported from
             self._process = await trio.lowlevel.open_process(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=home
@@ -244,7 +248,7 @@ def run_job(disk: OsDisk, bases: OpenBases, request: tuple[str, tuple[Any, ...]]
         return encode_frame(describe_failure(error))
 
 
-def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(root: str, lock_file: str, requests: BinaryIO, answers: BinaryIO) -> None:
     """Run jobs until the end of `requests`; that end also stops a job that is running."""
     queue: SimpleQueue[tuple[str, tuple[Any, ...]]] = SimpleQueue()  # the parent sends one at a time
 
@@ -259,7 +263,7 @@ def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> None:
             os._exit(code)  # the parent is gone: nobody may write to its directory any more
 
     threading.Thread(target=read_requests, name="parent", daemon=True).start()
-    lock = os.open(os.path.join(root, LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    lock = os.open(os.path.join(root, lock_file), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     fcntl.flock(lock, fcntl.LOCK_EX)
     answers.write(encode_frame((READY,)))
     answers.flush()
@@ -276,7 +280,8 @@ def main() -> None:
     gc.set_threshold(GC_THRESHOLD)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not break a frame
-    serve(sys.argv[1], sys.stdin.buffer, answers)
+    root, lock_file = (*sys.argv[1:], LOCK_FILE)[:2]
+    serve(root, lock_file, sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The memtable: commits after the newest checkpoint, in memory, several versions a document. Pure.
 
 A version is a plain tuple `(seq, row, op, doc, time_us, older)`, newest first, so that a read view at any seq walks back
-to what it may see (INV-3). One memtable is active; at most one more is frozen while it is being sealed (INV-8).
+to what it may see (INV-3). One memtable is active; at most one more is frozen while it is being sealed (INV-8). The keys of a
+collection stand in the order of their last writes, so that what came after a seq is found from the end.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _put_run(
         table = rows.get(collection)
         if table is None:
             table = rows[collection] = {}
-        table[key] = (seq, row, op, doc, time_us, table.get(key))
+        table[key] = (seq, row, op, doc, time_us, table.pop(key, None))
         count += 1
         size += len(doc) + len(key)
     return count, size
@@ -55,7 +56,7 @@ class Memtable:
         table = self.rows.get(collection)
         if table is None:
             table = self.rows[collection] = {}
-        table[key] = (seq, row, op, doc, time_us, table.get(key))
+        table[key] = (seq, row, op, doc, time_us, table.pop(key, None))
         self.records += 1
         self.bytes += len(doc) + len(key) + VERSION_COST_BYTES
         self.last_seq = seq
@@ -80,6 +81,17 @@ class Memtable:
         while version is not None and version[0] > seq:
             version = version[5]
         return version
+
+    def since(self, collection: int, seq: int) -> list[tuple[bytes, Version]]:
+        """(key, newest version) of every key last written after seq, the latest first."""
+        table = self.rows.get(collection)
+        found: list[tuple[bytes, Version]] = []
+        if table is not None:
+            for entry in reversed(table.items()):
+                if entry[1][0] <= seq:
+                    break
+                found.append(entry)
+        return found
 
     def keys(self, collection: int) -> list[bytes]:
         """A copy: writers go on while a scan walks it."""

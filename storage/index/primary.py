@@ -61,8 +61,7 @@ GENERATION_SHIFT = 48
 OFFSET_MASK = (1 << GENERATION_SHIFT) - 1
 GENERATION_MAX = 0xFFFE
 
-MERGE_SEGMENTS_MIN = 4  # neighbours of similar size that become one
-TIER_RATIO = 4  # sizes within this factor are similar
+TIER_RATIO = 4  # sizes within this factor are similar, and so many similar neighbours become one
 SEGMENTS_MAX = 24  # of one shard; at this number all become one
 
 
@@ -258,32 +257,32 @@ def live_locations(segments: Sequence[Segment], collection: int) -> tuple[np.nda
     return locations[order], lengths[order]
 
 
-def merge_from(sizes: Sequence[int]) -> int:
+def merge_from(sizes: Sequence[int], ratio: int = TIER_RATIO) -> int:
     """Which segments (entries of each, oldest first, the new one last) become one: all from the returned index on.
 
-    Neighbours count as similar while none is of a higher tier (power of TIER_RATIO) than the newest; MERGE_SEGMENTS_MIN of
-    them are merged, and the result is compared with what stands before it again. So a shard of n seals has about
-    3 × log4(n) segments and every entry is rewritten about log4(n) times.
+    Neighbours count as similar while none is of a higher tier (power of ratio) than the newest; `ratio` of
+    them are merged, and the result is compared with what stands before it again. So after n seals there are about
+    (ratio - 1) × log_ratio(n) segments and every entry was rewritten about log_ratio(n) times.
     """
     if len(sizes) > SEGMENTS_MAX:
         return 0
     start = len(sizes) - 1
     total = sizes[start]
     while True:
-        tier = _tier(total)
+        tier = _tier(total, ratio)
         lowest = start
-        while lowest > 0 and _tier(sizes[lowest - 1]) <= tier:
+        while lowest > 0 and _tier(sizes[lowest - 1], ratio) <= tier:
             lowest -= 1
         merged_here = 1  # what stands from start on counts as one
-        if start - lowest + merged_here < MERGE_SEGMENTS_MIN:
+        if start - lowest + merged_here < ratio:
             return start
         total += sum(sizes[lowest:start])
         start = lowest
 
 
-def _tier(entries: int) -> int:
+def _tier(entries: int, ratio: int) -> int:
     tier = 0
-    while entries >= TIER_RATIO:
-        entries //= TIER_RATIO
+    while entries >= ratio:
+        entries //= ratio
         tier += 1
     return tier

@@ -60,7 +60,10 @@ class Filter:
             raise too_deep() from None
 
     def __call__(self, document: dict) -> bool:
-        return self._matches(document)
+        try:
+            return self._matches(document)
+        except RecursionError:
+            raise too_deep() from None
 
     def position(self, document: dict) -> int | None:
         """What `$` stands for in an update or a projection of this document, which must match: the place in the
@@ -135,6 +138,11 @@ def _read_element_filter(spec: Any, depth: int) -> Node:
     return read_filter(spec, depth, variables=None)
 
 
+def read_element_match(field: str, argument: Mapping[str, Any]) -> Node:
+    """The tree of {field: {"$elemMatch": argument}}, as a projection asks it."""
+    return read_condition(Reader(field, field, 1, _read_element_filter), {"$elemMatch": argument})
+
+
 def _top_level(name: str, argument: Any, depth: int, variables: dict[str, Any] | None) -> Node:
     if name in BRANCHES:
         if not isinstance(argument, (list, tuple)) or not argument:
@@ -171,7 +179,10 @@ def expression_node(
     """`$expr`: the document matches when the expression's value is true. The compiler is the aggregation's own."""
     if compile_expression is None or is_true is None:
         from .expressions import compile_expression, is_true
-    evaluate, truth = compile_expression(spec), is_true
+
+        evaluate, truth = compile_expression(spec, variables), is_true
+    else:
+        evaluate, truth = compile_expression(spec), is_true
     return Whole("$expr", lambda document: truth(evaluate(document, variables)))
 
 

@@ -28,7 +28,7 @@ GAP_BYTES_MAX = 2_048  # a gap between wanted records that is cheaper to read ov
 class Older(NamedTuple):
     """Newest records of some of the rows asked about, deletions included; no row comes twice.
 
-    which: the rows; doc_at, doc_len: where in blob the document stands."""
+    which: the rows; doc_at, doc_len: where in blob the document stands; order: its seq << 16 | row."""
 
     which: np.ndarray
     location: np.ndarray
@@ -36,6 +36,7 @@ class Older(NamedTuple):
     blob: bytes
     doc_at: np.ndarray
     doc_len: np.ndarray
+    order: np.ndarray
 
 
 def older_records(shard: Shard, rows: Rows) -> Iterator[Older]:
@@ -74,10 +75,10 @@ def _records_at(
     for generation in distinct(generations):
         mine = np.flatnonzero(generations == generation)
         log = shard.log_of(generation << GENERATION_SHIFT)
-        for first, end, buffer, at in _chunks(log, offsets[mine], lengths[mine]):
+        for first, end, buffer, at in read_chunks(log, offsets[mine], lengths[mine]):
             some = mine[first:end]
             heads = structures_at(buffer, HEADER_TYPE, at)
-            _check(log, buffer, at, heads, offsets[some], lengths[some])
+            check_records(log, buffer, at, heads, offsets[some], lengths[some])
             which = asked[some]
             has_key = (heads["collection"] == rows.collection[which]) & (heads["id_len"] == rows.key_len[which])
             left = np.flatnonzero(has_key)
@@ -85,10 +86,11 @@ def _records_at(
             has_key[left] = equal_bytes(buffer, key_at, rows.blob, rows.at[of], rows.key_len[of])
             heads = heads[has_key]
             doc_at = (at[has_key] + HEADER_BYTES + heads["id_len"]).astype(np.uint64)
-            yield Older(which[has_key], locations[some][has_key], heads["op"], buffer, doc_at, heads["doc_len"].copy())
+            order = heads["seq"].astype(np.uint64) << np.uint64(16) | heads["row"].astype(np.uint64)
+            yield Older(which[has_key], locations[some][has_key], heads["op"], buffer, doc_at, heads["doc_len"].copy(), order)
 
 
-def _chunks(
+def read_chunks(
     log: ShardLog, offsets: np.ndarray, lengths: np.ndarray
 ) -> Iterator[tuple[int, int, bytes, np.ndarray]]:
     """(first, end, buffer, at): records first to end (not included) of the ascending offsets stand at `at` in the buffer."""
@@ -115,7 +117,7 @@ def _chunks(
         begin = stop
 
 
-def _check(
+def check_records(
     log: ShardLog, buffer: bytes, at: np.ndarray, heads: np.ndarray, offsets: np.ndarray, lengths: np.ndarray
 ) -> None:
     """Raises DamagedRecord unless every record is what was written: encoded again it gives the same bytes."""

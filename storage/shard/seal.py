@@ -27,7 +27,8 @@ from ..commit.codec import CATALOG, DELETE, PUT, first_chain
 from ..commit.scan import read_frames
 from ..disk import Disk, File
 from ..errors import DamagedRecord, InternalError
-from ..finding import Finding
+from ..fields.sealing import FieldsPlan, FieldsSealed, Written, seal_fields
+from ..finding import Finding, Severity
 from ..index.primary import (
     GENERATION_MAX,
     GENERATION_SHIFT,
@@ -61,7 +62,7 @@ APPEND_BYTES = 4 * 2**20  # handed to the kernel at a time, but always one recor
 class SealPlan:
     """What to seal: commits base_seq + 1 to to_seq, from the log segments (paths relative to the disk's root, in order).
 
-    base_seq: a checkpoint that validates; None when there is none yet. uuid in hex."""
+    base_seq: a checkpoint that validates; None when there is none yet. uuid in hex. fields: what of the field index goes on with it."""
 
     base_seq: int | None
     to_seq: int
@@ -69,6 +70,7 @@ class SealPlan:
     crc: bool
     uuid: str
     segments: list[str]
+    fields: FieldsPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class SealResult:
     files: tuple[str, ...]  # new ones, relative to the database's directory
     findings: tuple[Finding, ...]  # about the base
     checkpoint: Checkpoint
+    fields: FieldsSealed | None = None  # None: without an index, or it failed and must be built anew
 
 
 def seal(
@@ -96,7 +99,7 @@ def seal(
         return SealResult(base.seq, base.state_hash, 0, 0, (), tuple(before.findings), slim)
     frames = read_frames(disk, plan.segments, base.seq, plan.to_seq, base.chain)
     gathered = gather(base, frames, hash_key)
-    shares, states = _split(before, base, gathered, plan.shards)
+    shares, states, superseded = _split(before, base, gathered, plan.shards)
     writer = _Writer(disk, directory, base, plan)
     try:
         written = [writer.write_shard(before, number, share) for number, share in enumerate(shares)]
@@ -106,6 +109,9 @@ def seal(
     except (OSError, DamagedRecord):
         writer.discard()
         raise
+    fields = None
+    if plan.fields is not None:
+        fields = _seal_fields(disk, directory, plan, gathered, writer, superseded, before, frozenset(states))
     checkpoint = Checkpoint(
         uuid=plan.uuid,
         seq=gathered.last_seq,
@@ -130,6 +136,7 @@ def seal(
         files=tuple(writer.made),
         findings=tuple(before.findings),
         checkpoint=replace(checkpoint, requests=()),
+        fields=fields,
     )
 
 
@@ -161,20 +168,27 @@ class Share:
     prev: np.ndarray
 
 
-def _split(before: ShardSet, base: Checkpoint, gathered: Range, shards: int) -> tuple[list[Share], States]:
-    """The records of each shard, and the states after them."""
+Superseded = list[tuple[np.ndarray, np.ndarray]]  # (collections, orders) of documents that were live until now
+
+
+def _split(
+    before: ShardSet, base: Checkpoint, gathered: Range, shards: int
+) -> tuple[list[Share], States, Superseded]:
+    """The records of each shard, the states after them, and which documents they supersede."""
     rows = gathered.rows
     shard_of = rows.hash % np.uint64(shards)
     prev = np.full(len(shard_of), NONE, np.uint64)
     was_live = np.zeros(len(shard_of), bool)
     state = StateFold(base.states())
     names = _CatalogChanges(rows)
+    superseded: Superseded = []
     for number in range(shards):
         mine = np.flatnonzero(shard_of == number)
         for older in older_records(before.shards[number], rows.take(mine)) if len(mine) else ():
             which = mine[older.which]
             prev[which] = older.location
             was_live[which] = older.op == PUT
+            superseded.append((rows.collection[which][older.op == PUT], older.order[older.op == PUT]))
             names.note(which, older)
             _subtract(state, rows.collection[which], older)
     names.apply(state)
@@ -185,7 +199,61 @@ def _split(before: ShardSet, base: Checkpoint, gathered: Range, shards: int) -> 
     keep = is_named & (is_put | was_live)
     _add(state, rows, is_put & is_named)
     shares = [Share(rows.take(mine), prev[mine]) for mine in (np.flatnonzero(keep & (shard_of == n)) for n in range(shards))]
-    return shares, state.states()
+    return shares, state.states(), superseded
+
+
+def _seal_fields(
+    disk: Disk,
+    directory: str,
+    plan: SealPlan,
+    gathered: Range,
+    writer: _Writer,
+    superseded: Superseded,
+    before: ShardSet,
+    living: frozenset[int],
+) -> FieldsSealed | None:
+    """The field index's part. It is a cache (INV-5): whatever is wrong with it must not keep the seal from ending."""
+    wanted = plan.fields.wanted.keys() | plan.fields.state.collections.keys()
+    try:
+        dead = {
+            number: np.concatenate([orders[collection == number] for collection, orders in superseded])
+            for number in wanted
+            if superseded
+        }
+        written = {number: rows for number in wanted & living if (rows := _written(writer, number)) is not None}
+        empty = frozenset(number for number in wanted if before.count(number) == 0)
+        return seal_fields(
+            disk, directory, plan.fields, gathered.last_seq, gathered.rows.blob, written, dead, empty, living
+        )
+    except Exception as error:  # noqa: BLE001 - told as a finding; the index is then built anew
+        before.findings.append(
+            Finding(Severity.WARNING, directory, -1, f"the field index was not sealed: {error!r}", "it is built anew")
+        )
+        return None
+
+
+def _written(writer: _Writer, collection: int) -> Written | None:
+    """The documents of a collection that were written to the shard logs, in commit order."""
+    parts = []
+    for shard, rows, new in writer.added:
+        mine = np.flatnonzero((rows.collection == collection) & (rows.op == PUT))
+        if len(mine):
+            order = rows.seq[mine] << np.uint64(16) | rows.row[mine]
+            parts.append(
+                Written(
+                    order,
+                    np.full(len(mine), shard, np.uint16),
+                    new.location[mine],
+                    new.length[mine],
+                    rows.at[mine] + rows.key_len[mine],
+                    rows.doc_len[mine],
+                )
+            )
+    if not parts:
+        return None
+    together = Written(*(np.concatenate(columns) for columns in zip(*parts)))
+    by_order = np.argsort(together.order)
+    return Written(*(column[by_order] for column in together))
 
 
 class _CatalogChanges:
@@ -247,6 +315,7 @@ class _Writer:
     base: Checkpoint
     plan: SealPlan
     made: list[str] = field(default_factory=list)
+    added: list[tuple[int, Rows, Columns]] = field(default_factory=list)  # shard, its new records, their index rows
     records: int = 0
     bytes: int = 0
     _written: list[File] = field(default_factory=list)
@@ -264,6 +333,7 @@ class _Writer:
         logs, new = shard.files.logs, NO_COLUMNS
         if len(share.prev):
             logs, new = self._append_log(number, logs, share)
+            self.added.append((number, share.rows, new))
         elif not shard.is_rebuilt:
             return shard.files
         index = self._write_index(number, list(reversed(shard.segments)), shard.files.index, new, rebuilt=shard.is_rebuilt)

@@ -154,6 +154,17 @@ class ShardSet:
         newest = self._newest(collection, key)
         return newest[1] if newest is not None and newest[1].op == Op.PUT else MISSING
 
+    def find_many(
+        self, collection: int, keys: Sequence[bytes]
+    ) -> list[ShardRecord | Literal[Lookup.MISSING]]:
+        """find() of each; keys that were never here cost hardly anything."""
+        if self.filter is None:
+            return [self.find(collection, key) for key in keys]
+        may_hold = self.filter.may_hold(collection, keys)
+        if 1 not in may_hold:
+            return [MISSING] * len(keys)
+        return [self.find(collection, key) if may else MISSING for key, may in zip(keys, may_hold)]
+
     def find_location(self, collection: int, key: bytes) -> int | None:
         """Where the live record of a key is. Blocking."""
         newest = self._newest(collection, key)

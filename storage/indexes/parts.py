@@ -1,0 +1,144 @@
+"""Parts: what a query evaluates, one after the other, in commit order: sealed segments, then chunks of memtable rows. Pure but for fetch.
+
+    part      rows, column(path), text(path), dead, fetch(rows)       as storage/plan asks for them
+    dead      rows that are not there for the view: dead in the checkpoint's bitmap, masked by a memtable, ended within one
+
+Made for one query and cheap to make: what depends on the view is only `dead`. fetch reads shard logs and blocks: it runs behind the disk
+seam like the whole query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..fields.column import Column
+from ..fields.dead import Dead
+from ..fields.opened import OpenSegment, seqs_and_rows
+from ..fields.overlay import Chunk, Glance
+from ..fields.text import Text
+from ..shard.shardset import ShardSet
+
+
+class LooseRow(NamedTuple):
+    """A memtable's row that is in no chunk."""
+
+    seq: int
+    row: int
+    key: bytes
+    data: bytes
+
+
+class SegmentPart:
+    """A sealed segment as one view sees it."""
+
+    __slots__ = ("_segment", "_shards", "dead", "rows")
+
+    def __init__(self, segment: OpenSegment, shards: ShardSet, masked: np.ndarray) -> None:
+        """masked: ascending orders of rows that memtables superseded, those of other segments too."""
+        self._segment = segment
+        self._shards = shards
+        self.rows = segment.rows
+        self.dead = _dead_of_segment(segment, masked)
+
+    def column(self, path: str) -> Column | None:
+        return self._segment.columns.get(path)
+
+    def text(self, path: str) -> Text | None:
+        return self._segment.texts.get(path)
+
+    def fetch(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
+        """(key, document) of these rows. Raises DamagedRecord, OSError."""
+        table, shards = self._segment.table, self._shards.shards
+        found = []
+        for shard, location, length in zip(
+            table.shard[rows].tolist(), table.location[rows].tolist(), table.length[rows].tolist()
+        ):
+            record = shards[shard].read(location, length)
+            found.append((record.id, record.doc))
+        return found
+
+
+class ChunkPart:
+    """A run of memtable rows as one view sees it."""
+
+    __slots__ = ("_chunk", "dead", "rows")
+
+    def __init__(self, chunk: Chunk, glance: Glance, seq: int, masked: np.ndarray) -> None:
+        self._chunk = chunk
+        self.rows = chunk.rows
+        self.dead = _dead_of_rows(chunk.order, glance.ended(chunk.start, chunk.stop, seq), masked)
+
+    def column(self, path: str) -> Column | None:
+        return self._chunk.column(path)
+
+    def text(self, path: str) -> Text | None:
+        return self._chunk.text(path)
+
+    def fetch(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
+        keys, docs = self._chunk.keys, self._chunk.docs
+        return [(keys[row], docs[row]) for row in rows.tolist()]
+
+
+Part = SegmentPart | ChunkPart
+
+
+class Standing(NamedTuple):
+    """All that a query stands on: parts in commit order, then the loose rows."""
+
+    parts: list[Part]
+    loose: list[LooseRow]
+
+
+def standing(segments: Sequence[OpenSegment], shards: ShardSet | None, glances: Sequence[Glance], seq: int) -> Standing:
+    """What a view at seq stands on. glances: of its memtables, the oldest first; only the last one may have loose rows."""
+    masks = [glance.masked(seq) for glance in glances if glance.masks]
+    masked = np.sort(np.concatenate(masks)) if masks else np.empty(0, np.uint64)
+    parts: list[Part] = []
+    if shards is not None:
+        parts += [SegmentPart(segment, shards, masked) for segment in segments]
+    for glance in glances:
+        parts += [ChunkPart(chunk, glance, seq, masked) for chunk in glance.chunks]
+    loose = _loose(glances[-1], seq) if glances else []
+    assert all(glance.loose_from == glance.rows for glance in glances[:-1]), "a frozen memtable's rows are all in chunks"
+    return Standing(parts, loose)
+
+
+def _loose(glance: Glance, seq: int) -> list[LooseRow]:
+    start, stop = glance.loose_from, glance.rows
+    if start == stop:
+        return []
+    overlay = glance.overlay
+    ended = glance.ended(start, stop, seq).tolist()
+    orders = overlay.order.view(stop)[start:].tolist()
+    keys, docs = overlay.keys, overlay.docs
+    return [
+        LooseRow(order >> 16, order & 0xFFFF, keys[start + i], docs[start + i])
+        for i, (order, is_ended) in enumerate(zip(orders, ended))
+        if not is_ended
+    ]
+
+
+def _dead_of_segment(segment: OpenSegment, masked: np.ndarray) -> Dead:
+    """What its bitmap says, and what memtables superseded."""
+    if len(masked):
+        low, high = np.searchsorted(masked, segment.order_range)
+        if low < high:
+            places = segment.table.place_of(*seqs_and_rows(masked[low:high]))
+            places = places[places >= 0]
+            bits = np.zeros(segment.rows, bool) if segment.dead.bits is None else segment.dead.bits.copy()
+            bits[places] = True
+            return Dead.of(bits)
+    return segment.dead
+
+
+def _dead_of_rows(order: np.ndarray, ended: np.ndarray, masked: np.ndarray) -> Dead:
+    """ended: bool a row, changed here."""
+    if len(masked):
+        at = np.searchsorted(order, masked)
+        within = at < len(order)
+        at, masked = at[within], masked[within]
+        ended[at[order[at] == masked]] = True
+    return Dead.of(ended)
