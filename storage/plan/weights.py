@@ -74,7 +74,7 @@ def weights_of_rows(column: Column, codes: np.ndarray) -> Weights:
 def _int_levels(ints: np.ndarray) -> list[tuple[int, np.ndarray]]:
     if not ints.any():
         return []
-    if -_SMALL_INT < ints.min() and ints.max() < _SMALL_INT:
+    if ints.min() > -_SMALL_INT and ints.max() < _SMALL_INT:
         return [(0, ints.astype(np.float64))]
     return [(32, (ints >> 32).astype(np.float64)), (0, (ints & 0xFFFFFFFF).astype(np.float64))]
 
