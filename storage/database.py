@@ -42,7 +42,7 @@ from .commit.codec import (
 )
 from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
-from .indexing import Indexing
+from .field_index import Indexing
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
 from .recovery import Recovered, note_closed, remember
@@ -105,6 +105,7 @@ class Database:
         self.visible_advance = Advance(found.last_seq)
         self.mark_advance = Advance()
         self.marks: OrderedDict[int, str | None] = OrderedDict()
+        self.builds: set[int] = set()  # collections of entries of the unique indexes that are being built here
         self.full = False
         self._stuck = False  # a write met ENOSPC and its bytes are still pending
         self._space_checked_at = 0
@@ -408,6 +409,7 @@ class Database:
             op = record[0]
             if op <= DELETE:
                 self.catalog = self.catalog.after(record)
+                self.indexing.learn(self.catalog)
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:
@@ -494,8 +496,7 @@ class Database:
         """The tasks behind a database, until cancelled."""
         if self.refusal is None:
             await self.log.make_ready()
-        if self.sealing.checkpoint is not None:
-            await self.indexing.load(self.sealing.checkpoint.seq)
+        await self.indexing.load(self.sealing.checkpoint.seq if self.sealing.checkpoint is not None else 0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.indexing.run)
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)

@@ -13,7 +13,8 @@ from .database import Database
 from .matching import count_rows, find_rows
 from .names import check_collection_name
 from .query.filters import Filter, compile_filter
-from .query.sorting import Sort, compile_projection, compile_sort
+from .query.projection import compile_projection
+from .query.sorting import Sort, compile_sort
 from .shard.shardset import COLD, MISSING
 from .values.documents import decode_value, encode, encode_value
 from .values.keys import canonical
@@ -89,6 +90,7 @@ class Cursor:
         self._ahead: bytes | None = None
         self.view = view
         self.done = False
+        self.written = 0  # the last commit that the query itself made ($out, $merge); 0: none. The caller waits for it
 
     async def next_batch(self, count: int) -> list[bytes]:
         """Up to count documents (fewer when they are large); done is set with the last."""
@@ -127,7 +129,7 @@ async def find(
     view = db.view()
     matches = compile_filter(spec)
     order = compile_sort(sort) if sort else None
-    project = compile_projection(projection) if projection else None
+    project = compile_projection(projection, matches) if projection else None
     return Cursor(_shaped(view, collection, matches, order, project, skip, limit), view)
 
 
@@ -141,8 +143,16 @@ async def count(db: Database, collection: str, spec: dict, *, skip: int = 0, lim
     return min(total, limit) if limit else total
 
 
+async def estimated_count(db: Database, collection: str) -> int:
+    """Documents of a collection. Exact, and quick: the checkpoint knows its number, memtables are small."""
+    check_collection_name(collection)
+    view = db.view()
+    collection_id = view.catalog.ids.get(collection)
+    return await view.count(collection_id) if collection_id is not None else 0
+
+
 def list_collections(db: Database) -> list[str]:
-    return sorted(db.visible_catalog.ids)
+    return db.visible_catalog.names()
 
 
 async def _shaped(

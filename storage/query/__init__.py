@@ -1,5 +1,7 @@
 """Queries: MongoDB's language over decoded documents. Everything here is pure.
 
-`filters` compiles a filter to a predicate and says when it names one `_id`; `paths` walks dotted paths through maps
-and arrays; `sorting` compiles a sort to a key function and a projection to a reshaping function.
+    filters ── conditions ──> tree ── predicates, value_tests ──> document -> bool, position
+    paths                 which values of a document a dotted path reaches
+    regex                 regular expressions in bounded time; regex_syntax and regex_classes read them
+    sorting, projection   a sort to a key function, a projection to a reshaping function
 """

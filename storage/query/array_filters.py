@@ -45,7 +45,8 @@ def compile_array_filters(specs: Sequence[Mapping[str, Any]]) -> dict[str, Filte
         (name,) = names
         if _IDENTIFIER.match(name) is None:
             raise BadQuery(
-                f"the identifier {name[:40]!r} of an array filter must begin with a lowercase letter and have only letters and digits",
+                f"the identifier {name[:40]!r} of an array filter must begin with a lowercase letter "
+                "and have only letters and digits",
                 code=_BAD_VALUE,
             )
         if name in found:

@@ -211,7 +211,9 @@ def _matching_element(condition: Any) -> Callable[[Any], bool]:
 
 def pull_all(operator: str, path: str, argument: Any) -> list[Leaf]:
     if not isinstance(argument, (list, tuple)):
-        raise BadQuery(f"$pullAll {shown(path)}: the argument must be an array, not of type {_given_type(argument)}", code=_BAD_VALUE)
+        raise BadQuery(
+            f"$pullAll {shown(path)}: the argument must be an array, not of type {_given_type(argument)}", code=_BAD_VALUE
+        )
     keys = frozenset(sort_key(value) for value in stored(operator, path, argument).value)
     return [_culling(operator, path, lambda element: sort_key(element) in keys)]
 
@@ -230,7 +232,9 @@ def _culling(operator: str, path: str, goes: Callable[[Any], bool]) -> Leaf:
 def pop(operator: str, path: str, argument: Any) -> list[Leaf]:
     number = whole_number(argument) if is_number(argument) else None
     if number not in (1, -1):
-        raise BadQuery(f"$pop {shown(path)}: the argument must be 1 (last) or -1 (first), not {argument!r:.40}", code=_FAILED_TO_PARSE)
+        raise BadQuery(
+            f"$pop {shown(path)}: the argument must be 1 (last) or -1 (first), not {argument!r:.40}", code=_FAILED_TO_PARSE
+        )
 
     def change(old: Any, application: Application) -> Any:
         if old is MISSING:

@@ -60,7 +60,10 @@ class Filter:
             raise too_deep() from None
 
     def __call__(self, document: dict) -> bool:
-        return self._matches(document)
+        try:
+            return self._matches(document)
+        except RecursionError:
+            raise too_deep() from None
 
     def position(self, document: dict) -> int | None:
         """What `$` stands for in an update or a projection of this document, which must match: the place in the
@@ -133,6 +136,11 @@ def read_filter(spec: Any, depth: int, *, variables: dict[str, Any] | None) -> N
 
 def _read_element_filter(spec: Any, depth: int) -> Node:
     return read_filter(spec, depth, variables=None)
+
+
+def read_element_match(field: str, argument: Mapping[str, Any]) -> Node:
+    """The tree of {field: {"$elemMatch": argument}}, as a projection asks it."""
+    return read_condition(Reader(field, field, 1, _read_element_filter), {"$elemMatch": argument})
 
 
 def _top_level(name: str, argument: Any, depth: int, variables: dict[str, Any] | None) -> Node:

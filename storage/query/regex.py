@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import re2
 import regex
@@ -23,11 +24,15 @@ from ..errors import BadQuery
 from .regex_syntax import Translation, bad, translate
 
 PATTERN_BYTES_MAX = 32_764
+TEXT_BYTES_MAX = 16 * 2**20
 EXACT_PATTERN_MAX = 4_096  # the backtracking engine compiles slowly
 RE2_BYTES_MAX = 2**20
-RE2_STEPS_MAX = 4 * 10**8  # program size times text: what RE2 does at worst, when its cache of states is too small
+# Program size times text: what RE2 does at worst, 4 ns a step, when its cache of states overflows. Usual patterns are
+# small and never get there.
+RE2_STEPS_MAX = 10**8
+RE2_SMALL_PROGRAM = 64
 SECONDS_MAX = 0.05
-COMPILED_MAX = 512
+COMPILED_MAX = 128  # at most RE2_BYTES_MAX each, twice over
 STOPPED = 51156  # MongoDB's code for an expression that failed while it was searched for
 TOO_LONG = 2
 
@@ -67,7 +72,8 @@ class Matcher:
         if compiled is None:
             return None
         search = compiled.search
-        bytes_max = RE2_STEPS_MAX // max(compiled.programsize, 1)
+        size = compiled.programsize
+        bytes_max = TEXT_BYTES_MAX if size <= RE2_SMALL_PROGRAM else RE2_STEPS_MAX // size
 
         def matches(text: str) -> bool:
             data = text.encode()
@@ -88,7 +94,7 @@ class Matcher:
         if self._exact is None:
             self._exact = self._compile_exact(found)
         try:
-            return self._exact.search(text, timeout=SECONDS_MAX) is not None
+            return self._exact.search(text, timeout=SECONDS_MAX, concurrent=True) is not None
         except (TimeoutError, MemoryError):
             raise BadQuery(
                 f"regular expression {self.pattern[:60]!r} needs more than {SECONDS_MAX * 1000:.0f} ms for one text; "
@@ -124,7 +130,7 @@ def compile_regex(pattern: str, options: str = "") -> Matcher:
 _compiled = functools.lru_cache(maxsize=COMPILED_MAX)(Matcher)
 
 
-def _compile_linear(pattern: str | None) -> re2._Regexp | None:
+def _compile_linear(pattern: str | None) -> Any:
     """None when RE2 cannot take it: an unknown property, more repetitions than its memory allows."""
     if pattern is None:
         return None

@@ -2,7 +2,7 @@
 
 PCRE's shorthands are ASCII (MongoDB does not turn on Unicode properties for them), so `\\w` is not "é". The written
 form, `[...]` of single characters and ranges, is read alike by both engines that "regex" uses. A class is ranges of code
-points; under option i, shorthands and POSIX names in it do not ignore case (an "s" that does would also be U+017F).
+points; under option i, shorthands, properties and POSIX names do not ignore case (an "s" that does would also be U+017F).
 """
 
 from __future__ import annotations
@@ -149,13 +149,15 @@ def read_class(pattern: str, at: int, *, ignore_case: bool, bad: Bad) -> tuple[i
     negated = pattern.startswith("^", at)
     reader = _ClassReader(pattern, at + negated, ignore_case=ignore_case, bad=bad)
     reader.read()
-    cased = written_ranges(reader.cased) + "".join(reader.properties)
-    uncased = written_ranges(reader.uncased)
+    if pattern.startswith(":", at) and pattern[at + 1 : reader.at - 2].isalpha() and pattern[reader.at - 2] == ":":
+        raise bad("a POSIX name such as [:alpha:] stands inside a class: [[:alpha:]]")
+    cased = written_ranges(reader.cased)
+    uncased = written_ranges(reader.uncased) + "".join(reader.properties)
     sign = "^" if negated else ""
     if not ignore_case or not uncased:
         whole = f"[{sign}{cased}{uncased}]"
         return reader.at, whole, whole
-    if not reader.properties and not has_case(reader.cased):
+    if not has_case(reader.cased):
         whole = f"(?-i:[{sign}{cased}{uncased}])"
         return reader.at, whole, whole
     either = f"(?:[{cased}]|(?-i:[{uncased}]))"
@@ -170,7 +172,7 @@ class _ClassReader:
         self.ignore_case = ignore_case
         self.cased: list[tuple[int, int]] = []  # single characters and ranges
         self.uncased: list[tuple[int, int]] = []  # from shorthands and POSIX names
-        self.properties: list[str] = []
+        self.properties: list[str] = []  # \\p{...}, as written
 
     def read(self) -> None:
         pattern, start = self.pattern, self.at

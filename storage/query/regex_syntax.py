@@ -136,7 +136,7 @@ class _Scanner:
             self._caret()
         elif character == "$":
             if "m" in self.flags:
-                self._item("(?m:$)", "(?m:$)")
+                self._place("(?m:$)", "(?m:$)")
             else:
                 self._text_end()
         elif character in "*+?" or (character == "{" and self._counted_end() >= 0):
@@ -159,6 +159,11 @@ class _Scanner:
         self.atom = len(self.kinds)
         self._add("item", linear, exact)
 
+    def _place(self, linear: str, exact: str) -> None:
+        """What takes no character cannot be repeated."""
+        self._item(linear, exact)
+        self.atom = -1
+
     def _literal(self, code: int) -> None:
         if code > CODE_POINT_MAX or SURROGATES[0] <= code <= SURROGATES[1]:
             raise self.bad(f"{code:#x} is no character")
@@ -170,20 +175,18 @@ class _Scanner:
     def _caret(self) -> None:
         if "m" in self.flags:
             self.line_starts = True
-            self._item("(?m:^)", _EXACT_LINE_START)
-            return
-        if not self.kinds and self.text is not None:
+            self._place("(?m:^)", _EXACT_LINE_START)
+        elif not self.kinds and self.text is not None:
             self.at_start = True
             self._add("item", "\\A", "\\A")
-            self.atom = len(self.kinds) - 1
-            return
-        self._item("\\A", "\\A")
+        else:
+            self._place("\\A", "\\A")
 
     def _text_end(self) -> None:
         """`$` and `\\Z`: at the end, or before a newline that ends the text. RE2 has no look-ahead: it takes the newline,
         which is the same as long as nothing comes after."""
         self.text = None
-        self.atom = len(self.kinds)
+        self.atom = -1
         self._add("end", "(?:\\n?\\z)", "(?=\\n?\\Z)")
 
     def _ends_are_last(self) -> bool:
@@ -335,13 +338,10 @@ class _Scanner:
                 raise self.bad(f"the bounds in {{{self.pattern[self.at : end]}}} must ascend and be at most {REPEAT_MAX}")
             quantifier += self.pattern[self.at : end + 1]
             self.at = end + 1
-        if self.kinds[-1] == "repeat":  # "a{2}{3}": the repetition is repeated
-            for pieces in (self.linear, self.exact):
-                pieces[self.atom] = "(?:" + pieces[self.atom]
-                pieces[-1] += ")"
         mode = self.pattern[self.at : self.at + 1]
         if mode in ("?", "+"):
             self.at += 1
+        self.atom = -1  # PCRE repeats no repetition
         self._add("repeat", None if mode == "+" else quantifier, quantifier + (mode if mode in ("?", "+") else ""))
 
     # -- escapes
@@ -385,17 +385,21 @@ class _Scanner:
         if letter == "Z":
             self._text_end()
             return
-        pieces: dict[str, tuple[str | None, str]] = {
+        if letter == "X":
+            self._item(None, "\\X")
+            return
+        if letter == "R":
+            self._item(None, "(?>\\r\\n|[\\n-\\r\\x85\\u2028\\u2029])")
+            return
+        pieces = {
             "b": ("(?-i:\\b)", _EXACT_BOUNDARY),
             "B": ("(?-i:\\B)", _EXACT_NO_BOUNDARY),
             "A": ("\\A", "\\A"),
             "z": ("\\z", "\\Z"),
             "G": ("\\A", "\\A"),  # a search begins at the start of the text
             "K": ("(?:)", "(?:)"),  # moves the start of the match, which nobody sees
-            "X": (None, "\\X"),
-            "R": (None, "(?>\\r\\n|[\\n-\\r\\x85\\u2028\\u2029])"),
         }
-        self._item(*pieces[letter])
+        self._place(*pieces[letter])
 
     def _property(self, letter: str) -> None:
         name = self.pattern[self.at : self.at + 1]
@@ -406,7 +410,7 @@ class _Scanner:
             self.at = end + 1
         if not name or not name.replace("_", "").replace("&", "").lstrip("^").isalnum():
             raise self.bad(f"\\{letter} needs the name of a Unicode property")
-        piece = f"\\{letter}{{{name}}}"
+        piece = f"(?-i:\\{letter}{{{name}}})"
         self._item(piece, piece)
 
     def _reference(self) -> None:
@@ -420,7 +424,7 @@ class _Scanner:
             self.at = end
             self._refer(number)
             return
-        octal = self.pattern[start : start + 3]
+        octal = self.pattern[start : min(end, start + 3)]
         if not set(octal) <= set("01234567"):
             raise self.bad(f"there is no group {number}")
         self.at = start + len(octal)

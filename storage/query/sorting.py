@@ -1,29 +1,34 @@
-"""Sorts and projections: compiled once, then applied to each decoded document. Pure.
+"""Sorts: compiled once to a key function, then applied to each decoded document. Pure.
 
-A sort field that reaches several values (an array) counts as its smallest when ascending, its largest when descending,
-as in MongoDB; a missing field is null, an empty array comes before null. Where two sort fields lie in one array, each
-takes its own smallest element (MongoDB takes both from one element).
+    [[path, 1 | -1], ...] or {path: 1 | -1, ...} ── compile_sort ──> Sort(document) -> key
 
-A projection names either the fields to keep or the fields to leave out; `_id` stays unless it is left out by name.
-Dotted fields go through maps and through every element of arrays. Kept fields stay in the document's own order.
+MongoDB's rules: a field that reaches several values (an array) counts as its smallest when ascending, its largest when
+descending; a missing field is null, an empty array comes before null. Where several sort fields lie in one array, its
+elements are compared as wholes and one element gives all their values; where they lie in different arrays the document
+cannot be sorted (BadQuery).
+
+`{"$natural": 1}` is the order in which documents were last written, -1 its reverse; see Sort.fields.
+
+Costs: one walk a field; the rule about arrays costs nothing until two fields of one document meet arrays.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import Decimal128
 
-from ..errors import BadDocument, BadQuery
+from ..errors import BadQuery
 from ..values.order import NULL_KEY, RANK_EMPTY_ARRAY, SortKey, sort_key
-from .paths import Path
+from .paths import MISSING, Path
 
 SORT_FIELDS_MAX = 32
 ASCENDING, DESCENDING = 1, -1
+NATURAL = "$natural"
+NOT_A_DIRECTION, BAD_DIRECTION, NO_META, EMPTY_NAME, DOLLAR_NAME = 15974, 15975, 17312, 40352, 16410
 _EMPTY_ARRAY_KEY = (RANK_EMPTY_ARRAY,)
-_KEEP = None  # in a tree of fields: the whole value is meant
-_Tree = dict[str, Any]
 
 
 class _Descending:
@@ -50,39 +55,79 @@ class Sort:
     __slots__ = ("_key", "fields")
 
     def __init__(self, fields: Sequence[tuple[str, int]], key: Callable[[dict], Any]) -> None:
-        self.fields = tuple(fields)  # (dotted path, ASCENDING or DESCENDING), the most significant first
+        # (dotted path, ASCENDING or DESCENDING), the most significant first; or ("$natural", ...) alone: the keys of a
+        # descending one count down, so ask for each document's once, in natural order, and for one query only.
+        self.fields = tuple(fields)
         self._key = key
 
     def __call__(self, document: dict) -> Any:
         return self._key(document)
 
 
-def compile_sort(spec: Iterable[Sequence[Any]]) -> Sort:
-    """The sort of [[field, 1 or -1], ...]. Raises BadQuery."""
-    if isinstance(spec, (str, bytes, Mapping)) or not isinstance(spec, Iterable):
-        raise BadQuery("a sort must be a list of [field, 1 or -1]")
-    fields: list[Callable[[dict], Any]] = []
-    names: dict[str, int] = {}
-    for entry in spec:
-        if isinstance(entry, (str, bytes)) or not isinstance(entry, Sequence) or len(entry) != 2:
-            raise BadQuery("a sort must be a list of [field, 1 or -1]")
-        name, direction = entry
-        if not isinstance(name, str) or not name or name.startswith("$"):
-            raise BadQuery(f"sort field {name!r} must be a field name that does not begin with '$'")
-        if isinstance(direction, bool) or direction not in (ASCENDING, DESCENDING):
-            raise BadQuery(f"sort field {name!r}: the direction must be 1 or -1, not {direction!r}")
-        if name in names:
+def compile_sort(spec: Mapping[str, Any] | Iterable[Sequence[Any]]) -> Sort:
+    """The sort of [[field, 1 or -1], ...] or {field: 1 or -1, ...}. Raises BadQuery."""
+    fields: list[tuple[str, int]] = []
+    for name, direction in _entries(spec):
+        _check_name(name)
+        number = _direction(name, direction)
+        if any(name == other for other, _ in fields):
             raise BadQuery(f"sort field {name!r} stands twice")
-        names[name] = direction
-        fields.append(_ascending(Path(name)) if direction == ASCENDING else _descending(Path(name)))
+        fields.append((name, number))
+        if len(fields) > SORT_FIELDS_MAX:
+            raise BadQuery(f"a sort has more than {SORT_FIELDS_MAX} fields", code=13103)
     if not fields:
         raise BadQuery("a sort needs at least one field")
-    if len(fields) > SORT_FIELDS_MAX:
-        raise BadQuery(f"a sort has {len(fields)} fields, the limit is {SORT_FIELDS_MAX}")
-    named = [(name, int(direction)) for name, direction in names.items()]
-    if len(fields) == 1:
-        return Sort(named, fields[0])
-    return Sort(named, lambda document: tuple([field(document) for field in fields]))
+    if any(name == NATURAL for name, _ in fields):
+        return _natural(fields)
+    parts = [(Path(name), number) for name, number in fields]
+    if len(parts) == 1:
+        (path, number) = parts[0]
+        return Sort(fields, _ascending(path) if number == ASCENDING else _descending(path))
+    return Sort(fields, _compound(parts))
+
+
+def _entries(spec: Any) -> list[tuple[Any, Any]]:
+    if isinstance(spec, Mapping):
+        return list(spec.items())
+    if isinstance(spec, (str, bytes)) or not isinstance(spec, Iterable):
+        raise BadQuery("a sort must be a list of [field, 1 or -1], or a map {field: 1 or -1}")
+    found = []
+    for entry in spec:
+        if isinstance(entry, (str, bytes)) or not isinstance(entry, Sequence) or len(entry) != 2:
+            raise BadQuery("a sort must be a list of [field, 1 or -1], or a map {field: 1 or -1}")
+        found.append((entry[0], entry[1]))
+    return found
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise BadQuery(f"sort field {name!r} must be a field name")
+    if not name or name.startswith(".") or name.endswith(".") or ".." in name:
+        raise BadQuery(f"sort field {name!r} must be a field name without empty parts", code=EMPTY_NAME)
+    if name.startswith("$") and name != NATURAL:
+        raise BadQuery(f"sort field {name!r} must be a field name that does not begin with '$'", code=DOLLAR_NAME)
+
+
+def _direction(name: str, direction: Any) -> int:
+    if isinstance(direction, Mapping):
+        raise BadQuery(f"sort field {name!r}: $meta is not there, only 1 and -1 are", code=NO_META)
+    if isinstance(direction, Decimal128):
+        direction = float(str(direction))
+    if isinstance(direction, bool) or not isinstance(direction, (int, float)):
+        raise BadQuery(f"sort field {name!r}: the direction must be 1 or -1, not {direction!r:.40}", code=NOT_A_DIRECTION)
+    if direction not in (ASCENDING, DESCENDING):
+        raise BadQuery(f"sort field {name!r}: the direction must be 1 or -1, not {direction!r:.40}", code=BAD_DIRECTION)
+    return int(direction)
+
+
+def _natural(fields: list[tuple[str, int]]) -> Sort:
+    if len(fields) > 1:
+        raise BadQuery("$natural in a sort must stand alone")
+    direction = fields[0][1]
+    if direction == ASCENDING:
+        return Sort(fields, lambda document: 0)
+    down = itertools.count(0, -1)
+    return Sort(fields, lambda document: next(down))
 
 
 def _ascending(path: Path) -> Callable[[dict], SortKey]:
@@ -91,6 +136,29 @@ def _ascending(path: Path) -> Callable[[dict], SortKey]:
 
 def _descending(path: Path) -> Callable[[dict], _Descending]:
     return lambda document: _Descending(max(_sort_keys(document, path, 0)))
+
+
+def _compound(parts: list[tuple[Path, int]]) -> Callable[[dict], Any]:
+    """The key of several fields. Fields that give one key each, the usual case, are done with one walk each."""
+
+    def key(document: dict) -> tuple[Any, ...]:
+        found = []
+        arrays = 0
+        for path, direction in parts:
+            keys = _sort_keys(document, path, 0)
+            if type(keys) is _Spread:
+                arrays += 1
+            if direction == ASCENDING:
+                found.append(min(keys))
+            else:
+                found.append(_Descending(max(keys)))
+        return tuple(found) if arrays < 2 else min(_joint_keys(parts, document))
+
+    return key
+
+
+class _Spread(list):
+    """Keys that came out of an array, however many."""
 
 
 def _sort_keys(value: Any, path: Path, at: int) -> list[SortKey]:
@@ -103,7 +171,7 @@ def _sort_keys(value: Any, path: Path, at: int) -> list[SortKey]:
                 value = value[index]
                 at += 1
                 continue
-            keys = [key for element in value if type(element) is dict for key in _sort_keys(element, path, at)]
+            keys = _Spread(key for element in value if type(element) is dict for key in _sort_keys(element, path, at))
             if not value or any(type(element) is not dict for element in value):
                 keys.append(NULL_KEY)
             return keys
@@ -112,109 +180,58 @@ def _sort_keys(value: Any, path: Path, at: int) -> list[SortKey]:
         value = value[parts[at]]
         at += 1
     if type(value) is list:
-        return [sort_key(element) for element in value] or [_EMPTY_ARRAY_KEY]
+        return _Spread([sort_key(element) for element in value] or [_EMPTY_ARRAY_KEY])
     return [sort_key(value)]
 
 
-def compile_projection(spec: Mapping[str, Any] | Sequence[str] | None) -> Callable[[dict], dict]:
-    """What reshapes each found document. None or an empty spec keeps all of it. Raises BadQuery."""
-    if spec is None:
-        return _whole
-    if isinstance(spec, Mapping):
-        chosen = {_field_name(name): _is_kept(name, flag) for name, flag in spec.items()}
-    elif isinstance(spec, Sequence) and not isinstance(spec, (str, bytes)):
-        chosen = {_field_name(name): True for name in spec} or {"_id": True}
-    else:
-        raise BadQuery(f"a projection must be a map or a list of field names, not {type(spec).__name__}")
-    if not chosen:
-        return _whole
-    keeps_id = chosen.pop("_id", None)
-    kinds = set(chosen.values())
-    if len(kinds) == 2:
-        raise BadQuery("a projection either names fields to keep or fields to leave out; only _id may differ")
-    if kinds == {True} or (not kinds and keeps_id):
-        names = [*chosen, "_id"] if keeps_id is not False else list(chosen)
-        tree = _tree(names)
-        return lambda document: _kept(document, tree)
-    tree = _tree([*chosen, "_id"] if keeps_id is False else list(chosen))
-    return lambda document: _left(document, tree)
+class _Open(NamedTuple):
+    """An array that a path has come to, and the part of the path that its elements are entered with."""
+
+    array: list
+    at: int
 
 
-def _whole(document: dict) -> dict:
-    return document
+def _joint_keys(parts: list[tuple[Path, int]], document: dict) -> list[tuple[Any, ...]]:
+    """The keys of all elements of the one array in which several fields lie. Raises BadQuery when there are two arrays."""
+    return _expand(parts, [_until_array(path, document, 0) for path, _ in parts])
 
 
-def _field_name(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise BadQuery(f"projection field {name!r} must be a field name")
-    if name.startswith("$") or ".$" in name:
-        raise BadQuery(f"projection field {name!r}: positional projections are not in this version")
-    return name
-
-
-def _is_kept(name: Any, flag: Any) -> bool:
-    if not isinstance(flag, (bool, int, float, Decimal128)):
-        raise BadQuery(f"projection field {name!r}: only 1 (keep) and 0 (leave out) are known, not {flag!r:.40}")
-    try:
-        return sort_key(flag) not in (sort_key(0), sort_key(False))
-    except BadDocument as cause:
-        raise BadQuery(cause.message) from None
-
-
-def _tree(names: Iterable[str]) -> _Tree:
-    """{"a.b", "c"} as {"a": {"b": _KEEP}, "c": _KEEP}. Raises BadQuery when one name lies inside another."""
-    root: _Tree = {}
-    for name in names:
-        *outer, last = Path(name).parts
-        node = root
-        for part in outer:
-            node = node.setdefault(part, {})
-            if node is _KEEP:
-                raise BadQuery(f"projection field {name!r} lies inside another one")
-        if last in node:
-            raise BadQuery(f"projection field {name!r} collides with another one")
-        node[last] = _KEEP
-    return root
-
-
-def _kept(document: dict, tree: _Tree) -> dict:
-    found = {}
-    for key, value in document.items():
-        if key not in tree:
-            continue
-        inner = tree[key]
-        if inner is _KEEP:
-            found[key] = value
-        elif type(value) is dict:
-            found[key] = _kept(value, inner)
-        elif type(value) is list:
-            found[key] = _kept_elements(value, inner)
+def _expand(parts: list[tuple[Path, int]], states: list[SortKey | _Open]) -> list[tuple[Any, ...]]:
+    inside = [place for place, state in enumerate(states) if isinstance(state, _Open)]
+    if not inside:
+        signed = zip(states, parts)
+        return [tuple([state if direction == ASCENDING else _Descending(state) for state, (_, direction) in signed])]
+    array = states[inside[0]].array
+    if any(states[place].array is not array for place in inside):
+        names = " and ".join(repr(".".join(path.parts)) for path, _ in (parts[place] for place in inside))
+        raise BadQuery(f"cannot sort with keys that are parallel arrays: {names}; sort by one of them")
+    found = []
+    for element in array or [MISSING]:
+        inner = list(states)
+        for place in inside:
+            inner[place] = _within(parts[place][0], element, states[place].at)
+        found += _expand(parts, inner)
     return found
 
 
-def _kept_elements(array: list, tree: _Tree) -> list:
-    found: list[Any] = []
-    for element in array:
-        if type(element) is dict:
-            found.append(_kept(element, tree))
-        elif type(element) is list:
-            found.append(_kept_elements(element, tree))
-    return found
+def _within(path: Path, element: Any, at: int) -> SortKey | _Open:
+    """Only one level of an array is opened: an array inside it counts as itself, or as null when a path leads on."""
+    if at == len(path.parts):
+        return _EMPTY_ARRAY_KEY if element is MISSING else sort_key(element)
+    return _until_array(path, element, at) if type(element) is dict else NULL_KEY
 
 
-def _left(document: dict, tree: _Tree) -> dict:
-    found = {}
-    for key, value in document.items():
-        if key not in tree:
-            found[key] = value
-        elif tree[key] is not _KEEP:
-            found[key] = _left_value(value, tree[key])
-    return found
-
-
-def _left_value(value: Any, tree: _Tree) -> Any:
-    if type(value) is dict:
-        return _left(value, tree)
-    if type(value) is list:
-        return [_left_value(element, tree) for element in value]
-    return value
+def _until_array(path: Path, value: Any, at: int) -> SortKey | _Open:
+    parts = path.parts
+    while at < len(parts):
+        if type(value) is list:
+            index = path.indexes[at]
+            if not 0 <= index < len(value):
+                return _Open(value, at)
+            value = value[index]
+        elif type(value) is dict and parts[at] in value:
+            value = value[parts[at]]
+        else:
+            return NULL_KEY
+        at += 1
+    return _Open(value, at) if type(value) is list else sort_key(value)

@@ -150,3 +150,14 @@ def negated(part: Node) -> Node:
     if part is NEVER:
         return ALWAYS
     return part.part if isinstance(part, Not) else Not(part)
+
+
+def fields_of(node: Node) -> set[str]:
+    """The first parts of all paths that the tree's conditions stand on."""
+    if isinstance(node, Test):
+        return set() if node.path is None else {node.path.partition(".")[0]}
+    if isinstance(node, Not):
+        return fields_of(node.part)
+    if isinstance(node, (And, Or, Nor)):
+        return set().union(*map(fields_of, node.parts))
+    return set()

@@ -3,7 +3,7 @@
     $set $setOnInsert     the argument, whatever stood there
     $unset                nothing stays; its argument is ignored
     $inc $mul             arithmetic.py; a missing field counts as 0
-    $min $max             the smaller or larger of argument and value in the order of all types; a missing field takes the argument
+    $min $max             the smaller or larger of argument and value, in the order of all types; missing: the argument
     $bit                  {and|or|xor: int}, one after the other; a missing field counts as 0
     $currentDate          true, {$type: "date"} or {$type: "timestamp"}
     $rename               two leaves: the source goes, the target takes its value. Neither path may lead through an array
@@ -135,7 +135,9 @@ _BITWISE: Mapping[str, Callable[[int, int], int]] = {
 
 def bitwise(operator: str, path: str, argument: Any) -> list[Leaf]:
     if not isinstance(argument, Mapping) or not argument:
-        raise BadQuery(f"$bit {shown(path)}: give at least one operation, as {{and: n}}, {{or: n}} or {{xor: n}}", code=_BAD_VALUE)
+        raise BadQuery(
+            f"$bit {shown(path)}: give at least one operation, as {{and: n}}, {{or: n}} or {{xor: n}}", code=_BAD_VALUE
+        )
     steps = []
     for name, given in argument.items():
         if name not in _BITWISE:

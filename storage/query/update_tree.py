@@ -166,7 +166,8 @@ class Fields:
     def _steps(self, application: Application) -> list[tuple[str, int, Node]]:
         """(name, the same as array position or NO_INDEX, node) in the order of application."""
         if self._sorted is None:
-            self._sorted = [(name, position_of(name), self.children[name]) for name in sorted(self.children, key=_path_order)]
+            names = sorted(self.children, key=_path_order)
+            self._sorted = [(name, position_of(name), self.children[name]) for name in names]
         if self.positional is None:
             return self._sorted
         if application.position is None:
@@ -286,7 +287,7 @@ def plant(root: Fields, leaf: Leaf, filters: Mapping[str, Filter]) -> None:
 
 def position_of(part: str) -> int:
     """The array position that a part of a path names, or NO_INDEX."""
-    return Path(part).indexes[0]
+    return Path(part).indexes[0] if "0" <= part[:1] <= "9" else NO_INDEX
 
 
 def is_element_part(part: str) -> bool:

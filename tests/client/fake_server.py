@@ -19,7 +19,8 @@ from msgspec import Raw
 from node import wire
 from storage import canonical, compile_filter, decode_document, decode_value, encode_document, encode_value
 from storage import errors as engine_errors
-from storage.query.sorting import compile_projection, compile_sort
+from storage.query.projection import compile_projection
+from storage.query.sorting import compile_sort
 
 
 class Fault(Enum):

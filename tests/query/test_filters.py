@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 
 import pytest
 from bson import Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
@@ -145,7 +144,6 @@ def deep_not(levels: int) -> dict:
         ({"$where": "1"}, r"\$where"),
         ({"$gt": 1}, r"\$gt"),
         ({"a": {"$foo": 1}}, r"'a'.*\$foo"),
-        ({"a.b": {"$gt": 1, "$elemMatch": {}}}, r"'a.b'.*\$elemMatch"),
         ({"a": {"$gt": 1, "b": 2}}, "'a'.*b"),
         ({"$and": []}, r"\$and"),
         ({"$or": {"a": 1}}, r"\$or"),
@@ -154,13 +152,9 @@ def deep_not(levels: int) -> dict:
         ({"a": {"$in": 1}}, r"\$in"),
         ({"a": {"$nin": "x"}}, r"\$nin"),
         ({"a": {"$in": [{"$gt": 1}]}}, r"\$gt"),
-        ({"a": {"$in": [Regex("x")]}}, "regular expression"),
         ({"a": {"$not": 1}}, r"\$not"),
         ({"a": {"$not": {}}}, r"\$not"),
         ({"a": {"$not": {"$foo": 1}}}, r"\$foo"),
-        ({"a": Regex("x")}, "regular expression"),
-        ({"a": re.compile("x")}, "regular expression"),
-        ({"a": {"$regex": "x"}}, r"\$regex"),
         ({"a": {"$ne": Regex("x")}}, "regular expression"),
         ({"a": {"$gt": Regex("x")}}, "regular expression"),
         ({"a": {1}}, "set"),
