@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.errors import BadQuery
 from storage.plan import GroupSpec, Scale, count, distinct, find, group
 from storage.plan.choosing import values_at
 from storage.query.accumulators import compile_accumulator
@@ -52,8 +54,13 @@ def test_finds_backwards(question: Question, wanted: int):
 def test_sorts_as_a_stable_sort_of_the_scan(question: Question, fields: list, wanted: int):
     world, spec, scale = question
     matches, order = compile_filter(spec), compile_sort([list(field) for field in fields])
-    expected = [row for row in world.live if matches(row[1])]
-    expected = [key for key, document in sorted(expected, key=lambda row: order(row[1]))]
+    rows = [row for row in world.live if matches(row[1])]
+    try:
+        expected = [key for key, _ in sorted(rows, key=lambda row: order(row[1]))]
+    except BadQuery:  # two arrays side by side cannot be sorted by
+        with pytest.raises(BadQuery):
+            keys(find(world.parts, world.loose, matches, order, wanted, scale=scale))
+        return
     assert keys(find(world.parts, world.loose, matches, order, wanted, scale=scale)) == first(expected, wanted)
 
 
