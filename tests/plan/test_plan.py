@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.errors import BadQuery
 from storage.plan import GroupSpec, count, distinct, find, group
 from storage.plan.choosing import values_at
 from storage.query.accumulators import compile_accumulator
@@ -37,7 +39,12 @@ def test_finds_what_a_scan_finds(world: World, spec: dict, wanted: int):
 def test_sorts_as_a_stable_sort_of_the_scan(world: World, spec: dict, fields: list, wanted: int):
     matches, order = compile_filter(spec), compile_sort([list(field) for field in fields])
     expected = [row for row in world.live if matches(row[1])]
-    expected = [key for key, document in sorted(expected, key=lambda row: order(row[1]))]
+    try:
+        expected = [key for key, document in sorted(expected, key=lambda row: order(row[1]))]
+    except BadQuery:  # two sort fields in two arrays of one document
+        with pytest.raises(BadQuery, match="parallel arrays"):
+            keys(find(world.parts, world.loose, matches, order, 0))
+        return
     assert keys(find(world.parts, world.loose, matches, order, wanted)) == (expected[:wanted] if wanted else expected)
 
 
