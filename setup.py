@@ -17,4 +17,6 @@ def extension(name: str, source: str) -> Extension:
     )
 
 
-setup(ext_modules=[extension("storage._kernel", "storage/kernel.c"), extension("storage._text", "storage/text.c")])
+NAMES = {"storage._kernel": "storage/kernel.c", "storage._fields": "storage/fields.c", "storage._text": "storage/text.c"}
+
+setup(ext_modules=[extension(name, source) for name, source in NAMES.items()])

@@ -42,7 +42,7 @@ from .commit.codec import (
 )
 from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
-from .indexing import Indexing
+from .field_index import Indexing
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
 from .recovery import Recovered, note_closed, remember
@@ -105,6 +105,7 @@ class Database:
         self.visible_advance = Advance(found.last_seq)
         self.mark_advance = Advance()
         self.marks: OrderedDict[int, str | None] = OrderedDict()
+        self.builds: set[int] = set()  # collections of entries of the unique indexes that are being built here
         self.full = False
         self._stuck = False  # a write met ENOSPC and its bytes are still pending
         self._space_checked_at = 0

@@ -17,10 +17,12 @@ from . import identity as identities
 from .database import Database
 from .disk import Disk
 from .errors import DamagedRecord, DatabaseExists, NewerFormat, NoSuchDatabase, Overloaded
+from .expiry import keep_expiring
 from .identity import Identity
+from .indexing import keep_building
 from .names import check_database_name
 from .options import EngineOptions
-from .recovery import Recovered, recover, rewind
+from .recovery import Recovered, read_catalog, recover, rewind
 from .seams import Seams
 from .seeding import DROPPED, SALVAGE, SeedTarget, begin_replace, finish_intents
 from .shard import checkpoint as checkpoints
@@ -54,6 +56,8 @@ class Engine:
             engine = cls(seams, options or EngineOptions(), nursery)
             try:
                 await engine._open_all()
+                nursery.start_soon(keep_expiring, engine)
+                nursery.start_soon(keep_building, engine)
                 yield engine
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery: not as a group
                 raised = error
@@ -84,6 +88,7 @@ class Engine:
         if found.checkpoint is not None:
             shards = await disk.run(ShardSet.open, disk, name, found.checkpoint, None)
             found.findings += [str(finding) for finding in shards.findings]
+            await disk.run(read_catalog, found, shards)
         database = Database(self.seams, name, name, self.options, found, shards)
         for finding in found.findings:
             log.warning("%s: %s", name, finding)

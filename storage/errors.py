@@ -64,7 +64,8 @@ class BadRequest(TwinlogError):
 
 
 class DuplicateKey(TwinlogError):
-    """An insert met a live document with the same `_id`. Fields: collection, key (the `_id`), index."""
+    """A write met another document with the same `_id`, or the same values in a unique index. Fields: collection, index; of an
+    `_id` key (encoded), else key_pattern and key_value (encoded maps; the latter is left out when it is long)."""
 
     code = 11000
 
@@ -91,6 +92,12 @@ class MaxTimeMSExpired(TwinlogError):
     """A query took longer than the max_time_ms that it was given."""
 
     code = 50
+
+
+class AnswerForgotten(TwinlogError):
+    """A request that came again had been applied, but what it answered was not kept. Fields: seq."""
+
+    code = 217
 
 
 class IndexNotFound(TwinlogError):

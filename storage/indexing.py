@@ -1,287 +1,275 @@
-"""Indexing seen from the loop: which fields are indexed, who builds and merges their segments, and what a query may stand on.
+"""The verbs on declared indexes: create, drop, list; and the building of a unique one over documents that are there.
 
-    query ── fields it would use ──> want() ──> build (index worker) ──┐
-    seal  ── plan(), sealed() ───────────────────────────────────────> state, open index ──> views
-    many small segments ──────────> merge (index worker) ──────────────┘
+    declared as "building", with an empty collection of entries ── writers maintain it from this commit on
+        │
+        └─> all documents, group by group: entries that are missing are put at the appended end ──> ready
+                              └── a duplicate: the index and its entries are dropped, DuplicateKey
 
-The open index always belongs to the newest published checkpoint: a seal takes `changing` from its plan to its publication, and what a build or a merge
-brings is put in between two seals. It is a cache (INV-5): whatever is missing or damaged is built anew from the shard logs, meanwhile queries scan. One
-build or merge runs at a time; a field is wanted for as long as the database exists, at most FIELDS_MAX of a collection (INV-8).
+Each step is a commit, and doing a group again changes nothing. So a build that ended half way (a crash, a new primary, a client
+that went away) is simply run again from its beginning: by the next create_index that asks for the same, or by finish_builds().
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import trio
 
-from .commit.memtable import Memtable
-from .errors import DamagedRecord, TwinlogError
-from .fields.indexed import Fields
-from .fields.opened import OpenIndex, OpenSegment, drop_files, load_state
-from .fields.overlay import Glance, Overlay, Superseded
-from .fields.sealing import FieldsPlan, FieldsSealed
-from .fields.state import FIELDS_MAX, FieldState
-from .index.primary import merge_from
-from .indexes.building import (
-    build_collection,
-    build_extras,
-    merge_segments,
-    put_built,
-    put_extras,
-    put_merged,
-)
+from .appended import WARM_TRIES_MAX, room, warm
+from .catalog import changed_indexes, creation, entries_name, removal
+from .committing import collection_for_write, commit_answer, recalled
+from .database import Database
+from .declared import ALL, BUILDING, ID_INDEX, ID_SPEC, INDEXES_MAX, IndexSpec, not_found, read_spec
+from .entries import Collision, EntryPlan
+from .errors import BadDocument, BadIndex, DuplicateKey, TwinlogError
+from .names import check_collection_name
+from .results import WriteResult
+from .shard.shardset import COLD
+from .unique import UniqueIndex, entries_of
+from .values.documents import decode
 
 if TYPE_CHECKING:
-    from .database import Database
+    from .engine import Engine
 
 log = logging.getLogger("twinlog.indexing")
 
-T = TypeVar("T")
-
-RETRY_S = 5.0
-ABSORBED_HERE_MAX = 100  # rows of a memtable made ready for queries on the loop, 0.1 ms; more go to the disk's thread
-NUMBERS_A_JOB = 100_000  # set aside for the files of one seal, build or merge
-MERGE_RATIO = 6  # so many similar segments become one: fewer, and every row is rewritten more often
-IDLE_S = 10.0  # without a seal, after which there is time to merge
-IDLE_SEGMENTS_MAX = 3
+UNFINISHED_CHECK_S = 5.0
+GROUP_S = 0.004  # of a build (INV-9)
+GROUP_ENTRIES_MAX = 500
+_ABORTED = 276
+Place = tuple[int, bytes]  # collection, key
 
 
-class Indexing:
-    """The field index of one database."""
+async def create_index(
+    db: Database,
+    collection: str,
+    keys: Iterable[Sequence[Any]] | Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
+) -> tuple[WriteResult, str]:
+    """Declare an index, and build it if it is unique; returns its name. The collection is made if there is none.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.wanted: dict[int, dict[str, bool]] = {}
-        self.state = FieldState(database.uuid.hex(), 0)
-        self.index: OpenIndex | None = None  # None: nothing is indexed
-        self.changing = trio.Lock()
-        self.last_error = ""
-        self.builds = self.merges = 0
-        self._next_number = 1
-        self._job_from: int | None = None  # the first number of the files that a job under way may make
-        self._gone: dict[int, list[np.ndarray]] = {}  # superseded since the build that runs began
-        self._work = trio.Event()
-        self._changed = trio.Event()
-        self._published_at = trio.current_time()
-        self._overlays: WeakKeyDictionary[Memtable, dict[int, Overlay]] = WeakKeyDictionary()
-        self._absorbing = trio.Lock()
+    One that is there already is fine, so a retry needs no remembered answer. Raises BadIndex, DuplicateKey (then nothing is left of
+    it)."""
+    check_collection_name(collection)
+    spec = read_spec(keys, options or {})
+    db.check_writable()
+    await room(db)
+    result = _declare(db, collection, spec)
+    db.flush()
+    held = _index(db, collection, spec.name)
+    if held is not None and held.is_building:
+        seq = await _build(db, collection, held)
+        result.seq = max(result.seq, seq)
+    return result, spec.name
 
-    # What queries see and say.
 
-    def want(self, collection: int, fields: Fields) -> None:
-        """These fields shall be indexed from now on."""
-        known = self.wanted.setdefault(collection, {})
-        fresh = {path: text for path, text in fields.items() if known.get(path, False) < text or path not in known}
-        room = FIELDS_MAX - len(known)
-        for path, text in fresh.items():
-            if path in known or room > 0:
-                room -= path not in known
-                known[path] = known.get(path, False) or text
-                self._work.set()
+def _declare(db: Database, collection: str, spec: IndexSpec) -> WriteResult:
+    """Put the index into the catalog, in place, unless it is there."""
+    db.check_writable()
+    number, records = collection_for_write(db, collection)
+    held = db.catalog.indexes.get(number, ())
+    where = f"{db.name}.{collection}"
+    result = WriteResult()
+    if spec is not ID_SPEC and not any(spec.is_same(other) for other in held):
+        for other in held:
+            if spec.conflicts_with(other):
+                raise spec.conflict(other, where)
+        if len(held) + 1 >= INDEXES_MAX:
+            raise BadIndex(f"{where} has {INDEXES_MAX} indexes, which is the limit; drop one first")
+        is_new = bool(records)
+        hidden = []
+        if spec.is_unique:
+            entries = db.catalog.next_id + len(records)
+            hidden = [creation(entries_name(number, spec.name), entries)]
+            spec = spec.changed(number=entries, state=None if is_new else BUILDING)
+        if is_new:
+            declared = creation(collection, number, indexes=[dict(spec.entry)])
+        else:
+            declared = changed_indexes(db.catalog, collection, [*held, spec])
+        records = [declared, *hidden]
+    if records:
+        commit_answer(db, records, result, b"")
+    return result
 
-    def is_whole(self, collection: int) -> bool:
-        entry = self.state.collections.get(collection)
-        return entry is not None and entry.whole
 
-    async def wait_built(self) -> None:
-        """Until everything wanted is indexed, nothing left to merge."""
-        while self._next_job() is not None:
-            await self._changed.wait()
+def list_indexes(db: Database, collection: str) -> list[dict[str, Any]]:
+    """The indexes that readers may know of, that of `_id` first; none when there is no such collection."""
+    check_collection_name(collection)
+    number = db.visible_catalog.ids.get(collection)
+    if number is None:
+        return []
+    return [spec.listed() for spec in (ID_SPEC, *db.visible_catalog.indexes.get(number, ()))]
 
-    async def glance(self, memtable: Memtable, collection: int, superseded: Superseded) -> Glance:
-        """The rows of a memtable as they are now. superseded: what keys had below it."""
-        mine = self._overlays.setdefault(memtable, {})
-        overlay = mine.get(collection)
-        if overlay is None:
-            overlay = mine[collection] = Overlay(memtable, collection)
-        overlay.take()
-        is_frozen = memtable is not self._database.sealing.active
-        while overlay.needs_absorbing(is_frozen):
-            if overlay.pending_rows <= ABSORBED_HERE_MAX and not self._absorbing.locked() and not is_frozen:
-                overlay.absorb(superseded, close=False)
+
+async def drop_index(db: Database, collection: str, name: str, *, request: bytes = b"") -> WriteResult:
+    """Drop the index of that name, "*" all but that of `_id`. Raises IndexNotFound."""
+    check_collection_name(collection)
+    known = recalled(db, request)
+    if known is not None:
+        return known
+    db.check_writable(frees_space=True)
+    where = f"{db.name}.{collection}"
+    if name == ID_INDEX:
+        raise BadIndex(f"{where}: the index of _id cannot be dropped", code=72)
+    number = db.catalog.ids.get(collection)
+    held = db.catalog.indexes.get(number, ())
+    gone = [spec for spec in held if name in (ALL, spec.name)]
+    if not gone and name != ALL:
+        raise not_found(where, name)
+    result = WriteResult(deleted=len(gone))
+    if gone:
+        commit_answer(db, _removing(db, collection, gone), result, request, frees_space=True)
+    return result
+
+
+def _removing(db: Database, collection: str, gone: Sequence[IndexSpec]) -> list:
+    """The records that take indexes and their entries away."""
+    number = db.catalog.ids[collection]
+    left = [spec for spec in db.catalog.indexes[number] if spec not in gone]
+    hidden = [entries_name(number, spec.name) for spec in gone if spec.number]
+    return [changed_indexes(db.catalog, collection, left), *map(removal, hidden)]
+
+
+def _index(db: Database, collection: str, name: str) -> IndexSpec | None:
+    """A declared index at the appended end."""
+    number = db.catalog.ids.get(collection)
+    return next((spec for spec in db.catalog.indexes.get(number, ()) if spec.name == name), None)
+
+
+def unfinished(db: Database) -> list[tuple[str, IndexSpec]]:
+    """(collection, index) of every index that is being built."""
+    building = {
+        number: spec for number, specs in db.catalog.indexes.items() for spec in specs if spec.is_building
+    }
+    return [(name, building[number]) for name, number in db.catalog.ids.items() if number in building] if building else []
+
+
+async def keep_building(engine: Engine) -> None:
+    """Finish the builds that nobody is running, in databases that this node writes, until cancelled."""
+    while True:
+        await trio.sleep(UNFINISHED_CHECK_S)
+        for db in list(engine.databases.values()):
+            if db.refusal is None and db.history:
+                await finish_builds(db)
+
+
+async def finish_builds(db: Database) -> None:
+    """Run every build that nobody is running to its end: one that meets a duplicate ends without its index."""
+    for collection, spec in unfinished(db):
+        if spec.number in db.builds:
+            continue
+        try:
+            await _build(db, collection, spec)
+        except TwinlogError as error:  # its index is gone, or the next round tries again
+            log.warning("%s.%s: the index %s was not built: %s", db.name, collection, spec.name, error)
+
+
+async def _build(db: Database, collection: str, spec: IndexSpec) -> int:
+    """Make the entries that are missing; returns the seq of the last commit. Raises DuplicateKey, BadDocument, BadIndex."""
+    db.builds.add(spec.number)
+    try:
+        return await _Build(db, collection, spec).run()
+    finally:
+        db.builds.discard(spec.number)
+
+
+class _Build:
+    """One index, from declared to ready."""
+
+    def __init__(self, db: Database, collection: str, spec: IndexSpec) -> None:
+        self._db = db
+        self._where = f"{db.name}.{collection}"
+        self._name = collection
+        self._number = db.catalog.ids[collection]
+        self._spec = spec
+        self._index = UniqueIndex(spec)
+
+    async def run(self) -> int:
+        try:
+            async for rows in self._db.end_view().scan(self._number):
+                await self._enter([row[2] for row in rows])
+        except (DuplicateKey, BadDocument):  # trying again would not help
+            if self._is_there() and self._db.refusal is None:
+                commit_answer(
+                    self._db, _removing(self._db, self._held_as(), [self._spec]), WriteResult(), b"", frees_space=True
+                )
+                self._db.flush()
+            raise
+        if not self._is_there():
+            raise self._gone()
+        if not self._is_building():
+            return self._db.position.seq
+        name = self._held_as()
+        specs = [
+            spec.changed(state=None) if spec.number == self._spec.number else spec
+            for spec in self._db.catalog.indexes[self._number]
+        ]
+        result = WriteResult()
+        commit_answer(self._db, [changed_indexes(self._db.catalog, name, specs)], result, b"")
+        self._db.flush()
+        return result.seq
+
+    def _spec_now(self) -> IndexSpec | None:
+        held = self._db.catalog.indexes.get(self._number, ())
+        return next((spec for spec in held if spec.number == self._spec.number), None)
+
+    def _is_there(self) -> bool:
+        return self._spec_now() is not None
+
+    def _is_building(self) -> bool:
+        spec = self._spec_now()
+        return spec is not None and spec.is_building
+
+    def _held_as(self) -> str:
+        """The collection's name now."""
+        return next(name for name, number in self._db.catalog.ids.items() if number == self._number)
+
+    def _gone(self) -> BadIndex:
+        return BadIndex(f"{self._where}: the index {self._spec.name!r} was dropped while it was being built", code=_ABORTED)
+
+    async def _enter(self, keys: list[bytes]) -> None:
+        """Put the entries of these documents that are missing, in as many commits as it takes."""
+        tries = done = 0
+        while done < len(keys):
+            await room(self._db)
+            if not self._is_building():
+                if not self._is_there():
+                    raise self._gone()
+                return  # somebody else has built it
+            look = self._db.end_now if tries < WARM_TRIES_MAX else self._db.end_blocking
+            count, cold = self._enter_some(keys[done:], look)
+            self._db.flush()
+            done += count
+            tries = tries + 1 if cold else 0
+            if cold:
+                await warm(self._db, cold)
             else:
-                async with self._absorbing:
-                    await self._database.seams.disk.run(partial(overlay.absorb, superseded, close=is_frozen))
-        return overlay.glance()
+                await trio.lowlevel.checkpoint()
 
-    # What a seal does with it; under `changing` from plan() to published().
-
-    def plan(self, base_seq: int) -> FieldsPlan | None:
-        if not self.wanted and not self.state.collections:
-            return None
-        if self.state.seq != base_seq:
-            self._forget(base_seq)
-        plan = FieldsPlan(self.state, {number: dict(fields) for number, fields in self.wanted.items()}, self._next_number)
-        self._next_number += NUMBERS_A_JOB
-        return plan
-
-    async def open(self, sealed: FieldsSealed | None) -> OpenIndex | None:
-        """The index that a seal has left, opened. None: it has to be built anew."""
-        if sealed is None:
-            return None
-        disk = self._database.seams.disk
-        try:
-            return await disk.run(OpenIndex.open, disk, self._database.directory, sealed.state, self.index)
-        except (DamagedRecord, OSError) as error:
-            log.warning("%s: the field index is built anew: %s", self._database.name, error)
-            return None
-
-    def published(self, seq: int, sealed: FieldsSealed | None, index: OpenIndex | None) -> None:
-        """The checkpoint at seq is what readers stand on now."""
-        self._published_at = trio.current_time()
-        if index is None or sealed is None:
-            self._forget(seq)
-            return
-        self.state, self.index = sealed.state, index
-        for number, orders in sealed.gone.items():
-            if number in self._gone:
-                self._gone[number].append(orders)
-        for number in [number for number in self.wanted if number not in sealed.state.collections]:
-            if number not in self._database.catalog.ids.values():
-                del self.wanted[number]
-        self._work.set()
-
-    def _forget(self, seq: int) -> None:
-        """Begin with nothing."""
-        self.state, self.index = FieldState(self._database.uuid.hex(), seq), None
-        self._gone.clear()
-        self._work.set()
-
-    # Opening, and the jobs behind it.
-
-    async def load(self, checkpoint_seq: int) -> None:
-        """The index of the checkpoint that the database was opened at, if it is there and sound."""
-        database, disk = self._database, self._database.seams.disk
-        try:
-            found = await disk.run(load_state, disk, database.directory, database.uuid.hex(), checkpoint_seq)
-        except OSError as error:
-            log.warning("%s: the field index cannot be read and is built anew: %s", database.name, error)
-            return
-        self._next_number = found.next_number
-        self.wanted = {number: dict(entry.fields) for number, entry in found.fields.items()}
-        self._forget(checkpoint_seq)
-        if found.state is not None:
-            try:
-                self.index = await disk.run(OpenIndex.open, disk, database.directory, found.state, None)
-                self.state = found.state
-            except (DamagedRecord, OSError) as error:
-                log.warning("%s: the field index is built anew: %s", database.name, error)
-
-    async def run(self) -> None:
-        """Build and merge until cancelled."""
-        while True:
-            job = self._next_job()
-            if job is None:
-                with trio.move_on_after(IDLE_S + 1.0):
-                    await self._work.wait()
-                self._work = trio.Event()
-                continue
-            try:
-                await job()
-            except (OSError, TwinlogError) as error:
-                self.last_error = str(error)
-                log.warning("%s: indexing failed, trying again in %.0f s: %s", self._database.name, RETRY_S, error)
-                await trio.sleep(RETRY_S)
-            self._tell()
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
-
-    def _next_job(self) -> Callable[[], Awaitable[None]] | None:
-        """What there is to do, most urgent first: what queries wait for, then what makes them quicker."""
-        shards = self._database.sealing.shards
-        if shards is None:
-            return None
-        living = set(self._database.visible_catalog.ids.values())
-        merge = None
-        for number, fields in self.wanted.items():
-            if number not in living or not shards.count(number):
-                continue
-            segments = self.index.segments(number) if self.index is not None else None
-            if segments is None:
-                return partial(self._build, number)
-            if any(segment.lacks(fields) for segment in segments):
-                return partial(self._build_extras, number, segments)
-            if merge is None:
-                start = self._merge_from([segment.rows - segment.dead.count for segment in segments])
-                if len(segments) - start > 1:
-                    merge = partial(self._merge, number, segments[start:])
-        return merge
-
-    def _merge_from(self, rows: Sequence[int]) -> int:
-        """Segments from there on become one: in tiers while seals come, all when none came for a while."""
-        if len(rows) > IDLE_SEGMENTS_MAX and trio.current_time() - self._published_at > IDLE_S:
-            return 0
-        return merge_from(rows, MERGE_RATIO) if rows else 0
-
-    async def _build(self, collection: int) -> None:
-        fields = dict(self.wanted[collection])
-        self._gone[collection] = []
-        try:
-            built = await self._job(build_collection, collection, fields)
-            async with self.changing:
-                if collection not in self._gone:
-                    return  # everything began anew meanwhile
-                index = self.index or OpenIndex(self.state, {})
-                await self._put(put_built, index, collection, fields, built, self._gone[collection], self._numbers())
-        finally:
-            self._gone.pop(collection, None)
-        self.builds += 1
-
-    async def _build_extras(self, collection: int, segments: Sequence[OpenSegment]) -> None:
-        fields = dict(self.wanted[collection])
-        made = await self._job(build_extras, collection, [segment.entry for segment in segments], fields)
-        async with self.changing:
-            if self._still_holds(collection, segments):
-                await self._put(put_extras, self.index, collection, fields, made)
-        self.builds += 1
-
-    async def _merge(self, collection: int, segments: Sequence[OpenSegment]) -> None:
-        fields = dict(self.wanted[collection])
-        merged = await self._job(merge_segments, collection, [segment.entry for segment in segments], fields)
-        async with self.changing:
-            if self._still_holds(collection, segments):
-                await self._put(put_merged, self.index, collection, merged, self._numbers())
-        self.merges += 1
-
-    def _still_holds(self, collection: int, segments: Sequence[OpenSegment]) -> bool:
-        """Whether the index has these segments still: it may have begun anew, or the collection may be dropped."""
-        if self.index is None or collection not in self.index.state.collections:
-            return False
-        now = {segment.number for segment in self.index.state.collections[collection].segments}
-        return all(segment.entry.number in now for segment in segments)
-
-    def _numbers(self) -> int:
-        first = self._next_number
-        self._next_number += NUMBERS_A_JOB
-        return first
-
-    async def _job(self, job: Callable[..., T], collection: int, *args: Any) -> T:
-        """Run a job upon the newest checkpoint, which stays where it is meanwhile."""
-        database = self._database
-        seq = self.state.seq
-        self._job_from = first = self._numbers()
-        with database.sealing.pinning(seq):
-            head = (database.directory, self.state.uuid) if job is merge_segments else (database.directory, self.state.uuid, seq)
-            return await database.seams.index_workers.run(job, *head, collection, *args, first)
-
-    async def _put(self, put: Callable[..., OpenIndex], index: OpenIndex, *args: Any) -> None:
-        """Bring a job's result into the state; under `changing`."""
-        database, disk = self._database, self._database.seams.disk
-        self.index = await disk.run(put, disk, database.directory, index, *args)
-        self.state = self.index.state
-        self._job_from = None
-        await self.remove_unneeded()
-
-    async def remove_unneeded(self) -> None:
-        """Files that nothing needs any more."""
-        disk = self._database.seams.disk
-        kept_from = self._next_number if self._job_from is None else self._job_from
-        await disk.run(drop_files, disk, self._database.directory, self.state, kept_from)
+    def _enter_some(self, keys: Sequence[bytes], look: Callable[[int, bytes], Any]) -> tuple[int, list[Place]]:
+        """In place: (how many documents were done, what has to be read before the next)."""
+        plan = EntryPlan([self._index], look)
+        ends_at = trio.current_time() + GROUP_S
+        done, cold = 0, []
+        for key in keys:
+            held = look(self._number, key)
+            if held is COLD:
+                cold = [(self._number, key) for key in keys[done:]]
+                break
+            if held is not None:
+                entries = entries_of([self._index], decode(held))
+                outcome = plan.change(key, [{}], entries)
+                if outcome is COLD:
+                    cold = [plan.wanted, *((self._number, key) for key in keys[done:])]
+                    break
+                if isinstance(outcome, Collision):
+                    raise outcome.index.error(self._where, outcome.values)
+            done += 1
+            if plan.count >= GROUP_ENTRIES_MAX or trio.current_time() >= ends_at:
+                break
+        records = plan.records()
+        if records:
+            commit_answer(self._db, records, WriteResult(), b"")
+        return done, cold

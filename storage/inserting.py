@@ -3,7 +3,7 @@ together.
 
 Each insert is checked by itself at the appended end, against the others too; those that may be done at once become one
 commit, with one seq, one frame and one flush for all of them (INV-2 holds for each the more: all of them survive a crash or none
-does). What cannot be decided in place, or would be refused, is left to the caller, who does it alone by writing.insert_now()
+does). What cannot be decided in place, or would be refused, or goes into a collection with unique indexes, is left to the caller, who does it alone by writing.insert_now()
 or insert(): so there is one place where errors are made. Waits for nothing.
 """
 
@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import compress, repeat
 
+from .appended import unsure
 from .commit.codec import CATALOG, PUT, REQUEST
+from .committing import collection_for_write
 from .database import Database
 from .names import check_collection_name
 from .results import WriteResult
-from .writing import collection_for_write, later_ones, unsure
+from .writing import later_ones
 
 EACH_MAX = 256  # inserts in one commit, about 1 ms of the loop (INV-9)
 
@@ -36,6 +38,8 @@ def insert_each(
     if collection not in db.catalog.ids:
         check_collection_name(collection)
     collection_id, records = collection_for_write(db, collection)
+    if collection_id in db.catalog.unique:
+        return 0, list(range(len(keys)))
     left = _left_out(db, collection_id, keys, requests)
     if left:
         if len(left) == len(keys):

@@ -1,6 +1,6 @@
-"""Where the optional native kernel is chosen. The kernel is a few C files, each built as an extension of its own when a compiler
-is there (storage/kernel.c as storage._kernel, storage/text.c as storage._text); every function of it has a pure twin beside the
-promise it keeps, and tests hold the two equal.
+"""Where the optional native kernel is chosen. The kernel is a few C files, storage/*.c, each built as a module of its own (kernel.c
+as storage._kernel) when a compiler is there; every function of it has a pure twin beside the promise it keeps, and tests
+hold the two equal.
 
     encode_body = native.choose("encode_body", _encode_body)      # the kernel's, or the pure one
 
@@ -31,9 +31,10 @@ def _load(name: str) -> ModuleType | None:
 
 
 KERNEL = _load("_kernel")
+FIELDS = _load("_fields")
 TEXT = _load("_text")
 
 
 def choose(name: str, pure: F) -> F:
     """The kernel's function of that name where there is one, else the pure one."""
-    return getattr(KERNEL, name, getattr(TEXT, name, pure))
+    return next((getattr(module, name) for module in (KERNEL, FIELDS, TEXT) if hasattr(module, name)), pure)

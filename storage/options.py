@@ -31,3 +31,4 @@ class EngineOptions:
     view_age_s: float = 600.0
     databases_max: int = 256
     index_rows_min: int = 2_000  # sealed documents from which on a collection's queried fields are indexed; below, scans are quick
+    expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say

@@ -143,7 +143,7 @@ async def count(db: Database, collection: str, spec: dict, *, skip: int = 0, lim
 
 
 def list_collections(db: Database) -> list[str]:
-    return sorted(db.visible_catalog.ids)
+    return db.visible_catalog.names()
 
 
 async def _shaped(

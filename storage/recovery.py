@@ -30,6 +30,8 @@ from .position import History, Reign
 from .shard import checkpoint as checkpoints
 from .shard.checkpoint import Checkpoint
 from .shard.seal import SealPlan, seal
+from .shard.shardset import MISSING, ShardSet
+from .values.keys import canonical
 
 REWIND_FILE = "rewind.json"
 CLOSED_FILE = "closed.json"
@@ -170,6 +172,30 @@ def _replay(state: Recovered, head: Head, records: Sequence[Record]) -> None:
         elif record.op == REIGN:
             reign = Reign(head.epoch, int.from_bytes(record.doc, "little"), head.seq, state.chain)
             state.history = (*state.history, reign)
+
+
+def read_catalog(state: Recovered, shards: ShardSet) -> None:
+    """What the catalog documents say beyond names and ids, which are all that a checkpoint's manifest has. Blocking."""
+    docs = []
+    for name in state.catalog.ids:
+        key = canonical(name)
+        if state.memtable.newest(CATALOG, key) is not None:
+            continue  # replayed
+        try:
+            record = shards.find(CATALOG, key)
+        except DamagedRecord as error:
+            record, reason = MISSING, str(error)
+        else:
+            reason = "it is not there"
+        if record is MISSING:
+            state.damaged = state.damaged or (
+                f"the catalog document of collection {name!r} cannot be read ({reason}), so its unique indexes are not known: "
+                "reseed from a peer or restore a backup"
+            )
+            state.findings.append(state.damaged)
+            continue
+        docs.append(record.doc)
+    state.catalog = state.catalog.with_entries(docs)
 
 
 def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -600,7 +600,7 @@ done:
 }
 
 /* 0 when something lies outside: a posting behind the ranks, a place behind the end of out. */
-static int moved(const Py_buffer *out, u64 *place, const u8 *starts, Py_ssize_t terms, const Py_buffer *postings, const Py_buffer *ranks, u32 base) {
+static int moved(const Py_buffer *out, const u64 *place, const u8 *starts, Py_ssize_t terms, const Py_buffer *postings, const Py_buffer *ranks, u32 base) {
     u64 room = (u64)out->len / 4, rows = ranks ? (u64)ranks->len / 4 : 0;
     for (Py_ssize_t term = 0; term < terms; term++) {
         u64 at = load64(starts + 8 * term), end = load64(starts + 8 * (term + 1)), to = place[term];
@@ -620,7 +620,6 @@ static int moved(const Py_buffer *out, u64 *place, const u8 *starts, Py_ssize_t 
             row += base;
             memcpy((u8 *)out->buf + 4 * to++, &row, 4);
         }
-        place[term] = to;
     }
     return 1;
 }
@@ -633,7 +632,7 @@ static PyObject *text_move(PyObject *module, PyObject *const *args, Py_ssize_t c
         return NULL;
     u64 base = PyLong_AsUnsignedLongLong(args[COLUMNS]);
     int has_ranks = args[RANKS] != Py_None, is_right;
-    if (PyErr_Occurred() || !open_columns(args, has_ranks ? "w4w8844" : "w4w884", column))
+    if (PyErr_Occurred() || !open_columns(args, has_ranks ? "w48844" : "w4884", column))
         return NULL;
     Py_ssize_t terms = column[PLACE].len / 8;
     is_right = column[STARTS].len == column[PLACE].len + 8 && base <= UINT32_MAX;

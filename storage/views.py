@@ -24,7 +24,7 @@ from .shard.shardset import COLD, MISSING, ShardSet
 from .versions.statehash import CollectionState, hash_document, state_hash
 
 if TYPE_CHECKING:
-    from .indexing import Indexing
+    from .field_index import Indexing
 
 SLICE_KEYS = 256  # between two looks at the clock; a key costs up to 15 µs
 SLICE_S = 0.003  # how long one slice may hold the loop (INV-9)
@@ -58,7 +58,7 @@ class View:
         self._index = indexing.index if indexing is not None else None
 
     def collections(self) -> list[str]:
-        return sorted(self.catalog.ids)
+        return self.catalog.names()
 
     def check_age(self) -> None:
         if trio.current_time() > self._ends_at:

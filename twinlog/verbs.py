@@ -143,9 +143,13 @@ def write_error(row: answers.WriteErrorRow, start: int, given: Any) -> dict[str,
 
 
 def _key_value(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """PyMongo's keyValue: which `_id` was there already."""
-    key = fields.get("key")
-    return {"keyValue": {"_id": read_value(key)}} if name == "DuplicateKey" and isinstance(key, bytes) else {}
+    """PyMongo's keyPattern and keyValue: which values of which index were there already."""
+    if name != "DuplicateKey":
+        return {}
+    if isinstance(key := fields.get("key"), bytes):
+        return {"keyPattern": {"_id": 1}, "keyValue": {"_id": read_value(key)}}
+    given = {"keyPattern": fields.get("key_pattern"), "keyValue": fields.get("key_value")}
+    return {shown: read_value(value) for shown, value in given.items() if isinstance(value, bytes)}
 
 
 def bulk_details(errors: list[dict[str, Any]], **counts: Any) -> dict[str, Any]:

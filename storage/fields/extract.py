@@ -4,26 +4,32 @@ A usual document has no array on the way to the value and none as the value: the
 walks the MessagePack bytes once for all paths and points into them; what it meets an array in it hands back, and what is handed
 back is decoded and walked with query/paths.py, which knows all the rules.
 
-Costs for six paths of a document of 200 bytes: 0.3 µs natively, 6 µs without, 10 µs for one handed back.
+Costs for six paths of a document of 200 bytes: 0.2 µs natively, 4 µs without, 10 µs for one handed back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+import msgspec
 import numpy as np
 
+from .. import native
+from ..errors import BadDocument
 from ..query.paths import MISSING, Path
 from ..values.documents import decode
-from .entries import Entries, Gathered, entries_of_values
+from .entries import Entries, Extension, Gathered, entries_of_values, merged
 
 _THROUGH_ARRAY: Final = object()
+_DOCUMENTS_AT_ONCE = 4096  # decoded: a few megabytes
+_decode_raw = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=Extension).decode  # extension types are kept as bytes
+_ODD = 255  # the kernel's kind of a row that it hands back
 
 
 def extract(blob: bytes | memoryview, at: np.ndarray, length: np.ndarray, paths: Sequence[str]) -> list[Entries]:
-    """The entries of each path in the documents blob[at:at + length] (at u64, length u32). Raises ValueError for what is no
-    document."""
+    """The entries of each path in the documents blob[at:at + length] (at u64, length u32). Raises BadDocument for what
+    is no document."""
     parsed = [Path(path) for path in paths]
     return _extract(blob, at, length, parsed)
 
@@ -63,12 +69,72 @@ def _plain_value(value: Any, parts: tuple[str, ...]) -> Any:
 def _extract_pure(blob: bytes | memoryview, at: np.ndarray, length: np.ndarray, paths: list[Path]) -> list[Entries]:
     gathered = [Gathered(len(blob)) for _ in paths]
     view = memoryview(blob)
-    for row, (start, size) in enumerate(zip(at.tolist(), length.tolist())):
-        document = decode(view[start : start + size])
+    ends = at + length
+    if len(ends) and (int(ends.max()) > len(view) or (ends < at).any()):
+        raise BadDocument("a document lies outside what the index is built from")
+    for first in range(0, len(at), _DOCUMENTS_AT_ONCE):
+        block = slice(first, first + _DOCUMENTS_AT_ONCE)
+        documents = _decoded([view[start:end] for start, end in zip(at[block].tolist(), ends[block].tolist())])
         for path, found in zip(paths, gathered):
-            values, is_plain = entries_of(document, path)
-            found.add(row, values, through_array=not is_plain)
+            _gather(documents, path, first, found)
     return [found.entries(len(at), blob) for found in gathered]
 
 
-_extract = _extract_pure
+def _decoded(documents: list[memoryview]) -> list[dict[str, Any]]:
+    try:
+        return list(map(_decode_raw, documents))
+    except (ValueError, RecursionError) as error:
+        raise BadDocument(f"what the index is to be built from is no document: {error}") from None
+
+
+def _gather(documents: list[dict[str, Any]], path: Path, first: int, found: Gathered) -> None:
+    """The entries of a block of documents."""
+    parts = path.parts
+    if len(parts) == 1:
+        values = [document.get(parts[0], MISSING) for document in documents]
+    else:
+        values = [_plain_value(document, parts) for document in documents]
+    odd = {list, object}.intersection(map(type, values))  # arrays, and what one stands in the way of
+    if not odd:
+        found.add_plain(first, values)
+        return
+    for row, (value, document) in enumerate(zip(values, documents), first):
+        if type(value) in odd:
+            found.add(row, entries_of(document, path)[0], through_array=True)
+        else:
+            found.add(row, (value,), through_array=False)
+
+
+def _extract_native(blob: bytes | memoryview, at: np.ndarray, length: np.ndarray, paths: list[Path]) -> list[Entries]:
+    keys = [tuple(part.encode("utf-8", "surrogatepass") for part in path.parts) for path in paths]
+    try:
+        columns, odd = _walk(blob, at, length, keys)
+    except ValueError as error:
+        raise BadDocument(f"what the index was to be built from is no document: {error}") from None
+    result = []
+    for path, (kind, payload, size), has_odd in zip(paths, columns, odd):
+        arrays = np.frombuffer(kind, np.uint8), np.frombuffer(payload, np.uint64), np.frombuffer(size, np.uint32)
+        plain = Entries(len(at), None, *arrays, np.empty(0, np.uint32), blob, b"")
+        result.append(_with_odd(plain, path, at, length) if has_odd else plain)
+    return result
+
+
+def _with_odd(plain: Entries, path: Path, at: np.ndarray, length: np.ndarray) -> Entries:
+    """The entries with those of the rows that the walk handed back."""
+    is_odd = plain.kind == _ODD
+    rest = np.flatnonzero(~is_odd).astype(np.uint32)
+    view, found = memoryview(plain.blob), Gathered(len(plain.blob))
+    for row in np.flatnonzero(is_odd).tolist():
+        start = int(at[row])
+        values, is_plain = entries_of(decode(view[start : start + int(length[row])]), path)
+        found.add(row, values, through_array=not is_plain)
+    columns = plain.kind[rest], plain.payload[rest], plain.length[rest]
+    return merged(Entries(plain.rows, rest, *columns, plain.many, plain.blob, b""), found)
+
+
+def _no_walk(*_: object) -> NoReturn:
+    raise NotImplementedError("there is no walk without the kernel")
+
+
+_walk = native.choose("walk", _no_walk)
+_extract = _extract_pure if _walk is _no_walk else _extract_native

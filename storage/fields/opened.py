@@ -78,23 +78,13 @@ def open_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: Se
     """One segment with everything that belongs to it. Raises DamagedRecord, OSError."""
     info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last, entry.rows)
     found = open_segment(
-        disk, directory, entry.number, info, field_numbers=entry.extras, text_reader=_Texts(entry.rows)
+        disk, directory, entry.number, info, field_numbers=entry.extras, text_reader=Text
     )
     dead = NONE_DEAD
     if entry.live is not None:
         dead = Dead.of(~live.as_bools(live.load(disk, directory, entry), entry.rows))
     bounds = np.array([(entry.first + 1) << 16, (entry.last + 1) << 16], np.uint64)
     return OpenSegment(entry, entry.rows, found.table, found.columns, found.texts, dead, bounds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """How files.py reads texts of so many rows."""
-
-    rows: int
-
-    def from_sections(self, sections: Mapping[str, memoryview]) -> Text:
-        return Text.from_sections(sections, self.rows)
 
 
 def seqs_and_rows(orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -75,6 +75,14 @@ def canonical(id_value: object) -> bytes:
     return key
 
 
+def canonical_part(value: object) -> bytes:
+    """The key of one value beside others: unlike an `_id` it may be an array or a regex, and of any length; no such
+    key is the beginning of another. Raises BadDocument for no document value."""
+    parts: list[bytes] = []
+    _append(parts, value, 0, math.inf)
+    return b"".join(parts)
+
+
 def canonical_object_id(data: bytes | memoryview) -> bytes:
     """The key of an ObjectId given as its 12 bytes."""
     return b"\x50" + data
@@ -179,10 +187,10 @@ def _rare_scalar(value: object) -> tuple[bytes, bytes, bool]:
     raise BadDocument(f"{type(value).__name__} cannot be an _id")
 
 
-def _append(parts: list[bytes], value: object, depth: int) -> None:
+def _append(parts: list[bytes], value: object, depth: int, parts_max: float = KEY_BYTES_MAX) -> None:
     if depth > _DEPTH_MAX:
         raise BadDocument(f"_id: maps and arrays nest deeper than {_DEPTH_MAX}")
-    if len(parts) > KEY_BYTES_MAX:
+    if len(parts) > parts_max:
         raise _too_long(len(parts))
     if isinstance(value, Mapping):
         parts.append(b"\x30" + _COUNT.pack(len(value)))
@@ -191,11 +199,11 @@ def _append(parts: list[bytes], value: object, depth: int) -> None:
                 raise BadDocument(f"_id: keys must be text, not {type(key).__name__}")
             name = _utf8(key)
             parts.append(_COUNT.pack(len(name)) + name)
-            _append(parts, child, depth + 1)
+            _append(parts, child, depth + 1, parts_max)
     elif isinstance(value, (list, tuple)):
         parts.append(b"\x38" + _COUNT.pack(len(value)))
         for child in value:
-            _append(parts, child, depth + 1)
+            _append(parts, child, depth + 1, parts_max)
     else:
         tag, payload, varies = _scalar(value)
         parts.append(tag + _COUNT.pack(len(payload)) + payload if varies else tag + payload)

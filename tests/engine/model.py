@@ -14,6 +14,7 @@ from storage import (
     Seams,
     SyncMode,
     WorkHere,
+    canonical,
     decode_document,
     encode_document,
     operations,
@@ -62,3 +63,23 @@ async def everything(database: Database, collection: str = "things") -> list[dic
     while not cursor.done:
         found += [decode_document(data) for data in await cursor.next_batch(100)]
     return found
+
+
+async def check_entries(database: Database, collection: str = "things") -> None:
+    """The entries of every unique index that is ready are exactly those of the documents that are there."""
+    view = database.end_view()
+    number = view.catalog.ids.get(collection)
+    documents = {row[2]: decode_document(row[3]) async for rows in view.scan(number) for row in rows} if number else {}
+    for index in view.catalog.unique.get(number, ()):
+        held = {row[2]: decode_document(row[3]) async for rows in view.scan(index.number) for row in rows}
+        assert all(canonical(entry["_id"]) == key for key, entry in held.items())
+        found = {key: entry["k"] for key, entry in held.items()}
+        wanted: dict[bytes, bytes] = {}
+        for key, document in documents.items():
+            for entry in index.entries(document):
+                assert index.spec.is_building or wanted.setdefault(entry, key) == key, f"{entry!r} stands twice"
+                wanted[entry] = key
+        if not index.spec.is_building:
+            assert found == wanted
+    hidden = {index.number for indexes in view.catalog.unique.values() for index in indexes}
+    assert {number for name, number in view.catalog.ids.items() if name.startswith("$")} == hidden

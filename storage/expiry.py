@@ -1,0 +1,73 @@
+"""Expiry: documents whose date lies too far back are deleted, as the TTL indexes of their collections say (declared.py).
+
+A pass over a database deletes as a client's delete_many does: in groups, each checked again at the appended end, entries of
+unique indexes included. A document expires when its field holds a date (in an array: any) that is expireAfterSeconds or more ago;
+other values never do. Only a database that takes writes is passed over, so standbys follow their primary's deletions.
+
+Cost: without an index a pass reads every document of a collection with a TTL index, so the pause after a pass is at least PAUSE_FACTOR
+times as long as the pass took.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .changing import Asked, change_many
+from .database import Database
+from .declared import IndexSpec
+from .errors import TwinlogError
+from .query.filters import compile_filter
+from .updating import Deleting
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+log = logging.getLogger("twinlog.expiry")
+
+PAUSE_FACTOR = 9
+_EPOCH = datetime.datetime(1970, 1, 1)
+
+
+async def keep_expiring(engine: Engine) -> None:
+    """A pass over all databases every expiry_interval_s, until cancelled."""
+    pause_s = engine.options.expiry_interval_s
+    while True:
+        await trio.sleep(pause_s)
+        began = trio.current_time()
+        for db in list(engine.databases.values()):
+            if is_writable(db):
+                await expire(db)
+        pause_s = max(engine.options.expiry_interval_s, PAUSE_FACTOR * (trio.current_time() - began))
+
+
+def is_writable(db: Database) -> bool:
+    """Whether this node is the one that changes this database."""
+    return db.refusal is None and bool(db.history)
+
+
+async def expire(db: Database) -> int:
+    """Delete what has expired in one database by now; returns how many documents."""
+    deleted = 0
+    for name, number in list(db.catalog.ids.items()):
+        for spec in db.catalog.indexes.get(number, ()):
+            if spec.expire_after_s is None:
+                continue
+            try:
+                asked = Asked(db=db, collection=name, matches=compile_filter(expired(spec, db.seams.time_us())))
+                deleted += (await change_many(asked, Deleting())).deleted
+            except TwinlogError as error:  # a full disk, a role that changed, a document that cannot be read: the next pass tries again
+                log.warning("%s.%s: documents that have expired could not be deleted: %s", db.name, name, error)
+    return deleted
+
+
+def expired(spec: IndexSpec, time_us: int) -> dict[str, Any]:
+    """The filter of the documents that have expired by that time."""
+    [(field, _)] = spec.keys
+    assert spec.expire_after_s is not None
+    until = _EPOCH + datetime.timedelta(milliseconds=time_us // 1000) - datetime.timedelta(seconds=spec.expire_after_s)
+    is_old = {field: {"$lte": until}}
+    return is_old if spec.partial is None else {"$and": [spec.partial, is_old]}

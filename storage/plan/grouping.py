@@ -1,0 +1,4 @@
+"""stub"""
+class GroupSpec:
+    pass
+def group(): ...

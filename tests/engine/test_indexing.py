@@ -1,0 +1,147 @@
+"""The field index over an engine's life: whatever is written, sealed, merged, reopened or seen by an old view, the parts of a query
+hold exactly the rows that a scan gives, in its order, and their columns say what the documents say."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
+from storage.fields.extract import entries_of
+from storage.query.paths import Path
+from storage.views import View
+from tests.engine.model import insert, new_database, opened, settled
+
+FIELDS = {"a": False, "n.x": False, "text": True}
+
+
+def document(rng: random.Random, number: int) -> dict:
+    return {
+        "_id": number,
+        "a": rng.choice([0, 1, 1.0, 2**53 + 1, "one", None, [1, 2], [], {"b": 1}, True]),
+        "n": rng.choice([{"x": number}, {"x": -number}, [{"x": 1}, {"x": 2}], {}, 5]),
+        "text": " ".join(rng.choice(["red", "green", "Blue", "x1"]) for _ in range(rng.randrange(4))),
+    }
+
+
+async def rows_by_scan(view: View, collection: int) -> list[tuple[bytes, bytes]]:
+    return [(key, data) async for batch in view.scan(collection) for _, _, key, data in batch]
+
+
+async def rows_by_parts(view: View, collection: int) -> list[tuple[bytes, bytes]] | None:
+    """What a query by index would stand on, each part's columns held against its documents. None: not indexed."""
+    standing = await view.standing(collection)
+    if standing is None:
+        return None
+    found = []
+    for part in standing.parts:
+        rows = np.arange(part.rows, dtype=np.uint32)
+        alive = rows[~part.dead.test(rows)]
+        assert np.array_equal(part.dead.rows, rows[part.dead.test(rows)])
+        assert part.dead.count == part.rows - len(alive)
+        held = part.fetch(alive)
+        for path in FIELDS:
+            column = part.column(path)
+            if column is not None:
+                check_column(column, path, alive.tolist(), [decode_document(data) for _, data in held])
+        found += held
+    return found + [(row.key, row.data) for row in standing.loose]
+
+
+def check_column(column, path: str, rows: list[int], documents: list[dict]) -> None:
+    many = set(column.many.tolist())
+    for row, found in zip(rows, documents):
+        values, is_plain = entries_of(found, Path(path))
+        assert (row in many) == (not is_plain)
+        if is_plain and not isinstance(values[0], (dict, list)):
+            code = int(column.codes_of(np.array([row], np.uint32))[0])
+            assert column.value(code) == values[0] or column.value(code) is values[0]
+
+
+class World:
+    """One database under random work, and some of the views that were taken on the way."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.disk = MemoryDisk()
+        self.next_id = 0
+        self.opened = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Database]:
+        self.opened += 1
+        async with opened(self.disk, start=self.opened, memtable_records_max=60, index_rows_min=0) as engine:
+            database = engine.databases.get("db") or await self._new(engine)
+            if database.unclean or self.opened > 1:
+                await settled(database, database.begin_reign(self.opened))
+            yield database
+
+    async def _new(self, engine: Engine) -> Database:
+        return await new_database(engine)
+
+    async def work(self, database: Database, steps: int) -> None:
+        for _ in range(steps):
+            match self.rng.randrange(8):
+                case 0 | 1 | 2:
+                    count = self.rng.choice([1, 3, 40])
+                    await insert(database, *(document(self.rng, self.next_id + i) for i in range(count)))
+                    self.next_id += count
+                case 3 | 4 if self.next_id:
+                    number = self.rng.randrange(self.next_id)
+                    new = encode_document(document(self.rng, number))
+                    result = await operations.replace_one(database, "things", {"_id": number}, new, upsert=True)
+                    await settled(database, result.seq)
+                case 5 if self.next_id:
+                    result = await operations.delete(database, "things", {"_id": self.rng.randrange(self.next_id)})
+                    await settled(database, result.seq)
+                case 6:
+                    await database.sealing.seal_now()
+                case 7:
+                    await trio.sleep(0.001)
+
+
+async def check(view: View, database: Database) -> bool:
+    """Whether the view had an index, which then agreed with the scan."""
+    collection = view.catalog.ids.get("things", 0)
+    by_parts = await rows_by_parts(view, collection)
+    assert by_parts is None or by_parts == await rows_by_scan(view, collection)
+    assert not database.indexing.failures, database.indexing.last_error
+    return by_parts is not None
+
+
+async def play(seed: int) -> int:
+    """How often an index was looked at."""
+    world, looked = World(seed), 0
+    for _ in range(3):
+        views: list[View] = []
+        async with world.open() as database:
+            for _ in range(12):
+                await world.work(database, world.rng.randrange(6))
+                if "things" in database.catalog.ids and world.rng.random() < 0.5:
+                    path = world.rng.choice(list(FIELDS))
+                    database.indexing.want(database.catalog.ids["things"], {path: FIELDS[path]})
+                if world.rng.random() < 0.3:
+                    await database.indexing.wait_built()
+                views.append(database.view())
+                for view in (views[-1], world.rng.choice(views)):
+                    looked += await check(view, database)
+    return looked
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32))
+def test_parts_hold_what_a_scan_gives(seed: int):
+    trio.run(play, seed, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_test_sees_indexes(seed: int):
+    assert trio.run(play, seed, clock=trio.testing.MockClock(autojump_threshold=0)) > 10
