@@ -1,8 +1,9 @@
 """The verbs on documents, in one place for those who call the engine: inserts (writing.py, inserting.py), changes (updating.py, bulk.py),
-declared indexes (indexing.py) and reading (reading.py)."""
+declared indexes (indexing.py), reading (reading.py) and aggregation (aggregating.py)."""
 
 from __future__ import annotations
 
+from .aggregating import aggregate, distinct
 from .appended import room
 from .bulk import bulk
 from .indexing import create_index, drop_index, list_indexes
@@ -20,10 +21,12 @@ __all__ = [
     "Cursor",
     "WriteError",
     "WriteResult",
+    "aggregate",
     "bulk",
     "count",
     "create_index",
     "delete",
+    "distinct",
     "drop_collection",
     "drop_index",
     "find",

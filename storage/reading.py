@@ -90,6 +90,7 @@ class Cursor:
         self._ahead: bytes | None = None
         self.view = view
         self.done = False
+        self.written = 0  # the last commit that the query itself made ($out, $merge); 0: none. The caller waits for it
 
     async def next_batch(self, count: int) -> list[bytes]:
         """Up to count documents (fewer when they are large); done is set with the last."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from .choosing import distinct
 from .counting import count
 from .explaining import explain, wanted_fields
-from .finding import find
+from .finding import find, natural_direction
 from .grouping import GroupSpec, group
 from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part
 
@@ -33,5 +33,6 @@ __all__ = [
     "explain",
     "find",
     "group",
+    "natural_direction",
     "wanted_fields",
 ]
