@@ -15,10 +15,12 @@ from bson import Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from storage.errors import TwinlogError
 from storage.query.expressions import compile_expression
 from storage.query.filters import compile_filter
+from storage.query.pipeline import Context, run_over
 from storage.query.projection import compile_projection
 from storage.query.sorting import compile_sort
+from storage.query.stages import parse_pipeline
 from storage.query.updates import compile_update
-from tests.query.naive import expressions, filters, projections, sorting, updates
+from tests.query.naive import expressions, filters, pipeline, projections, sorting, updates
 from tests.query.naive.values import Refused
 from tests.values.generated import same
 
@@ -112,3 +114,15 @@ def check_expression(document: dict, spec: object) -> None:
 def plain(value: object) -> object:
     """A missing value, whichever side's marker it is, as one text; everything else as it is."""
     return value if isinstance(value, KINDS) else "MISSING"
+
+
+def check_pipeline(documents: list[dict], stages: list[dict], others: list[dict]) -> None:
+    collections = {"things": documents, "others": others}
+    check(
+        lambda: pipeline.run(documents, stages, collections),
+        lambda: run_over(parse_pipeline(stages), collections, "things", Context(bytes)),
+        in_code=False,
+        documents=documents,
+        stages=stages,
+        others=others,
+    )

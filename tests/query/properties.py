@@ -58,6 +58,11 @@ def expressions_agree(document: dict, spec: object) -> None:
     opinions.check_expression(document, spec)
 
 
+@given(some.collections, some.pipelines, some.collections)
+def pipelines_agree(documents: list[dict], stages: list[dict], others: list[dict]) -> None:
+    opinions.check_pipeline(documents, stages, others)
+
+
 PURE: dict[str, Callable[[], None]] = {
     "filters": filters_agree,
     "plain conditions": plain_conditions_agree,
@@ -67,4 +72,5 @@ PURE: dict[str, Callable[[], None]] = {
     "small updates": small_updates_agree,
     "positional updates": positional_updates_agree,
     "expressions": expressions_agree,
+    "pipelines": pipelines_agree,
 }

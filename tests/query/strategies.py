@@ -204,7 +204,7 @@ def with_operators(inner: st.SearchStrategy) -> st.SearchStrategy:
         st.builds(lambda wanted, array: {"$in": [wanted, array]}, inner, references),
         st.builds(lambda name, given: {name: given}, st.sampled_from(["$and", "$or", "$sum", "$avg", "$min", "$max"]), several),
         st.builds(
-            lambda name, given: {name: given},
+            lambda name, given: {name: [given]},
             st.sampled_from(["$not", "$abs", "$ceil", "$floor", "$isArray", "$type", "$first", "$last", "$reverseArray", "$isNumber"]),
             inner,
         ),
@@ -255,7 +255,7 @@ simple_stages = st.one_of(
         lambda key, bounds, more: {"$bucket": {"groupBy": key, "boundaries": bounds, **more}},
         references,
         st.sampled_from([[0, 1, 2], [None, 0, "a"], [1, 0], ["", "b"]]),
-        st.fixed_dictionaries({}, optional={"default": st.just("other"), "output": group_fields}),
+        st.fixed_dictionaries({}, optional={"default": st.sampled_from(["other", -1, 1]), "output": group_fields}),
     ),
 )
 stages = st.one_of(
