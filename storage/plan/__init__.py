@@ -17,7 +17,8 @@ from .choosing import distinct
 from .counting import count
 from .explaining import explain, wanted_fields
 from .finding import find, natural_direction
-from .grouping import GroupSpec, group
+from .grouping import group
+from .groupspec import GroupSpec
 from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part
 
 __all__ = [
