@@ -186,7 +186,7 @@ class Indexing:
                 await job()
             except (OSError, TwinlogError) as error:
                 await self._failed(error)
-            except Exception as error:  # noqa: BLE001 - a cache must not end the database: queries scan
+            except Exception as error:
                 log.exception("%s: indexing met a bug", self._database.name)
                 await self._failed(error)
             self._tell()

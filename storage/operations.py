@@ -1,11 +1,11 @@
 """The verbs on documents, in one place for those who call the engine: inserts (writing.py, inserting.py), changes (updating.py, bulk.py),
-declared indexes (indexing.py) and reading (reading.py)."""
+declared indexes (declaring.py) and reading (reading.py)."""
 
 from __future__ import annotations
 
 from .appended import room
 from .bulk import bulk
-from .indexing import create_index, drop_index, list_indexes
+from .declaring import create_index, drop_index, list_indexes
 from .inserting import EACH_MAX, insert_each
 from .reading import Cursor, count, find, get, get_key_now, get_keys_now, get_now, list_collections
 from .results import WriteError, WriteResult

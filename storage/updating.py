@@ -22,7 +22,8 @@ from .database import Database
 from .errors import BadQuery, ImmutableField, Overloaded
 from .names import check_collection_name
 from .query.filters import MISSING, Filter, compile_filter, pinned_id
-from .query.sorting import compile_projection, compile_sort
+from .query.projection import compile_projection
+from .query.sorting import compile_sort
 from .query.updates import Update, compile_update
 from .query.upserts import upsert_document
 from .reading import encode_projected
@@ -210,7 +211,9 @@ async def delete(
     db: Database, collection: str, spec: dict, *, many: bool = False, sort: Sorting = None, request: bytes = b""
 ) -> WriteResult:
     """Delete the first document that matches (of the sort, if any), or all that do."""
-    asked = _asked(db, collection, spec, None if many else sort, request)
+    if many and sort:
+        raise BadQuery("a deletion of many documents takes no sort", code=_FAILED_TO_PARSE)
+    asked = _asked(db, collection, spec, sort, request)
     if not many:
         return await _one(asked, Deleting())
     db.check_writable(frees_space=True)
@@ -237,7 +240,7 @@ async def find_one_and(
     and its document was too large to be remembered."""
     asked = _asked(db, collection, spec, sort, request)
     doing = _change_of(asked, action, change, array_filters, is_plain=not (upsert or after))
-    project = compile_projection(projection) if projection else None
+    project = compile_projection(projection, asked.matches) if projection else None
 
     def shape(old: bytes | None, new: bytes | None) -> bytes | None:
         data = new if after else old

@@ -13,11 +13,11 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
 from storage.fields.extract import entries_of
 from storage.query.paths import Path
 from storage.views import View
-
-from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
 from tests.engine.model import insert, new_database, opened, settled
 
 FIELDS = {"a": False, "n.x": False, "text": True}
