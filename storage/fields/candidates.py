@@ -3,8 +3,8 @@
     candidates(text, required(pattern, options), rows_max)
 
 A Need (query/literals.py) becomes sets of terms combined by all and any. A literal is cut at its non-word bytes: "two
-words-" needs a term that ends in "two" and the term "words"; "ord" needs a term that holds it. The rows of a set of terms are the union of their
-postings. Rows with a word too long to be one term (Text.long_rows) are candidates always.
+words-" needs a term that ends in "two" and the term "words"; "ord" needs a term that holds it. The rows of a set of terms
+are the union of their postings. Rows with a word too long to be one term (Text.long_rows) are candidates always.
 
 The rows are a superset of those that match: whoever asks verifies them. Two ways lead to them:
 
@@ -12,8 +12,8 @@ The rows are a superset of those that match: whoever asks verifies them. Two way
     blocks    from either end, a block of row numbers at a time, so that "the newest 50" touches as many postings as it needs
 
 Costs, for a vocabulary of 60,000 words: finding the terms 0.1 ms (a word) to 0.5 ms (two common letters), for 440,000 up
-to 1.5 and 8 ms; a block of 65,536 rows 20 to 100 µs and 1 ns for each of its postings, the first one more for each term (0.1 µs). A
-TextCandidates belongs to one thread; each walk has its own state.
+to 1.5 and 8 ms; a block of 65,536 rows 20 to 100 µs and 1 ns for each of its postings, the first one more
+for each term (0.1 µs). A TextCandidates belongs to one thread; each walk has its own state.
 """
 
 from __future__ import annotations
