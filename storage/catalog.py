@@ -59,7 +59,10 @@ class Catalog:
         entry = read_entry(record.doc)
         number = entry["id"]
         ids[entry["_id"]] = number
-        changed = {number: entry} if len(entry) > 2 else {number: None} if number in self.entries else {}
+        changed: dict[int, Mapping[str, Any] | None] = {number: entry} if len(entry) > 2 else {number: None} if number in self.entries else {}
+        replaced = self.ids.get(entry["_id"], number)
+        if replaced != number and replaced in self.entries:  # another collection took the name over
+            changed[replaced] = None
         return self._with(ids, max(self.next_id, number + 1), changed)
 
     def with_entries(self, docs: Iterable[bytes]) -> Catalog:
@@ -115,6 +118,13 @@ def changed_indexes(catalog: Catalog, name: str, specs: Iterable[IndexSpec]) -> 
     number = catalog.ids[name]
     more = {key: value for key, value in catalog.entries.get(number, {}).items() if key not in ("_id", "id")}
     return creation(name, number, **{**more, "indexes": [dict(spec.entry) for spec in specs]})
+
+
+def changed_fields(catalog: Catalog, name: str, fields: Mapping[str, bool]) -> Record:
+    """The record that says which fields of a collection are indexed by themselves (and whether by words too)."""
+    number = catalog.ids[name]
+    more = {key: value for key, value in catalog.entries.get(number, {}).items() if key not in ("_id", "id")}
+    return creation(name, number, **{**more, "fields": dict(fields)})
 
 
 def entries_name(collection_id: int, index: str) -> str:

@@ -409,6 +409,7 @@ class Database:
             op = record[0]
             if op <= DELETE:
                 self.catalog = self.catalog.after(record)
+                self.indexing.learn(self.catalog)
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:
@@ -495,8 +496,7 @@ class Database:
         """The tasks behind a database, until cancelled."""
         if self.refusal is None:
             await self.log.make_ready()
-        if self.sealing.checkpoint is not None:
-            await self.indexing.load(self.sealing.checkpoint.seq)
+        await self.indexing.load(self.sealing.checkpoint.seq if self.sealing.checkpoint is not None else 0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.indexing.run)
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)

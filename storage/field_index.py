@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import trio
 
+from .catalog import Catalog, changed_fields
 from .commit.memtable import Memtable
 from .errors import DamagedRecord, TwinlogError
 from .fields.indexed import Fields
@@ -57,6 +58,7 @@ class Indexing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.rows_min = database.engine_options.index_rows_min  # sealed documents of a collection that queries make us index
         self.wanted: dict[int, dict[str, bool]] = {}
         self.state = FieldState(database.uuid.hex(), 0)
         self.index: OpenIndex | None = None  # None: nothing is indexed
@@ -84,6 +86,29 @@ class Indexing:
                 room -= path not in known
                 known[path] = known.get(path, False) or text
                 self._work.set()
+
+    def learn(self, catalog: Catalog) -> None:
+        """What a catalog says shall be indexed: fields that queries used on the primary, and declared indexes (a hint to build now)."""
+        for number, entry in catalog.entries.items():
+            fields = {path: bool(text) for path, text in entry.get("fields", {}).items()}
+            for spec in catalog.indexes.get(number, ()):
+                for path, kind in spec.entry["key"]:
+                    fields[path] = fields.get(path, False) or kind == "text"
+            if fields:
+                self.want(number, fields)
+
+    def _declare(self) -> None:
+        """Put into the log which fields are wanted, so that every node indexes them. Only a primary can; others keep it to themselves."""
+        database = self._database
+        if database.refusal is not None or not database.history:
+            return
+        catalog = database.catalog
+        for name, number in catalog.ids.items():
+            wanted = self.wanted.get(number)
+            declared = catalog.entries.get(number, {}).get("fields", {}) if wanted else {}
+            if wanted and any(declared.get(path) != text for path, text in wanted.items()):
+                database.commit([changed_fields(catalog, name, {**declared, **wanted})])
+                database.flush()
 
     def is_whole(self, collection: int) -> bool:
         entry = self.state.collections.get(collection)
@@ -158,13 +183,15 @@ class Indexing:
     async def load(self, checkpoint_seq: int) -> None:
         """The index of the checkpoint that the database was opened at, if it is there and sound."""
         database, disk = self._database, self._database.seams.disk
+        self.learn(database.catalog)
         try:
             found = await disk.run(load_state, disk, database.directory, database.uuid.hex(), checkpoint_seq)
         except OSError as error:
             log.warning("%s: the field index cannot be read and is built anew: %s", database.name, error)
             return
         self._next_number = found.next_number
-        self.wanted = {number: dict(entry.fields) for number, entry in found.fields.items()}
+        for number, entry in found.fields.items():
+            self.want(number, entry.fields)
         self._forget(checkpoint_seq)
         if found.state is not None:
             try:
@@ -176,6 +203,10 @@ class Indexing:
     async def run(self) -> None:
         """Build and merge until cancelled."""
         while True:
+            try:
+                self._declare()
+            except TwinlogError as error:  # a full disk, a role just lost: nothing here needs it
+                self.last_error = str(error)
             job = self._next_job()
             if job is None:
                 with trio.move_on_after(IDLE_S + 1.0):
@@ -186,7 +217,7 @@ class Indexing:
                 await job()
             except (OSError, TwinlogError) as error:
                 await self._failed(error)
-            except Exception as error:  # noqa: BLE001 - a cache must not end the database: queries scan
+            except Exception as error:
                 log.exception("%s: indexing met a bug", self._database.name)
                 await self._failed(error)
             self._tell()

@@ -1,34 +1,35 @@
 """Matching: the one door between a compiled filter and the documents of a read view. Every verb that looks for documents uses it.
 
-    filter, sort ──> find_rows(view, ...) ──> batches of Found, in natural order (of the last write to each) or sorted
+    filter, sort ──> find_rows(view, ...)  ──> batches of Found, in natural order (of the last write to each) or sorted
                      count_rows(view, ...) ──> a number
 
-Whether an index or a scan answers is decided here and nowhere else. Work between two batches is sliced (INV-9).
+    `_id` is pinned ──> one look-up          fields are indexed ──> storage/plan over the view's parts, in the disk's thread
+                                             else               ──> a scan; fields of a collection that is not small are indexed from now on
+
+Whether an index or a scan answers is decided here and nowhere else; the answer is the same. Work between two batches is sliced (INV-9).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import TypeVar
 
 import trio
 
+from . import plan
 from .errors import QueryTooLarge
+from .indexes.parts import Standing
+from .plan import SORT_BYTES_MAX, Found
 from .query.filters import Filter
 from .query.sorting import Sort
 from .values.documents import decode
 from .views import View
 
-SORT_BYTES_MAX = 100 * 2**20
+T = TypeVar("T")
+
 SLICE_ROWS = 64
 
-
-class Found(NamedTuple):
-    """One document that matches: its canonical key, its stored bytes, and what they decode to (the caller's own copy)."""
-
-    key: bytes
-    data: bytes
-    document: dict
+__all__ = ["Found", "count_rows", "find_rows", "standing_for", "stepped"]
 
 
 async def find_rows(
@@ -36,11 +37,17 @@ async def find_rows(
 ) -> AsyncIterator[list[Found]]:
     """Every document that matches, in batches that are not empty. wanted: no more than so many are needed (0: all); with a
     sort, the first ones of the order. Raises QueryTooLarge when a sort would hold more than SORT_BYTES_MAX."""
-    batches = _by_scan(view, collection, matches)
-    if sort is not None:
-        batches = _sorted(batches, sort, wanted)
+    standing = None
+    if not matches.point[0]:
+        standing = await standing_for(view, collection, plan.wanted_fields(matches, sort))
+    if standing is not None:
+        steps = plan.find(standing.parts, standing.loose, matches, sort, wanted)
+        async for batch in stepped(view, steps):
+            if batch:
+                yield batch
+        return
     left = wanted
-    async for batch in batches:
+    async for batch in _scanned(view, collection, matches, sort, wanted):
         if wanted:
             batch = batch[:left]
             left -= len(batch)
@@ -54,9 +61,56 @@ async def count_rows(view: View, collection: int, matches: Filter) -> int:
     if not matches.spec:
         return await view.count(collection)
     total = 0
+    standing = None
+    if not matches.point[0]:
+        standing = await standing_for(view, collection, plan.wanted_fields(matches))
+    if standing is not None:
+        async for number in stepped(view, plan.count(standing.parts, standing.loose, matches)):
+            total = number if number is not None else total
+        return total
     async for batch in find_rows(view, collection, matches):
         total += len(batch)
     return total
+
+
+async def standing_for(view: View, collection: int, fields: Mapping[str, bool]) -> Standing | None:
+    """What a query that uses these fields stands on, None when a scan is as good; and the fields are indexed from now on, unless the
+    collection is small."""
+    if not fields or not view.is_worth_indexing(collection):
+        return None
+    view.want(collection, fields)
+    if not view.has_index(collection, fields):
+        return None
+    return await view.standing(collection)
+
+
+async def stepped(view: View, steps: Iterator[T]) -> AsyncIterator[T]:
+    """What the steps of a plan give, each made in the disk's thread: they read files and take milliseconds."""
+    while (found := await view.run(_next, steps)) is not _END:
+        view.check_age()
+        yield found
+
+
+_END = object()
+
+
+def _next(steps: Iterator[T]) -> T | object:
+    return next(steps, _END)
+
+
+async def _scanned(
+    view: View, collection: int, matches: Filter, sort: Sort | None, wanted: int
+) -> AsyncIterator[list[Found]]:
+    batches = _by_scan(view, collection, matches)
+    direction = plan.natural_direction(sort)
+    if direction > 0:
+        return_batches = batches
+    elif direction < 0:
+        return_batches = _sorted(batches, None, 0)
+    else:
+        return_batches = _sorted(batches, sort, wanted)
+    async for batch in return_batches:
+        yield batch
 
 
 async def _by_scan(view: View, collection: int, matches: Filter) -> AsyncIterator[list[Found]]:
@@ -78,12 +132,14 @@ async def _by_scan(view: View, collection: int, matches: Filter) -> AsyncIterato
             await trio.lowlevel.checkpoint()
 
 
-async def _sorted(batches: AsyncIterator[list[Found]], key: Sort, wanted: int) -> AsyncIterator[list[Found]]:
-    """All rows in order; with `wanted` only that many are ever held (twice over)."""
+async def _sorted(
+    batches: AsyncIterator[list[Found]], key: Callable[[dict], object] | None, wanted: int
+) -> AsyncIterator[list[Found]]:
+    """All rows in order, without a key the latest first; with `wanted` only that many are ever held (twice over)."""
     held: list[tuple[object, Found]] = []
     size = 0
     async for batch in batches:
-        held += [(key(found.document), found) for found in batch]
+        held += [(key(found.document) if key is not None else None, found) for found in batch]
         size += sum(len(found.data) for found in batch)
         if wanted and len(held) >= 2 * wanted + SLICE_ROWS:
             held.sort(key=lambda row: row[0])
@@ -93,7 +149,10 @@ async def _sorted(batches: AsyncIterator[list[Found]], key: Sort, wanted: int) -
             raise QueryTooLarge(
                 f"sorting needs more than {SORT_BYTES_MAX} bytes; narrow the filter or give a limit", limit=SORT_BYTES_MAX
             )
-    held.sort(key=lambda row: row[0])
+    if key is None:
+        held.reverse()
+    else:
+        held.sort(key=lambda row: row[0])
     for start in range(0, len(held), SLICE_ROWS):
         yield [found for _, found in held[start : start + SLICE_ROWS]]
         await trio.lowlevel.checkpoint()

@@ -90,6 +90,7 @@ class Cursor:
         self._ahead: bytes | None = None
         self.view = view
         self.done = False
+        self.written = 0  # the last commit that the query itself made ($out, $merge); 0: none. The caller waits for it
 
     async def next_batch(self, count: int) -> list[bytes]:
         """Up to count documents (fewer when they are large); done is set with the last."""
@@ -140,6 +141,14 @@ async def count(db: Database, collection: str, spec: dict, *, skip: int = 0, lim
     total = await count_rows(view, collection_id, matches) if collection_id is not None else 0
     total = max(0, total - skip)
     return min(total, limit) if limit else total
+
+
+async def estimated_count(db: Database, collection: str) -> int:
+    """Documents of a collection. Exact, and quick: the checkpoint knows its number, memtables are small."""
+    check_collection_name(collection)
+    view = db.view()
+    collection_id = view.catalog.ids.get(collection)
+    return await view.count(collection_id) if collection_id is not None else 0
 
 
 def list_collections(db: Database) -> list[str]:

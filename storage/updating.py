@@ -22,7 +22,8 @@ from .database import Database
 from .errors import BadQuery, ImmutableField, Overloaded
 from .names import check_collection_name
 from .query.filters import MISSING, Filter, compile_filter, pinned_id
-from .query.sorting import compile_projection, compile_sort
+from .query.projection import compile_projection
+from .query.sorting import compile_sort
 from .query.updates import Update, compile_update
 from .query.upserts import upsert_document
 from .reading import encode_projected
@@ -237,7 +238,8 @@ async def find_one_and(
     and its document was too large to be remembered."""
     asked = _asked(db, collection, spec, sort, request)
     doing = _change_of(asked, action, change, array_filters, is_plain=not (upsert or after))
-    project = compile_projection(projection) if projection else None
+    # The document after the change need not match the filter, so no element of it is the one that matched.
+    project = compile_projection(projection, None if after else asked.matches) if projection else None
 
     def shape(old: bytes | None, new: bytes | None) -> bytes | None:
         data = new if after else old

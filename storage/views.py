@@ -6,9 +6,9 @@ cold data goes through the disk seam. A view ends by age with SnapshotTooOld.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -30,6 +30,7 @@ SLICE_KEYS = 256  # between two looks at the clock; a key costs up to 15 µs
 SLICE_S = 0.003  # how long one slice may hold the loop (INV-9)
 SCAN_ROWS = 256
 
+T = TypeVar("T")
 Row = tuple[int, int, bytes, bytes]  # seq, row, id, document
 
 
@@ -131,9 +132,20 @@ class View:
 
     # By index.
 
-    def sealed_rows(self, collection: int) -> int:
-        """Live documents of a collection at the view's checkpoint."""
-        return self._shards.count(collection) if self._shards is not None else 0
+    def is_worth_indexing(self, collection: int) -> bool:
+        """Whether a scan of the collection would take long."""
+        if self._indexing is None or self._shards is None:
+            return False
+        return self._shards.count(collection) >= max(1, self._indexing.rows_min)
+
+    def has_index(self, collection: int, fields: Mapping[str, bool]) -> bool:
+        """Whether one of the fields is indexed for the whole collection."""
+        segments = self._index.segments(collection) if self._index is not None else None
+        return bool(segments) and any(all(path in s.columns for s in segments) for path in fields)
+
+    async def run(self, call: Callable[..., T], *args: Any) -> T:
+        """Something that may block, in the disk's thread."""
+        return await self._disk.run(call, *args)
 
     def want(self, collection: int, fields: Mapping[str, bool]) -> None:
         """Queries use these fields: index them, if this view is a database's own."""

@@ -28,10 +28,10 @@ _ODD = 255  # the kernel's kind of a row that it hands back
 
 
 def extract(blob: bytes | memoryview, at: np.ndarray, length: np.ndarray, paths: Sequence[str]) -> list[Entries]:
-    """The entries of each path in the documents blob[at:at + length] (at u64, length u32). Raises BadDocument for what
-    is no document."""
+    """The entries of each path in the documents blob[at:at + length] (at u64, length u32). No path stands twice. Raises BadDocument
+    for what is no document."""
     parsed = [Path(path) for path in paths]
-    return _extract(blob, at, length, parsed)
+    return _extract(blob, np.ascontiguousarray(at, np.uint64), np.ascontiguousarray(length, np.uint32), parsed)
 
 
 def entries_of_documents(documents: Sequence[dict[str, Any]], path: str) -> Entries:

@@ -21,7 +21,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 from ..errors import DamagedRecord
@@ -63,7 +62,7 @@ class FieldState:
 
     uuid: str
     seq: int
-    collections: Mapping[int, CollectionFields] = field(default_factory=lambda: MappingProxyType({}))
+    collections: Mapping[int, CollectionFields] = field(default_factory=dict)  # it is pickled for the worker
 
     def at(self, seq: int) -> FieldState:
         return replace(self, seq=seq)

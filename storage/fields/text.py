@@ -29,17 +29,13 @@ from typing import Any
 import numpy as np
 
 from .. import native
-from ..query.literals import Edge
+from ..query.literals import Edge, fold_case, folds_surely
 
 TERM_BYTES_MAX = 64
 WORD_BYTES = bytes(b for b in range(256) if b >= 0x80 or chr(b).isalnum() or b == ord("_"))
 _SPACES = bytes(b if b in WORD_BYTES else ord(" ") for b in range(256))
 _EDGE = ord("\n")
 _NOT_ASCII = 0x80
-
-# What a regular expression that ignores case takes for one letter although it is no letter of ASCII (long s, the sign of
-# kelvin, the Turkish i with a dot and the one without): whichever engine verifies, none takes more for ASCII's letters.
-_EXOTIC = (("ſ".encode(), b"s"), ("\u212a".encode(), b"k"), ("İ".encode(), b"i"), ("ı".encode(), b"i"))
 
 SECTIONS = ("term_offsets", "term_blob", "starts", "posting_rows", "long_rows")
 
@@ -79,11 +75,11 @@ class Text:
     def containing(self, literal: bytes, *, at_start: Edge, at_end: Edge, ignore_case: bool) -> np.ndarray:
         """The numbers (u32, ascending) of the terms that hold the literal, with such edges beside it.
 
-        The literal consists of word bytes, of ASCII only when case is ignored. Edge.WORD is a term's end or a byte from 0x80
-        on: letters beyond ASCII count as word to one engine and not to another.
+        The literal consists of word bytes; it is folded (literals.fold_case) when case is ignored. Edge.WORD is a term's end or a
+        byte from 0x80 on: letters beyond ASCII count as word to one engine and not to another.
         """
         if ignore_case:
-            return self._containing_folded(literal.lower(), at_start, at_end)
+            return self._containing_folded(literal, at_start, at_end)
         if at_start is Edge.TERM:
             return self._beginning_with(literal, at_end)
         return _find(self.term_blob, self.term_offsets, *_needle(literal, at_start, at_end))
@@ -102,30 +98,35 @@ class Text:
 
     def _containing_folded(self, literal: bytes, at_start: Edge, at_end: Edge) -> np.ndarray:
         needle, *edges = _needle(literal, at_start, at_end)
-        blob, exotic = self._folded
-        found = _find(blob, self.term_offsets, needle, *edges)
-        if exotic is None or not any(letter in literal for _, letter in _EXOTIC):
-            return found
-        numbers, exotic_offsets, exotic_blob = exotic
-        return np.union1d(found, numbers[_find(exotic_blob, exotic_offsets, needle, *edges)])
+        found = _find(self._small, self.term_offsets, needle, *edges)
+        numbers, offsets, blob, unsure = self._folded
+        # What was a byte from 0x80 on may be a letter of ASCII there: beside it a word's edge is not seen any more.
+        beyond_ascii = numbers[_find(blob, offsets, needle, Edge.FREE, Edge.FREE)]
+        beyond_ascii = np.concatenate((beyond_ascii, unsure))
+        return np.union1d(found, beyond_ascii) if len(beyond_ascii) else found
 
     @cached_property
-    def _folded(self) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray] | None]:
-        """term_blob with ASCII's letters small; and once more those terms that hold an exotic letter, as if it were ASCII's:
-        (numbers, offsets, blob). Made by the first search that ignores case; then it holds the blob's size of memory."""
-        blob = self.term_blob.tobytes()
-        hits = [_find(self.term_blob, self.term_offsets, spelled, Edge.FREE, Edge.FREE) for spelled, _ in _EXOTIC]
-        folded = np.frombuffer(blob.lower(), np.uint8)
-        numbers = np.unique(np.concatenate(hits))
-        if not len(numbers):
-            return folded, None
-        terms = []
-        for number in numbers:
-            term = self.term(number)
-            for spelled, letter in _EXOTIC:
-                term = term.replace(spelled, letter)
-            terms.append(term.lower())
-        return folded, (numbers, *pack_terms(terms))
+    def _small(self) -> np.ndarray:
+        """term_blob with ASCII's letters small. Made, as _folded, by the first search that ignores case."""
+        return np.frombuffer(self.term_blob.tobytes().lower(), np.uint8)
+
+    @cached_property
+    def _folded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The terms with bytes beyond ASCII, folded: (numbers, offsets, blob), and the numbers of those that may match whatever
+        is searched. A term may have been cut inside a character."""
+        places = np.flatnonzero(self.term_blob >= _NOT_ASCII)
+        found = np.searchsorted(self.term_offsets, places.astype(self.term_offsets.dtype), side="right") - 1
+        numbers = np.unique(found).astype(np.uint32)
+        begins, ends = self.term_offsets[numbers].astype(np.int64), self.term_offsets[1:][numbers].astype(np.int64)
+        before = np.cumsum(ends - begins) - (ends - begins)
+        held = np.repeat(begins - before, ends - begins)
+        held += np.arange(len(held))
+        terms = self.term_blob[held].tobytes().decode("utf-8", "surrogateescape")
+        unsure = {char for char in set(terms) if not folds_surely(char)}
+        is_unsure = np.array([not unsure.isdisjoint(term) for term in terms.split("\n")[:-1]] if unsure else [], bool)
+        blob = np.frombuffer(("\n" + fold_case(terms)).encode("utf-8", "surrogateescape"), np.uint8)
+        offsets = (np.flatnonzero(blob == _EDGE) + 1).astype(np.uint64)
+        return numbers, offsets, blob, numbers[np.flatnonzero(is_unsure)]
 
     def sections(self) -> Iterator[tuple[str, memoryview]]:
         """(name, bytes) of everything but `rows`, in the order in which they are best stored."""

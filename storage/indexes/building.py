@@ -20,11 +20,13 @@ from ..errors import DamagedRecord
 from ..fields import live
 from ..fields.files import SegmentWriter
 from ..fields.indexed import Fields, Indexed, index_documents
+from ..fields.merge import merge_columns
 from ..fields.opened import OpenIndex, OpenSegment, open_entry, write_state
 from ..fields.rows import merge_tables
 from ..fields.sealing import Written, bury, write_indexed
 from ..fields.sections import SegmentInfo
 from ..fields.state import CollectionFields, FieldState, SegmentEntry
+from ..fields.text_merge import merge_texts
 from ..shard import checkpoint as checkpoints
 from ..shard.shardset import ShardSet
 from .documents import Places, live_windows, read_documents
@@ -85,13 +87,11 @@ def _write_fields(
     disk: Disk, directory: str, number: int, info: SegmentInfo, windows: Sequence[Indexed], fields: Fields
 ) -> None:
     """The files of fields of a segment that is there, from its windows."""
-    from ..fields.merge import merge_columns
-    from ..fields.text_merge import merge_texts
     with SegmentWriter(disk, directory, number, info) as writer:
         for path, with_text in fields.items():
             writer.put_column(path, merge_columns([(window.columns[path], None) for window in windows]))
             if with_text:
-                writer.put_text(path, merge_texts([(window.texts[path], None) for window in windows]))
+                writer.put_text(path, merge_texts([(window.texts[path], None) for window in windows]).sections())
         writer.finish()
 
 
@@ -99,8 +99,6 @@ def merge_segments(
     disk: Disk, directory: str, uuid: str, collection: int, segments: Sequence[SegmentEntry], fields: Fields, number: int
 ) -> Merged:
     """One segment in place of neighbours, oldest first, without the rows that are dead in them."""
-    from ..fields.merge import merge_columns
-    from ..fields.text_merge import merge_texts
     opened = [open_entry(disk, directory, uuid, collection, entry) for entry in segments]
     kept = sum(segment.rows - segment.dead.count for segment in opened)
     info = SegmentInfo(bytes.fromhex(uuid), collection, segments[0].first, segments[-1].last, kept)
@@ -111,7 +109,7 @@ def merge_segments(
             if all(path in segment.columns for segment in opened):
                 writer.put_column(path, merge_columns([(s.columns[path], keep) for s, keep in zip(opened, keeps)]))
             if with_text and all(path in segment.texts for segment in opened):
-                writer.put_text(path, merge_texts([(s.texts[path], keep) for s, keep in zip(opened, keeps)]))
+                writer.put_text(path, merge_texts([(s.texts[path], keep) for s, keep in zip(opened, keeps)]).sections())
         writer.finish()
     return Merged(tuple(segments), SegmentEntry(number, info.first, info.last, kept))
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 from .choosing import distinct
 from .counting import count
 from .explaining import explain, wanted_fields
-from .finding import find
-from .grouping import GroupSpec, group
+from .finding import find, natural_direction
+from .grouping import group
+from .groupspec import GroupSpec
 from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "explain",
     "find",
     "group",
+    "natural_direction",
     "wanted_fields",
 ]

@@ -21,7 +21,18 @@ from ..query.literals import required
 from ..query.tree import Always, And, Never, Node, Nor, Not, Or, Test, Whole
 from .conditions import codes_passing
 from .parts import Part
-from .rowsets import Everything, Listed, Nothing, Ranges, RowSet, Worded, coded, complement, intersection, union
+from .rowsets import (
+    Everything,
+    Listed,
+    Nothing,
+    Ranges,
+    RowSet,
+    Worded,
+    coded,
+    complement,
+    intersection,
+    union,
+)
 
 _MANY_UNSURE_MAX = 10_000  # rows with several entries that are rather read than tested by range
 _CANDIDATE_SHARE = 4  # more than a quarter of all rows as candidates is no help

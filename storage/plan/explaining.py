@@ -10,7 +10,7 @@ from ..query.sorting import Sort
 from ..query.tree import Always, And, Node, Nor, Not, Or, Test
 from .clauses import Clause, clause_of, inner_path
 from .finding import natural_direction
-from .grouping import GroupSpec
+from .groupspec import GroupSpec
 from .ordering import code_limits, is_gathered
 from .parts import Counters, Part
 from .ranks import odd_rows, sort_columns

@@ -93,8 +93,8 @@ def _in(name: str, argument: Any, scope: Scope) -> Compiled:
 
     if isinstance(argument, (list, tuple)) and len(argument) == 2:
         second = scope.compile(argument[1])
-        if isinstance(second, Constant):
-            keys = frozenset(order_key(element) for element in array("$in: the second operand", second.value, 40081))
+        if isinstance(second, Constant) and type(second.value) is list:
+            keys = frozenset(order_key(element) for element in second.value)
             first = scope.compile(argument[0])
             return lambda root, variables: order_key(first(root, variables)) in keys
     return exactly(2, holds)(name, argument, scope)

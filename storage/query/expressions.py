@@ -51,22 +51,33 @@ def compile_expression(spec: Any, names: Iterable[str] = ()) -> Compiled:
 
     Raises BadQuery here for what is wrong with the expression, and when evaluating for what is wrong with a document's values."""
     try:
-        compiled = Scope(_compile, frozenset(names)).compile(spec)
+        compiled = scope_of(names).compile(spec)
     except RecursionError:
         raise BadQuery("the expression nests too deep; cut it into several stages") from None
     return compiled if isinstance(compiled, Constant) else _guarded(compiled)
 
 
-def _guarded(compiled: Compiled) -> Compiled:
-    """Values that an expression itself has nested too deep, or that leave every range, are refused by name."""
+def scope_of(names: Iterable[str] = ()) -> Scope:
+    """A place where the user's variables of these names are known, for stages that compile many expressions."""
+    return Scope(_compile, frozenset(names))
 
+
+UNSTORABLE = (RecursionError, OverflowError, BadDocument)  # what values that an expression has made may lead to
+
+
+def refusal(cause: Exception) -> BadQuery:
+    """The refusal for one of UNSTORABLE."""
+    if isinstance(cause, RecursionError):
+        return BadQuery("an expression made a value that nests too deep")
+    return BadQuery(f"an expression made a value that no document can hold: {cause}")
+
+
+def _guarded(compiled: Compiled) -> Compiled:
     def evaluate(root: dict, variables: dict) -> Any:
         try:
             return compiled(root, variables)
-        except RecursionError:
-            raise BadQuery("an expression made a value that nests too deep") from None
-        except (OverflowError, BadDocument) as cause:
-            raise BadQuery(f"an expression made a value that no document can hold: {cause}") from None
+        except UNSTORABLE as cause:
+            raise refusal(cause) from None
 
     return evaluate
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from unicodedata import category
 
 PATTERN_CHARS_MAX = 4_096
 NESTING_MAX = 50
@@ -30,6 +31,23 @@ _CLASSES = frozenset("dDwWsShHvVNRXC")  # escapes for some character; \R and \X 
 _MARKS = {"b": "b", "A": "^", "z": "$", "Z": "$", "B": "", "G": ""}  # escapes without width, by what they say of the text
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f"}
 _FLAGS = frozenset("imsU-")
+
+
+def fold_case(text: str) -> str:
+    """Equal for all texts that an engine takes for one another when it ignores case, whichever engine.
+
+    Unequal ones may become equal (ß is ss here): a superset is what is asked for. No character depends on its neighbours, so what
+    a folded text holds can be searched in pieces; letters stay letters, and nothing else becomes one.
+    """
+    if text.isascii():
+        return text.lower()
+    return text.replace("İ", "i").replace("ẞ", "ß").upper().lower().replace("ς", "σ")
+
+
+def folds_surely(char: str) -> bool:
+    """Whether all engines can be held to fold_case for it: characters of which Python knows nothing may be newer letters, which an
+    engine with newer tables takes for the other case of old ones. Letters that were there never change."""
+    return char.isascii() or category(char) != "Cn"
 
 
 class Edge(IntEnum):
@@ -47,8 +65,8 @@ class Anything:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """The text holds these bytes (UTF-8), with such edges beside them. Ignoring case only ASCII's bytes stand here, and what
-    an engine takes for one of their letters counts as that (fields/text.py)."""
+    """The text holds these bytes (UTF-8), with such edges beside them. Ignoring case, the folded text holds them: they are folded
+    themselves. Edges are of the text as it is."""
 
     text: bytes
     ignore_case: bool
@@ -81,6 +99,8 @@ def required(pattern: str, options: str = "") -> Need:
             return ANYTHING
         need = _Gatherer(ignore_case=reader.ignore_case).need_of(tree)
     except (_NotRead, UnicodeEncodeError):
+        return ANYTHING
+    if reader.ignore_case and not all(map(folds_surely, pattern)):
         return ANYTHING
     return need if _literals(need) <= NEED_LITERALS_MAX else ANYTHING
 
@@ -422,7 +442,8 @@ class _Run:
         """What comes next is not known."""
         if at_end is Edge.FREE and self._is_boundary:
             at_end = Edge.WORD
-        needs = [_literal(text, self._ignore_case, self._at_start, at_end) for text in dict.fromkeys(self._texts)]
+        is_folded = self._ignore_case
+        needs = [_literal(text, self._at_start, at_end, ignore_case=is_folded) for text in dict.fromkeys(self._texts)]
         need = needs[0] if len(needs) == 1 else _any(needs)
         if need != ANYTHING:
             self.needs.append(need)
@@ -433,18 +454,10 @@ class _Run:
         return ANYTHING if not needs else needs[0] if len(needs) == 1 else And(tuple(needs))
 
 
-def _literal(text: str, ignore_case: bool, at_start: Edge, at_end: Edge) -> Need:
+def _literal(text: str, at_start: Edge, at_end: Edge, *, ignore_case: bool) -> Need:
     """A word's boundary says something about its other side only beside a word character of ASCII."""
     if at_start is Edge.WORD and text[:1] not in _WORD:
         at_start = Edge.FREE
     if at_end is Edge.WORD and text[-1:] not in _WORD:
         at_end = Edge.FREE
-    if not ignore_case:
-        return Literal(text.encode(), ignore_case, at_start, at_end) if text else ANYTHING
-    cut = "".join(char if char.isascii() else "\0\0" for char in text).split("\0\0")  # what letters beyond ASCII may be is not known
-    parts = []
-    for place, part in enumerate(cut):
-        if part:
-            start = at_start if place == 0 else Edge.FREE
-            parts.append(Literal(part.lower().encode(), True, start, at_end if place == len(cut) - 1 else Edge.FREE))
-    return ANYTHING if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
+    return Literal((fold_case(text) if ignore_case else text).encode(), ignore_case, at_start, at_end) if text else ANYTHING

@@ -13,11 +13,11 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
 from storage.fields.extract import entries_of
 from storage.query.paths import Path
 from storage.views import View
-
-from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
 from tests.engine.model import insert, new_database, opened, settled
 
 FIELDS = {"a": False, "n.x": False, "text": True}
@@ -136,7 +136,7 @@ async def play(seed: int) -> int:
     return looked
 
 
-@settings(max_examples=25)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_parts_hold_what_a_scan_gives(seed: int):
     trio.run(play, seed, clock=trio.testing.MockClock(autojump_threshold=0))
