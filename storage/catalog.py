@@ -123,8 +123,8 @@ def changed_indexes(catalog: Catalog, name: str, specs: Iterable[IndexSpec]) -> 
     return creation(name, number, **{**more, "indexes": [dict(spec.entry) for spec in specs]})
 
 
-def changed_fields(catalog: Catalog, name: str, fields: Mapping[str, bool]) -> Record:
-    """The record that says which fields of a collection are indexed by themselves (and whether by words too)."""
+def changed_fields(catalog: Catalog, name: str, fields: Mapping[str, int]) -> Record:
+    """The record that says which fields of a collection are indexed by themselves, and what of each (fields/values.py)."""
     number = catalog.ids[name]
     more = {key: value for key, value in catalog.entries.get(number, {}).items() if key not in ("_id", "id")}
     return creation(name, number, **{**more, "fields": dict(fields)})

@@ -28,6 +28,7 @@ from .fields.opened import OpenIndex, OpenSegment, drop_files, load_state
 from .fields.overlay import Glance, Overlay, Superseded
 from .fields.sealing import FieldsPlan, FieldsSealed
 from .fields.state import FIELDS_MAX, FieldState
+from .fields.values import COLUMN, WORDS
 from .index.primary import merge_from
 from .indexes.building import (
     build_collection,
@@ -82,21 +83,19 @@ class Indexing:
     def want(self, collection: int, fields: Fields) -> None:
         """These fields shall be indexed from now on."""
         known = self.wanted.setdefault(collection, {})
-        fresh = {path: text for path, text in fields.items() if known.get(path, False) < text or path not in known}
-        room = FIELDS_MAX - len(known)
-        for path, text in fresh.items():
-            if path in known or room > 0:
-                room -= path not in known
-                known[path] = known.get(path, False) or text
+        for path, uses in fields.items():
+            before = known.get(path, 0)
+            if before | uses != before and (before or len(known) < FIELDS_MAX):
+                known[path] = before | uses
                 self._work.set()
 
     def learn(self, catalog: Catalog) -> None:
         """What a catalog says shall be indexed: fields that queries used on the primary, and declared indexes (a hint to build now)."""
         for number, entry in catalog.entries.items():
-            fields = {path: bool(text) for path, text in entry.get("fields", {}).items()}
+            fields = dict(entry.get("fields", {}))
             for spec in catalog.indexes.get(number, ()):
                 for path, kind in spec.entry["key"]:
-                    fields[path] = fields.get(path, False) or kind == "text"
+                    fields[path] = fields.get(path, 0) | (WORDS if kind == "text" else COLUMN)
             if fields:
                 self.want(number, fields)
 
@@ -109,7 +108,7 @@ class Indexing:
         for name, number in catalog.ids.items():
             wanted = self.wanted.get(number)
             declared = catalog.entries.get(number, {}).get("fields", {}) if wanted else {}
-            if wanted and any(declared.get(path) != text for path, text in wanted.items()):
+            if wanted and any(declared.get(path, 0) | uses != declared.get(path) for path, uses in wanted.items()):
                 database.commit([changed_fields(catalog, name, {**declared, **wanted})])
                 database.flush()
 

@@ -22,8 +22,8 @@ _TOP_BIT = np.uint64(1 << 63)
 _OFFSET_32_MAX = 2**32 - 1
 
 
-def build_column(entries: Entries) -> Column:
-    """The column of all these entries."""
+def build_column(entries: Entries, *, is_hollow: bool = False) -> Column:
+    """The column of all these entries. is_hollow: keep no strings (values.WORDS)."""
     kinds = np.bincount(entries.kind, minlength=KINDS)
     codes = np.empty(len(entries.kind), np.uint32)
     kind_at = np.zeros(KINDS + 1, np.uint32)
@@ -34,7 +34,7 @@ def build_column(entries: Entries) -> Column:
         if not kinds[kind]:
             continue
         where = slice(None) if kinds[kind] == len(codes) else np.flatnonzero(entries.kind == kind)
-        if kind in TYPED:
+        if kind in TYPED and not (is_hollow and kind is Kind.STRING):
             first, ranks, values = _MAKERS[kind](entries, where)
             codes[where] = ranks + np.uint32(count)
             parts.update(values)

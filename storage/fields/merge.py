@@ -44,7 +44,7 @@ def merge_columns(parts: Sequence[Part]) -> Column:
         if all(lo == hi for lo, hi in ranges):
             continue
         masks = [None if each is None else each[lo:hi] for each, (lo, hi) in zip(used, ranges)]
-        if kind in TYPED:
+        if kind in TYPED and not (kind is Kind.STRING and any(column.is_hollow for column in columns)):
             ranks, values, distinct = _MERGERS[kind](columns, masks)
             for codes, (lo, hi), rank in zip(maps, ranges, ranks):
                 codes[lo:hi] = rank + np.uint32(count)

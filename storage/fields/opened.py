@@ -19,10 +19,12 @@ from . import live
 from .column import Column
 from .dead import NONE_DEAD, Dead
 from .files import open_segment
+from .indexed import Fields
 from .rows import RowTable
 from .sections import SectionFile, SegmentInfo
 from .state import CollectionFields, FieldState, SegmentEntry, encode, manifest_name, parse
 from .text import Text
+from .values import COLUMN, WORDS
 
 CHECK_STEP_BLOCKS = 8
 
@@ -50,9 +52,16 @@ class OpenSegment:
                 if number % CHECK_STEP_BLOCKS == 0:
                     yield
 
-    def lacks(self, fields: Mapping[str, bool]) -> list[str]:
-        """Which of the fields it does not have yet, or has without their text."""
-        return [path for path, text in fields.items() if path not in self.columns or (text and path not in self.texts)]
+    def lacks(self, fields: Fields) -> list[str]:
+        """Which of the fields it does not have yet, or has without their strings or words."""
+        return [path for path, uses in fields.items() if not self.has(path, uses)]
+
+    def has(self, path: str, uses: int) -> bool:
+        """Whether that much of a field is indexed here."""
+        column = self.columns.get(path)
+        if column is None or (uses & COLUMN and column.is_hollow):
+            return False
+        return not uses & WORDS or path in self.texts
 
 
 @dataclass(frozen=True, slots=True)

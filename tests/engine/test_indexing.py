@@ -20,7 +20,7 @@ from storage.query.paths import Path
 from storage.views import View
 from tests.engine.model import insert, new_database, opened, settled
 
-FIELDS = {"a": False, "n.x": False, "text": True}
+FIELDS = {"a": 1, "n.x": 1, "text": 3}
 
 
 def document(rng: random.Random, number: int) -> dict:
@@ -154,7 +154,7 @@ async def _grown(disk: MemoryDisk) -> list[dict]:
         database = await new_database(engine)
         await insert(database, *(document(rng, number) for number in range(150)))
         await database.sealing.seal_now()
-        database.indexing.want(database.catalog.ids["things"], {"a": False})
+        database.indexing.want(database.catalog.ids["things"], {"a": 1})
         await database.indexing.wait_built()
         result = await operations.delete(database, "things", {"_id": {"$lt": 20}}, many=True)
         await settled(database, result.seq)
