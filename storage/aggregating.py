@@ -49,7 +49,7 @@ async def aggregate(
     pipeline = parse_pipeline(stages, variables)
     view = db.view()
     context = Context(db.seams.random_bytes, variables)
-    items = _items(view, collection, pipeline, context)
+    items = await _items(view, collection, pipeline, context)
     if pipeline.output is None:
         return Cursor(_encoded(view, items), view)
     written = await write_out(db, pipeline.output, documents_of(view, items), context)
@@ -67,14 +67,16 @@ def _values(let: Mapping[str, Any], now: Any) -> dict[str, Any]:
     return {name: None if value is MISSING else value for name, value in found.items()}
 
 
-def pushed_down(view: View, collection_id: int, pipeline: Pipeline) -> tuple[list[dict], Pipeline] | None:
+async def pushed_down(
+    view: View, collection_id: int, pipeline: Pipeline, context: Context
+) -> tuple[list[dict], Pipeline] | None:
     """What an index answers for the pipeline's first stages, and the stages that are left; None when no index answers."""
     return None
 
 
-def _items(view: View, collection: str, pipeline: Pipeline, context: Context) -> Iterator[Item]:
+async def _items(view: View, collection: str, pipeline: Pipeline, context: Context) -> Iterator[Item]:
     number = view.catalog.ids.get(collection)
-    answered = pushed_down(view, number, pipeline) if number is not None else None
+    answered = await pushed_down(view, number, pipeline, context) if number is not None else None
     if answered is None:
         return pipeline.items(collection, context)
     documents, rest = answered
