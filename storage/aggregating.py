@@ -20,15 +20,16 @@ from .errors import BadQuery
 from .matching import Found, find_rows
 from .names import check_collection_name
 from .outputs import write_out
-from .query.expression_operands import order_key
+from .pushing import distinct_values, pushed_down
 from .query.expressions import UNSTORABLE, check_variable_name, compile_expression, refusal
-from .query.filters import compile_filter
+from .query.filters import Filter, compile_filter
 from .query.paths import MISSING, Path
 from .query.pipeline import BATCH_DOCUMENTS, Context, Item, Pipeline, Rows, in_batches
 from .query.stages import parse_pipeline
 from .reading import Cursor, encode_projected
 from .values.documents import DOCUMENT_BYTES_MAX, encode_value
 from .values.extensions import moment
+from .values.order import sort_key
 from .views import View
 
 SLICE_S = 0.002
@@ -67,16 +68,9 @@ def _values(let: Mapping[str, Any], now: Any) -> dict[str, Any]:
     return {name: None if value is MISSING else value for name, value in found.items()}
 
 
-async def pushed_down(
-    view: View, collection_id: int, pipeline: Pipeline, context: Context
-) -> tuple[list[dict], Pipeline] | None:
-    """What an index answers for the pipeline's first stages, and the stages that are left; None when no index answers."""
-    return None
-
-
 async def _items(view: View, collection: str, pipeline: Pipeline, context: Context) -> Iterator[Item]:
     number = view.catalog.ids.get(collection)
-    answered = await pushed_down(view, number, pipeline, context) if number is not None else None
+    answered = await pushed_down(view, number, pipeline, context.variables) if number is not None else None
     if answered is None:
         return pipeline.items(collection, context)
     documents, rest = answered
@@ -152,37 +146,52 @@ class _Reads:
 
 
 async def distinct(db: Database, collection: str, path: str, spec: Mapping[str, Any]) -> list[Any]:
-    """The different values that a path has in the documents that match, in the order of first sight; of an array, its elements.
+    """The different values that a path has in the documents that match, in MongoDB's order; of an array, its elements.
     Raises BadQuery (17217) when they are over 16 MiB together."""
     check_collection_name(collection)
     if not isinstance(path, str) or not path:
         raise BadQuery("distinct takes a field's name", code=14)
     matches = compile_filter(spec)
-    reached: list[Any] = []
-    gather = Path(path).naming(_note_all(reached))
     view = db.view()
     number = view.catalog.ids.get(collection)
-    found: dict[Any, Any] = {}
-    size = 0
     if number is None:
         return []
-    async with contextlib.aclosing(find_rows(view, number, matches)) as batches:
+    found = await distinct_values(view, number, path, matches)
+    if found is None:
+        found = await _distinct_by_documents(view, number, path, matches)
+    size = 0
+    for value in found:
+        size += len(encode_value(value))
+        if size > DOCUMENT_BYTES_MAX:
+            raise _distinct_too_large(path)
+    return found
+
+
+async def _distinct_by_documents(view: View, collection: int, path: str, matches: Filter) -> list[Any]:
+    reached: list[Any] = []
+    gather = Path(path).naming(_note_all(reached))
+    found: dict[Any, Any] = {}
+    size = 0
+    async with contextlib.aclosing(find_rows(view, collection, matches)) as batches:
         async for batch in batches:
             for row in batch:
                 reached.clear()
                 gather(row.document)
                 for value in reached:
-                    key = order_key(value)
-                    if key in found:
-                        continue
-                    found[key] = value
-                    size += len(encode_value(value))
-                    if size > DOCUMENT_BYTES_MAX:
-                        raise BadQuery(
-                            f"distinct {path!r}: the values are over {DOCUMENT_BYTES_MAX} bytes; use $group, which gives them in batches",
-                            code=_DISTINCT_TOO_LARGE,
-                        )
-    return list(found.values())
+                    key = sort_key(value)
+                    if key not in found:
+                        found[key] = value
+                        size += len(encode_value(value))
+            if size > DOCUMENT_BYTES_MAX:
+                raise _distinct_too_large(path)
+    return [found[key] for key in sorted(found)]
+
+
+def _distinct_too_large(path: str) -> BadQuery:
+    return BadQuery(
+        f"distinct {path!r}: the values are over {DOCUMENT_BYTES_MAX} bytes; use $group, which gives them in batches",
+        code=_DISTINCT_TOO_LARGE,
+    )
 
 
 def _note_all(found: list[Any]) -> Callable[[Any], bool]:

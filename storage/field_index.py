@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("twinlog.field_index")
 
 T = TypeVar("T")
+_CHECKED = object()
 
+QUERY_STEPS_AT_ONCE = 2  # of one database; more would only take the interpreter from each other and from the loop
 RETRY_S = 5.0
 ABSORBED_HERE_MAX = 100  # rows of a memtable made ready for queries on the loop, 0.1 ms; more go to the disk's thread
 NUMBERS_A_JOB = 100_000  # set aside for the files of one seal, build or merge
@@ -63,6 +65,7 @@ class Indexing:
         self.state = FieldState(database.uuid.hex(), 0)
         self.index: OpenIndex | None = None  # None: nothing is indexed
         self.changing = trio.Lock()
+        self.turns = trio.Semaphore(QUERY_STEPS_AT_ONCE)
         self.last_error = ""
         self.builds = self.merges = self.failures = 0
         self._next_number = 1
@@ -201,7 +204,8 @@ class Indexing:
                 log.warning("%s: the field index is built anew: %s", database.name, error)
 
     async def run(self) -> None:
-        """Build and merge until cancelled."""
+        """Look over what was found at opening, then build and merge, until cancelled."""
+        await self._verify()
         while True:
             try:
                 self._declare()
@@ -221,6 +225,23 @@ class Indexing:
                 log.exception("%s: indexing met a bug", self._database.name)
                 await self._failed(error)
             self._tell()
+
+    async def _verify(self) -> None:
+        """Read every segment that was found and hold it against its checksums; begin anew when one is damaged (INV-5). Queries have
+        used them since the opening: reading gigabytes first would keep them waiting, and it warms what they read."""
+        index, disk = self.index, self._database.seams.disk
+        for segments in index.collections.values() if index is not None else ():
+            for segment in segments:
+                steps = segment.check()
+                try:
+                    while await disk.run(next, steps, _CHECKED) is not _CHECKED:
+                        pass
+                except (DamagedRecord, OSError) as error:
+                    log.warning("%s: the field index is damaged and built anew: %s", self._database.name, error)
+                    self.last_error = str(error)
+                    async with self.changing:
+                        self._forget(self.state.seq)
+                    return
 
     async def _failed(self, error: Exception) -> None:
         self.failures += 1

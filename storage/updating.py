@@ -211,7 +211,9 @@ async def delete(
     db: Database, collection: str, spec: dict, *, many: bool = False, sort: Sorting = None, request: bytes = b""
 ) -> WriteResult:
     """Delete the first document that matches (of the sort, if any), or all that do."""
-    asked = _asked(db, collection, spec, None if many else sort, request)
+    if many and sort:
+        raise BadQuery("a deletion of many documents takes no sort", code=_FAILED_TO_PARSE)
+    asked = _asked(db, collection, spec, sort, request)
     if not many:
         return await _one(asked, Deleting())
     db.check_writable(frees_space=True)
@@ -238,7 +240,8 @@ async def find_one_and(
     and its document was too large to be remembered."""
     asked = _asked(db, collection, spec, sort, request)
     doing = _change_of(asked, action, change, array_filters, is_plain=not (upsert or after))
-    project = compile_projection(projection) if projection else None
+    # The document after the change need not match the filter, so no element of it is the one that matched.
+    project = compile_projection(projection, None if after else asked.matches) if projection else None
 
     def shape(old: bytes | None, new: bytes | None) -> bytes | None:
         data = new if after else old

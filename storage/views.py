@@ -144,8 +144,9 @@ class View:
         return bool(segments) and any(all(path in s.columns for s in segments) for path in fields)
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
-        """Something that may block, in the disk's thread."""
-        return await self._disk.run(call, *args)
+        """A step of a query, in the disk's thread; few at once, since they share one interpreter with the loop (INV-9)."""
+        async with self._indexing.turns:
+            return await self._disk.run(call, *args)
 
     def want(self, collection: int, fields: Mapping[str, bool]) -> None:
         """Queries use these fields: index them, if this view is a database's own."""

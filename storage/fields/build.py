@@ -106,7 +106,11 @@ def _lay_out_mixed(entries: Entries, dictionary: Dictionary, codes: np.ndarray) 
     is_many = np.zeros(entries.rows, bool)
     is_many[entries.many] = True
     in_many = is_many[entries.row]
-    pairs = np.unique(entries.row[in_many].astype(np.uint64) << np.uint64(32) | codes[in_many].astype(np.uint64))
+    pairs = entries.row[in_many].astype(np.uint64) << np.uint64(32) | codes[in_many]
+    pairs.sort()  # and below each once: np.unique takes three times as long
+    is_new = np.ones(len(pairs), bool)
+    np.not_equal(pairs[1:], pairs[:-1], out=is_new[1:])
+    pairs = pairs[is_new]
     code_of = np.full(entries.rows, dictionary.codes, code_type(dictionary.codes))
     code_of[entries.row[~in_many]] = codes[~in_many]
     rows, extra = (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)

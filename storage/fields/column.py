@@ -19,7 +19,7 @@ deletion: which rows are live is the reader's business.
 from __future__ import annotations
 
 import uuid
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,9 @@ _VALUE_OF_SINGLE = {
     Kind.NAN: float("nan"),
     Kind.MAX_KEY: MaxKey(),
 }
+
+
+_KIND_OF = tuple(Kind)
 
 
 class Strings:
@@ -168,8 +171,7 @@ class Column:
 
     def kind_of_code(self, code: int) -> Kind:
         """The kind of a code that is there."""
-        ends = self.kinds_at
-        return next(kind for kind in Kind if code < ends[kind + 1])
+        return _KIND_OF[bisect_right(self.kinds_at, code) - 1]  # kinds that do not occur begin where the next one does
 
     def value(self, code: int) -> object:
         """The value as decoded documents hold it; MISSING for none. A number comes in the type that its first row had: see

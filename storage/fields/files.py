@@ -15,7 +15,7 @@ may be indexed later than the rows were sealed. All go through the disk seam and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
@@ -28,9 +28,10 @@ from ..disk import Disk
 from ..errors import DamagedRecord
 from .build import dictionary_of
 from .column import Column, Dictionary, Strings
-from .rows import RowTable
+from .merge import merge_columns
+from .rows import RowTable, merge_tables
 from .sections import Buffer, Content, SectionFile, SectionWriter, SegmentInfo
-from .segment import Segment, TextReader
+from .segment import Segment, TextReader, TextSections
 from .values import KINDS
 
 NAMES = {Content.ROWS: "rows", Content.VALUES: "svidx", Content.GROUPS: "sgidx", Content.TEXTS: "stidx"}
@@ -129,6 +130,29 @@ def write_segment(disk: Disk, directory: str, number: int, segment: Segment) -> 
         for path, column in segment.columns.items():
             writer.put_column(path, column)
         for path, text in segment.texts.items():
+            writer.put_text(path, text.sections())
+        return writer.finish()
+
+
+def write_merged(
+    disk: Disk,
+    directory: str,
+    number: int,
+    info: SegmentInfo,
+    parts: Sequence[tuple[Segment, np.ndarray | None]],
+    texts: Mapping[str, TextSections],
+) -> list[str]:
+    """One segment in place of neighbours, given in order with the rows of each that go on (bool; None: all): the row table and
+    every column that all of them have. texts: merged already, or being merged while their sections are asked for. One field
+    after the other is in memory. Gives the paths of its files."""
+    rows = sum(segment.rows if keep is None else int(np.count_nonzero(keep)) for segment, keep in parts)
+    assert rows == info.rows, f"{rows} rows go on, {info.rows} are announced"
+    with SegmentWriter(disk, directory, number, info) as writer:
+        writer.put_table(merge_tables([(segment.table, keep) for segment, keep in parts]))
+        for path in parts[0][0].columns:
+            if all(path in segment.columns for segment, _ in parts):
+                writer.put_column(path, merge_columns([(segment.columns[path], keep) for segment, keep in parts]))
+        for path, text in texts.items():
             writer.put_text(path, text.sections())
         return writer.finish()
 

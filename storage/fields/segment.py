@@ -24,6 +24,13 @@ class TextReader(Protocol):
         """Raises ValueError when they do not belong together."""
 
 
+class TextSections(Protocol):
+    """What files.py asks of a text that it writes."""
+
+    def sections(self) -> Iterator[tuple[str, memoryview]]:
+        """(name, bytes); pairs of one name that follow each other are pieces of one section."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Segment:
     """What is known of these rows. Every column and text has info.rows rows, as the table has."""

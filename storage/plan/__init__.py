@@ -17,8 +17,9 @@ from .choosing import distinct
 from .counting import count
 from .explaining import explain, wanted_fields
 from .finding import find, natural_direction
-from .grouping import GroupSpec, group
-from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part
+from .grouping import group
+from .groupspec import GroupSpec
+from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part, Scale
 
 __all__ = [
     "SORT_BYTES_MAX",
@@ -28,6 +29,7 @@ __all__ = [
     "GroupSpec",
     "Loose",
     "Part",
+    "Scale",
     "count",
     "distinct",
     "explain",

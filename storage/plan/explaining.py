@@ -10,9 +10,9 @@ from ..query.sorting import Sort
 from ..query.tree import Always, And, Node, Nor, Not, Or, Test
 from .clauses import Clause, clause_of, inner_path
 from .finding import natural_direction
-from .grouping import GroupSpec
-from .ordering import code_limits, is_gathered
-from .parts import Counters, Part
+from .groupspec import GroupSpec
+from .ordering import is_gathered
+from .parts import SCALE, Counters, Part
 from .ranks import odd_rows, sort_columns
 from .rowsets import Everything
 
@@ -100,7 +100,7 @@ def _part_plan(part: Part, clause: Clause, tree: Node, order: Sort | None, wante
             used += [field.path for field in fields]
             plan["providesSort"] = True
             plan["oddRows"] = odd_rows([field.column for field in fields], part.rows).estimate
-            gathers = is_gathered(clause.may, fields[0].column, code_limits(clause.may, fields), wanted)
+            gathers = is_gathered(clause.may, fields, wanted, SCALE)
             plan["sortedBy"] = "gathering" if gathers else "walking"
             is_scan = False
     names = list(dict.fromkeys(used))

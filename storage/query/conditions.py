@@ -24,7 +24,7 @@ from bson import Binary, Decimal128, Regex
 from ..errors import BadDocument, BadQuery
 from ..values.extensions import regex_parts
 from ..values.order import sort_key
-from .paths import Path
+from .paths import parsed_path
 from .regex import Matcher, compile_regex
 from .tree import NEVER, Elements, Node, Test, all_of, any_of, negated
 from .value_tests import integral, key_of
@@ -74,7 +74,7 @@ def too_deep() -> BadQuery:
 def read_condition(reader: Reader, condition: Any) -> Node:
     """What a filter asks of one field."""
     if reader.path is not None:
-        Path(reader.path)  # for its rules
+        parsed_path(reader.path)  # for its rules
     if is_regex(condition):
         return Test(reader.path, "$regex", _matcher(reader, condition, ""))
     if not holds_operators(condition):

@@ -60,7 +60,10 @@ class Filter:
             raise too_deep() from None
 
     def __call__(self, document: dict) -> bool:
-        return self._matches(document)
+        try:
+            return self._matches(document)
+        except RecursionError:
+            raise too_deep() from None
 
     def position(self, document: dict) -> int | None:
         """What `$` stands for in an update or a projection of this document, which must match: the place in the

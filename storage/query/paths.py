@@ -13,6 +13,7 @@ Arrays inside arrays are opened only by an index. Cost: one step a path part, ti
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from ..errors import BadQuery
 
 PATH_PARTS_MAX = 200
 NO_INDEX = -1
+REMEMBERED_LENGTH_MAX = 100
 
 
 class _Missing:
@@ -84,6 +86,14 @@ class Path:
         ABSENT. What an index of the path points to has that index.
         """
         return _locate_in_map(document, self, 0, test, leaf)
+
+
+def parsed_path(text: str) -> Path:
+    """The path of a text; the same one again for short texts, which a filter of many branches repeats."""
+    return _remembered(text) if isinstance(text, str) and len(text) <= REMEMBERED_LENGTH_MAX else Path(text)
+
+
+_remembered = functools.lru_cache(maxsize=1024)(Path)
 
 
 def opened(test: Test) -> Test:

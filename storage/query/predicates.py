@@ -7,21 +7,25 @@ The place is what `$` stands for in an update or a projection, by MongoDB's rule
 order, each takes the first value that passes, and the last one that went through an array decides; of arrays inside
 each other the outermost one. Conditions within `$or`, `$nor` and `$not` say nothing.
 
-Costs: nothing is looked up by name while documents are matched; the closures are made once.
+Costs: nothing is looked up by name while documents are matched; the closures are made once. An Or of many branches
+that pin the same path costs one look-up for each value there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .paths import ABSENT, Locator, Path, Test
+from ..values.order import NULL_KEY, sort_key
+from .paths import ABSENT, MISSING, Locator, Path, Test, parsed_path
 from .tree import ALWAYS, And, Elements, Node, Nor, Not, Or, Whole
 from .tree import Test as Condition
-from .value_tests import make_test
+from .value_tests import key_of, make_test
 
 Predicate = Callable[[Any], bool]
 Position = Callable[[dict], "int | None"]
+BRANCHES_MANY = 16  # of an Or, from which on they are looked up by value
 NAMED_ONLY = frozenset(("$size", "$elemMatch"))  # these see the array itself, not its elements
 
 
@@ -31,14 +35,14 @@ def compile_predicate(node: Node) -> Predicate:
         test = _value_test(node)
         if node.path is None:
             return test
-        path = Path(node.path)
+        path = parsed_path(node.path)
         return path.naming(test) if node.op in NAMED_ONLY else path.reaching(test)
     if isinstance(node, And):
         return _every([compile_predicate(part) for part in node.parts])
     if isinstance(node, Or):
-        return _some([compile_predicate(part) for part in node.parts])
+        return _any_part(node.parts)
     if isinstance(node, Nor):
-        return _negated(_some([compile_predicate(part) for part in node.parts]))
+        return _negated(_any_part(node.parts))
     if isinstance(node, Not):
         return _negated(compile_predicate(node.part))
     if isinstance(node, Whole):
@@ -94,6 +98,58 @@ def _some(parts: list[Predicate]) -> Predicate:
     return matches
 
 
+def _any_part(parts: Sequence[Node]) -> Predicate:
+    """Or. Many branches that each pin one path to a value are found by the value; only those found are evaluated."""
+    path = _common_path(parts) if len(parts) >= BRANCHES_MANY else None
+    if path is None:
+        return _some([compile_predicate(part) for part in parts])
+    table: dict[Any, list[Node]] = {}
+    others = []
+    for part in parts:
+        pinned = _pinned(part, path)
+        if pinned is None:
+            others.append(compile_predicate(part))
+        else:
+            table.setdefault(key_of(pinned.argument), []).append(part)
+    found = _by_value(table, parsed_path(path))
+    return _some([found, *others]) if others else found
+
+
+def _by_value(table: Mapping[Any, list[Node]], path: Path) -> Predicate:
+    compiled: dict[Any, Predicate] = {}  # branches are compiled when their value is first met
+
+    def matches(document: dict) -> bool:
+        def test(value: Any) -> bool:
+            key = NULL_KEY if value is MISSING else sort_key(value)
+            if key not in table:
+                return False
+            if key not in compiled:
+                compiled[key] = _some([compile_predicate(part) for part in table[key]])
+            return compiled[key](document)
+
+        return path.any_value(document, test)
+
+    return matches
+
+
+def _common_path(parts: Sequence[Node]) -> str | None:
+    """The path that at least half of the branches pin to a value."""
+    counts = Counter(
+        path for part in parts for path in {inner.path for inner in _conjuncts(part) if inner.op == "$eq" and inner.path is not None}
+    )
+    (path, count), *_ = counts.most_common(1) or [(None, 0)]
+    return path if 2 * count >= len(parts) else None
+
+
+def _pinned(part: Node, path: str) -> Condition | None:
+    return next((inner for inner in _conjuncts(part) if inner.op == "$eq" and inner.path == path), None)
+
+
+def _conjuncts(part: Node) -> list[Condition]:
+    inner = part.parts if isinstance(part, And) else (part,)
+    return [node for node in inner if isinstance(node, Condition)]
+
+
 def _negated(predicate: Predicate) -> Predicate:
     return lambda document: not predicate(document)
 
@@ -120,7 +176,7 @@ def compile_position(node: Node) -> Position:
 
         return last
     if isinstance(node, Condition) and node.path is not None:
-        return _located(node, Path(node.path))
+        return _located(node, parsed_path(node.path))
     return _nowhere
 
 

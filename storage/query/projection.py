@@ -41,7 +41,7 @@ POSITIONAL_AND_ELEM_MATCH, POSITIONAL_WITH_EXPRESSION, POSITIONAL_WITH_LITERAL =
 POSITION_UNKNOWN, POSITION_OUTSIDE = 51246, 51247
 ELEM_MATCH_NO_MAP, ELEM_MATCH_NESTED = 31274, 31275
 SLICE_FORM, SLICE_SKIP, SLICE_LIMIT, SLICE_LIMIT_SIGN, SLICE_KIND = 31272, 31257, 31258, 31259, 31273
-EMPTY_SUB_PROJECTION = 51270
+EMPTY_SUB_PROJECTION, UNKNOWN_EXPRESSION, UNKNOWN_OPERATOR = 51270, 31325, 168
 EMPTY_NAME, EMPTY_PART, DOLLAR_NAME = 40352, 15998, 16410
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
@@ -166,11 +166,13 @@ class _Reader:
         name = ".".join(parts)
         if self.is_inclusion is False:
             raise BadQuery(f"projection field {name!r} cannot be computed where others are left out", code=code)
+        variables = self.variables
         if self.compile_expression is None:
             from .expressions import compile_expression
 
-            self.compile_expression = compile_expression
-        evaluate, variables = self.compile_expression(value), self.variables
+            evaluate = compile_expression(value, variables)
+        else:
+            evaluate = self.compile_expression(value)
         self._place(parts, _Compute(lambda document: evaluate(document, variables)))
         self.is_inclusion = True
 
@@ -188,7 +190,15 @@ class _Reader:
         elif first == "$meta":
             raise BadQuery(f"projection field {name!r}: $meta is not there", operator=first)
         else:
+            self._expression(parts, first, value)
+
+    def _expression(self, parts: tuple[str, ...], operator: str, value: Mapping[str, Any]) -> None:
+        try:
             self._compute(parts, value, COMPUTED_IN_EXCLUSION)
+        except BadQuery as cause:
+            if cause.code == UNKNOWN_OPERATOR and operator in cause.message:
+                raise BadQuery(f"projection field {'.'.join(parts)!r}: {cause.message}", code=UNKNOWN_EXPRESSION) from None
+            raise
 
     # -- what works on arrays
 

@@ -7,7 +7,7 @@ descending; a missing field is null, an empty array comes before null. Where sev
 elements are compared as wholes and one element gives all their values; where they lie in different arrays the document
 cannot be sorted (BadQuery).
 
-`{"$natural": 1}` is the order in which documents were last written, -1 its reverse; see Sort.natural.
+`{"$natural": 1}` is the order in which documents were last written, -1 its reverse; see Sort.fields.
 
 Costs: one walk a field; the rule about arrays costs nothing until two fields of one document meet arrays.
 """
@@ -26,6 +26,7 @@ from .paths import MISSING, Path
 
 SORT_FIELDS_MAX = 32
 ASCENDING, DESCENDING = 1, -1
+NATURAL = "$natural"
 NOT_A_DIRECTION, BAD_DIRECTION, NO_META, EMPTY_NAME, DOLLAR_NAME = 15974, 15975, 17312, 40352, 16410
 _EMPTY_ARRAY_KEY = (RANK_EMPTY_ARRAY,)
 
@@ -51,13 +52,12 @@ class _Descending:
 class Sort:
     """A compiled sort: call it with a decoded document for its key, for `list.sort` and `heapq.nsmallest`."""
 
-    __slots__ = ("_key", "fields", "natural")
+    __slots__ = ("_key", "fields")
 
-    def __init__(self, fields: Sequence[tuple[str, int]], key: Callable[[dict], Any], natural: int = 0) -> None:
-        self.fields = tuple(fields)  # (dotted path, ASCENDING or DESCENDING), the most significant first
-        # ASCENDING or DESCENDING for a sort by $natural, which has no fields; else 0. The keys of a descending one count
-        # down: ask for each document's once, in natural order, and do not use the Sort for a second query.
-        self.natural = natural
+    def __init__(self, fields: Sequence[tuple[str, int]], key: Callable[[dict], Any]) -> None:
+        # (dotted path, ASCENDING or DESCENDING), the most significant first; or ("$natural", ...) alone: the keys of a
+        # descending one count down, so ask for each document's once, in natural order, and for one query only.
+        self.fields = tuple(fields)
         self._key = key
 
     def __call__(self, document: dict) -> Any:
@@ -77,7 +77,7 @@ def compile_sort(spec: Mapping[str, Any] | Iterable[Sequence[Any]]) -> Sort:
             raise BadQuery(f"a sort has more than {SORT_FIELDS_MAX} fields", code=13103)
     if not fields:
         raise BadQuery("a sort needs at least one field")
-    if any(name == "$natural" for name, _ in fields):
+    if any(name == NATURAL for name, _ in fields):
         return _natural(fields)
     parts = [(Path(name), number) for name, number in fields]
     if len(parts) == 1:
@@ -104,7 +104,7 @@ def _check_name(name: Any) -> None:
         raise BadQuery(f"sort field {name!r} must be a field name")
     if not name or name.startswith(".") or name.endswith(".") or ".." in name:
         raise BadQuery(f"sort field {name!r} must be a field name without empty parts", code=EMPTY_NAME)
-    if name.startswith("$") and name != "$natural":
+    if name.startswith("$") and name != NATURAL:
         raise BadQuery(f"sort field {name!r} must be a field name that does not begin with '$'", code=DOLLAR_NAME)
 
 
@@ -125,9 +125,9 @@ def _natural(fields: list[tuple[str, int]]) -> Sort:
         raise BadQuery("$natural in a sort must stand alone")
     direction = fields[0][1]
     if direction == ASCENDING:
-        return Sort((), lambda document: 0, ASCENDING)
+        return Sort(fields, lambda document: 0)
     down = itertools.count(0, -1)
-    return Sort((), lambda document: next(down), DESCENDING)
+    return Sort(fields, lambda document: next(down))
 
 
 def _ascending(path: Path) -> Callable[[dict], SortKey]:

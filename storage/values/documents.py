@@ -112,7 +112,7 @@ def decode(data: bytes) -> dict[str, Any]:
 def encode_value(value: object) -> bytes:
     """The bytes of one bare value. Raises BadDocument."""
     data = _pack(value)
-    if type(value) not in _PLAIN_TYPES:
+    if type(value) not in _PLAIN_TYPES and not (type(value) is int and value <= INT64_MAX):
         _check_every_value(data, _decoded_for_check(data), is_document=False)
     return data
 

@@ -315,7 +315,7 @@ async def test_distinct_gives_each_value_once() -> None:
         db = await new_database(engine)
         await insert(db, {"_id": 1, "v": 1, "m": [{"x": 1}, {"x": [2, 3]}]}, {"_id": 2, "v": [1.0, "a", [5]], "m": {"x": 3}}, {"_id": 3, "v": None})
         await insert(db, {"_id": 4, "v": []}, {"_id": 5})
-        assert await operations.distinct(db, "things", "v", {}) == [1, "a", [5], None]
+        assert await operations.distinct(db, "things", "v", {}) == [None, 1, "a", [5]]
         assert await operations.distinct(db, "things", "m.x", {}) == [1, 2, 3]
         assert await operations.distinct(db, "things", "_id", {"_id": {"$gt": 3}}) == [4, 5]
         assert await operations.distinct(db, "nothing", "v", {}) == []

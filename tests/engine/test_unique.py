@@ -285,7 +285,7 @@ async def test_keys_of_the_catalog_document_that_are_not_known_are_kept() -> Non
         await operations.create_index(database, "things", [["a", 1]], {"unique": True})
         await operations.drop_index(database, "things", "a_1")
         entry = database.catalog.entries[database.catalog.ids["things"]]
-        assert entry == {"_id": "things", "id": 1, "fields": ["a", "b"], "future": {"x": 1}}
+        assert entry == {"_id": "things", "id": 1, "fields": {"a": False, "b": True}, "future": {"x": 1}}
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])

@@ -132,3 +132,11 @@ def test_a_kind_without_values_says_so():
     with pytest.raises(TypeError, match="ARRAY"):
         column.bounds([1])
     assert math.isnan(column.value(0)) and column.bounds(math.nan) == (0, 1)
+
+
+@pytest.mark.parametrize(("codes", "kind"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16), (65536, np.uint32)])
+def test_codes_are_as_narrow_as_the_mark_of_many_lets_them(codes: int, kind: type):
+    column = column_from_values([*([code] for code in reversed(range(codes))), [0, 1]])
+    assert column.codes == codes and column.code_of.dtype == kind
+    assert column.code_of[[0, codes - 1, codes]].tolist() == [codes - 1, 0, codes]
+    assert column.postings(0, 1).tolist() == [codes - 1, codes] and column.many.tolist() == [codes]

@@ -22,12 +22,13 @@ from storage.fields.files import (
     open_fields,
     open_segment,
     read_info,
+    write_merged,
     write_segment,
 )
 from storage.fields.rows import row_table
 from storage.fields.sections import Content, SectionFile, SectionWriter, SegmentInfo
 from storage.fields.segment import Segment
-from tests.fields.alike import differences, same_table
+from tests.fields.alike import ARRAYS, differences, same_table
 from tests.fields.worlds import documents
 
 UUID = bytes(range(16))
@@ -165,3 +166,26 @@ def test_a_large_file_is_checked_block_by_block():
     with pytest.raises(DamagedRecord) as caught:
         list(file.check())
     assert caught.value.fields["offset"] == 2**20
+
+
+@given(st.lists(documents, min_size=1, max_size=12), st.data())
+@settings(max_examples=40, deadline=None)
+def test_segments_are_merged_into_files(found: list[dict], data):
+    disk, whole = disk_with(), segment_of(found, PATHS)
+    keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(found), max_size=len(found))), bool)
+    cut, parts = len(found) // 2, []
+    for number, (lo, hi) in enumerate([(0, cut), (cut, len(found))]):
+        part = segment_of(found[lo:hi], PATHS)
+        part = Segment(info=part.info, table=whole.table.slice(lo, hi), columns=part.columns)
+        write_segment(disk, "db", number, part)
+        parts.append((open_segment(disk, "db", number, part.info), keep[lo:hi]))
+    info = whole.info._replace(rows=int(keep.sum()))
+    text = FakeText({"terms": b"abcdef"})
+    assert len(write_merged(disk, "db", 9, info, parts, {"a": text})) == 4
+    again = open_segment(disk, "db", 9, info, text_reader=FakeText)
+    kept = segment_of([one for one, is_kept in zip(found, keep) if is_kept], PATHS)
+    arrays = {path: differences(again.columns[path], column, ARRAYS) for path, column in kept.columns.items()}
+    assert arrays == {path: [] for path in PATHS}
+    assert again.table.location.tolist() == whole.table.location[keep].tolist()
+    assert again.table.seqs(0, info.rows).tolist() == whole.table.seqs(0, whole.rows)[keep].tolist()
+    assert again.texts["a"].parts == text.parts

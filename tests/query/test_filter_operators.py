@@ -236,6 +236,11 @@ def nested(step, levels: int) -> dict:
 )
 def test_deep_filters_are_compiled_or_refused(step) -> None:
     assert compile_filter(nested(step, 40))({"z": 1}) in (True, False)
+    document: object = {"a": 1}
+    for _ in range(95):
+        document = {"a": [document]}
+    matches = compile_filter(nested(step, 49))
+    assert matches(document) in (True, False)
     with pytest.raises(BadQuery, match="deeper than 100"):
         compile_filter(nested(step, 10_000))
 
@@ -246,6 +251,20 @@ def test_ten_thousand_branches_are_one_look_up() -> None:
     assert matches({"a": {"b": 9_999.0}}) and not matches({"a": {"b": -1}})
     others = compile_filter({"$or": [{f"f{n}": n} for n in range(10_000)]})
     assert others({"f9999": 9_999}) and not others({})
+
+
+@given(
+    st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 3), st.just([1])), st.integers(0, 2)), min_size=16, max_size=24),
+    st.one_of(st.none(), st.integers(0, 4), st.floats(0, 4), st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=3)),
+    st.integers(0, 3),
+)
+def test_many_branches_of_two_conditions(branches: list[tuple], a: object, b: int) -> None:
+    specs = [{"a": x, "b": y} for x, y in branches]
+    for document in ({"a": a, "b": b}, {"b": b}):
+        expected = any(compile_filter(spec)(document) for spec in specs)
+        assert compile_filter({"$or": specs})(document) is expected
+        assert compile_filter({"$or": [*specs, {"c": 1}]})({**document, "c": 1}) is True
+        assert compile_filter({"$nor": specs})(document) is not expected
 
 
 # -- the position of the match
@@ -354,3 +373,11 @@ def test_a_filter_keeps_its_spec_and_its_point() -> None:
     assert matches.spec == {"_id": 5, "$comment": "x"} and matches.point[0]
     assert Filter({"_id": Regex("x")}).point == (False, None)
     assert Filter({"_id": {"$in": [Regex("x")]}}).point == (False, None)
+
+
+def test_expressions_are_the_aggregation_s_own() -> None:
+    matches = compile_filter({"$expr": {"$gt": ["$a", "$b"]}, "c": 1})
+    assert matches({"a": 2, "b": 1, "c": 1}) and not matches({"a": 1, "b": 2, "c": 1})
+    assert compile_filter({"$expr": {"$eq": ["$a", "$$x"]}}, {"x": 5})({"a": 5.0})
+    with pytest.raises(BadQuery):
+        compile_filter({"$expr": {"$foo": 1}})

@@ -137,6 +137,14 @@ def test_the_codes_of_refused_projections(spec: dict, code: int) -> None:
     assert refused_code(spec, ANY_A) == code
 
 
+def test_expressions_are_the_aggregation_s_own() -> None:
+    document = {"_id": 1, "a": 2, "c": [1, 2]}
+    assert compile_projection({"s": {"$add": ["$a", 1]}, "n": None, "c": {"$slice": ["$c", 1]}})(document) == {"_id": 1, "c": [1], "s": 3, "n": None}
+    with pytest.raises(BadQuery, match="foo") as refused:
+        compile_projection({"a": {"$foo": 1}})
+    assert refused.value.code == 31325
+
+
 def test_a_deep_projection_is_refused() -> None:
     spec: dict = {"a": 1}
     for _ in range(10_000):

@@ -173,6 +173,8 @@ texts = st.text(st.sampled_from("abAB5 -\nc."), max_size=8)
 
 @given(patterns, st.sets(st.sampled_from("is")), texts)
 def test_search_agrees_with_an_oracle(pattern: str, options: set[str], text: str) -> None:
+    if "\\B" in pattern and not text:
+        return  # Python finds no \B in an empty text; PCRE does
     flags = re.ASCII | (re.IGNORECASE if "i" in options else 0) | (re.DOTALL if "s" in options else 0)
     expected = re.search(pattern, text, flags) is not None
     assert compile_regex(pattern, "".join(options)).search(text) is expected
