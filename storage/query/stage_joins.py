@@ -18,9 +18,9 @@ from .expressions import path_parts
 from .filters import compile_filter
 from .memory import Held, size_of
 from .paths import MISSING, NO_INDEX, Path
-from .pipeline import Context, Item, Match, Pipeline, Rows, in_batches, rows
+from .pipeline import BATCH_DOCUMENTS, Context, Item, Match, Pipeline, Rows, in_batches, rows
 
-BATCH_KEYS = 512
+BATCH_KEYS = 256
 KEPT_BYTES_MAX = 16 * 2**20  # of answers of one $lookup, and of the documents its pipeline begins with
 _NULL = order_key(None)
 
@@ -60,8 +60,8 @@ class _Kept:
     def get(self, key: Any) -> list[dict] | None:
         return self._found.get(key)
 
-    def put(self, key: Any, documents: list[dict]) -> None:
-        size = 200 + sum(map(size_of, documents))
+    def put(self, key: Any, documents: list[dict], weight: int) -> None:
+        size = 200 + weight
         if self._bytes + size > KEPT_BYTES_MAX:
             self._found.clear()
             self._bytes = 0
@@ -100,26 +100,37 @@ class EqualityLookup:
         yield from self._joined(waiting, kept, context)
 
     def _joined(self, documents: list[dict], kept: _Kept, context: Context) -> Iterator[Item]:
-        wanted = [[(order_key(value), value) for value in local_values(document, self._local)] for document in documents]
+        wanted = []
+        for some in in_batches(documents):
+            wanted += [[(order_key(value), value) for value in local_values(document, self._local)] for document in some]
+            yield []
         ask: dict[SortKey, Any] = {}
+        held: dict[SortKey, list[dict]] = {}
         for row in wanted:
-            if len(row) > 1 or kept.get(row[0][0]) is None:
+            single = kept.get(row[0][0]) if len(row) == 1 else None
+            if single is None:
                 ask.update(row)
+            else:
+                held[row[0][0]] = single
         answers: dict[SortKey, list[tuple[int, dict]]] = {key: [] for key in ask}
+        weights = dict.fromkeys(ask, 0)
         for number, document in enumerate((yield from self._asked(ask))):
+            weight = size_of(document)
             for key in self._keys(document):
                 if key in answers:
                     answers[key].append((number, document))
+                    weights[key] += weight
+            if number % BATCH_DOCUMENTS == 0:
+                yield []
+        for key, rows_found in answers.items():
+            held[key] = [found for _, found in rows_found]
+            kept.put(key, held[key], weights[key])
         for document, row in zip(documents, wanted):
-            key = row[0][0]
             if len(row) > 1:
-                by_place = {number: found for part, _ in row for number, found in answers[part]}
+                by_place = {number: found for key, _ in row for number, found in answers[key]}
                 matches = [by_place[number] for number in sorted(by_place)]
-            elif key in answers:
-                matches = [found for _, found in answers[key]]
-                kept.put(key, matches)
             else:
-                matches = kept.get(key) or []
+                matches = held[row[0][0]]
             if self._inside is not None:
                 inner = context.knowing({name: part(document, context.variables) for name, part in self._let})
                 matches = yield from collected(self._inside.over(in_batches(matches), inner), "$lookup")
@@ -199,9 +210,9 @@ class PipelineLookup:
                 key = encode_value([[] if value is MISSING else [value] for value in values.values()])
                 matches = kept.get(key)
                 if matches is None:
-                    inner = context.knowing(values)
-                    matches = yield from collected(self._run_for(beginning, inner), "$lookup")
-                    kept.put(key, matches)
+                    held = Held("$lookup")
+                    matches = yield from _collected(self._run_for(beginning, context.knowing(values)), held)
+                    kept.put(key, matches, held.bytes)
                 yield [_with(document, self._target, list(matches))]
 
     def _run_for(self, beginning: _Beginning, context: Context) -> Iterator[Item]:

@@ -175,9 +175,18 @@ def test_a_pipeline_that_is_hostile_is_refused() -> None:
     nested: list[dict] = []
     for _ in range(1_000):
         nested = [{"$unionWith": {"coll": "c", "pipeline": nested}}]
-    for stages in (nested, [{"$limit": 1}] * 1_001):
+    wide: list[dict] = []
+    for _ in range(15):
+        wide = [{"$skip": 0}] * 100 + [{"$unionWith": {"coll": "c", "pipeline": wide}}]
+    for stages in (nested, wide, [{"$limit": 1}] * 1_001, [{"$limit": 1}] * 300):
         with pytest.raises(BadQuery):
             parse_pipeline(stages)
+    deepest = [{"$limit": 9}] * 100
+    for _ in range(15):
+        deepest = [*deepest[:2], {"$lookup": {"from": "c", "pipeline": deepest, "as": "x"}}, {"$skip": 4}]
+    assert run(SALES, *deepest)[0]["_id"] == 5
+    many = run(SALES, *[{"$set": {f"f{number}": "$_id"}} for number in range(900)])
+    assert len(many) == 5 and len(many[0]) == 905
 
 
 def test_what_is_held_has_a_bound() -> None:
