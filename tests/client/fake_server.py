@@ -22,7 +22,6 @@ from storage import errors as engine_errors
 from storage.query.projection import compile_projection
 from storage.query.sorting import compile_sort
 
-
 WRITES = (wire.Insert, wire.Replace, wire.Update, wire.FindAndModify, wire.Delete, wire.Bulk, wire.DropCollection)
 
 
