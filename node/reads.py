@@ -109,7 +109,7 @@ class Reads:
         if db is None:
             return Done(wire.encode_fields({"n": 0}))
         position = db.visible
-        number = await operations.count(db, request.collection, {})
+        number = await operations.estimated_count(db, request.collection)
         return Done(wire.encode_fields({"n": number}), *position)
 
     async def distinct(self, caller: Any, request: wire.Distinct) -> Done:
@@ -124,14 +124,12 @@ class Reads:
 
     async def explain(self, caller: Any, request: wire.Explain) -> Done:
         arguments = explained_of(request.arguments)
-        db = await self._at_position(request.db, request.min_position)
-        if db is None:
-            raise errors.NoSuchDatabase(f"{request.db} does not exist here: there is nothing to explain")
-        position = db.visible
-        explain = getattr(operations, "explain", None)
-        if explain is None:
-            raise errors.BadRequest("explain is not in this release; ask for the documents themselves")
-        found = await explain(db, request.collection, request.verb, arguments)
+        with TimeBudget(request.max_time_ms).spending():
+            db = await self._at_position(request.db, request.min_position)
+            if db is None:
+                raise errors.NoSuchDatabase(f"{request.db} does not exist here: there is nothing to explain")
+            position = db.visible
+            found = await operations.explain(db, request.collection, request.verb, arguments)
         return Done(wire.encode_fields({"explain": Raw(encode_value(found))}), *position)
 
     async def list_indexes(self, caller: Any, request: wire.ListIndexes) -> Done:

@@ -96,7 +96,9 @@ def estimated_document_count(
     return Call(Kind.READ, scope, db, request, lambda reply: answers.read(answers.NUMBER, reply).n)
 
 
-def explain(scope: Scope, db: str, collection: str, verb: str, arguments: Mapping[str, Any]) -> Call[dict[str, Any]]:
+def explain(
+    scope: Scope, db: str, collection: str, verb: str, arguments: Mapping[str, Any], *, max_time_ms: int = 0
+) -> Call[dict[str, Any]]:
     """verb: the name of another request, arguments: its fields."""
-    request = Explain(0, db, collection, verb, value_bytes(arguments), scope.least_position(db))
+    request = Explain(0, db, collection, verb, value_bytes(arguments), scope.least_position(db), max_time_ms)
     return Call(Kind.READ, scope, db, request, lambda reply: read_value(answers.read(answers.EXPLAINED, reply).explain))

@@ -71,10 +71,12 @@ class AsyncCursor(AsyncCommandCursor):
         return self
 
     async def explain(self) -> dict[str, Any]:
-        """How the node would answer this query: which indexes it uses, how many documents it reads."""
+        """How the node answers this query, found by running it: which indexes it uses, how many documents it reads."""
         query = self._query
         return await self.collection.ask(
-            aggregation.explain(query.scope, query.db, query.collection, "find", query.explained())
+            aggregation.explain(
+                query.scope, query.db, query.collection, "find", query.explained(), max_time_ms=query.max_time_ms
+            )
         )
 
     async def distinct(self, key: str) -> list[Any]:

@@ -71,10 +71,12 @@ class Cursor(CommandCursor):
         return self
 
     def explain(self) -> dict[str, Any]:
-        """How the node would answer this query: which indexes it uses, how many documents it reads."""
+        """How the node answers this query, found by running it: which indexes it uses, how many documents it reads."""
         query = self._query
         return self.collection.ask(
-            aggregation.explain(query.scope, query.db, query.collection, "find", query.explained())
+            aggregation.explain(
+                query.scope, query.db, query.collection, "find", query.explained(), max_time_ms=query.max_time_ms
+            )
         )
 
     def distinct(self, key: str) -> list[Any]:

@@ -162,13 +162,17 @@ class Aggregate(Request, tag="aggregate"):
 
 
 class Explain(Request, tag="explain"):
-    """How another request would be answered. verb: its name, arguments: a map of its fields. Answer: {explain: map}."""
+    """How another request is answered, found by doing it. verb: find, count, distinct or aggregate; arguments: a map of its fields.
+
+    Answer: {explain: map}.
+    """
 
     db: Name
     collection: Name
     verb: Name
     arguments: Raw
     min_position: MinPosition | None = None
+    max_time_ms: Natural = 0
 
 
 class ListIndexes(Request, tag="listindexes"):

@@ -35,8 +35,11 @@ class Opinion(NamedTuple):
     answer: object = None
     is_refused: bool = False
     code: int | None = None
+    is_spared: bool = False
 
     def agrees_with(self, other: Opinion, *, in_code: bool = True) -> bool:
+        if self.is_spared:
+            return True
         if self.is_refused or other.is_refused:
             if in_code and None not in (self.code, other.code) and self.code != other.code:
                 return False
@@ -48,7 +51,7 @@ def opinion(ask: Callable[[], object]) -> Opinion:
     try:
         return Opinion(ask())
     except Refused as refusal:
-        return Opinion(str(refusal), is_refused=True, code=refusal.code)
+        return Opinion(str(refusal), is_refused=True, code=refusal.code, is_spared=refusal.is_spared)
     except TwinlogError as refusal:
         return Opinion(refusal.message, is_refused=True, code=refusal.code)
 

@@ -81,7 +81,7 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     EstimatedCount: st.builds(EstimatedCount, ids, names, names, positions),
     Distinct: st.builds(Distinct, ids, names, names, names, raws, numbers, positions),
     Aggregate: st.builds(Aggregate, ids, names, names, raws, numbers, numbers, raws, positions),
-    Explain: st.builds(Explain, ids, names, names, names, raws, positions),
+    Explain: st.builds(Explain, ids, names, names, names, raws, positions, numbers),
     ListIndexes: st.builds(ListIndexes, ids, names, names, positions),
     Insert: st.builds(Insert, ids, names, names, st.lists(raws, max_size=4), st.booleans(), write_ids),
     Replace: st.builds(Replace, ids, names, names, raws, raws, st.booleans(), write_ids, raws),

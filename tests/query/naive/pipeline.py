@@ -8,19 +8,28 @@ from . import expressions, filters, projections, sorting
 from .accumulators import accumulated, checked
 from .values import MISSING, Refused, compare, equal, exact, is_number, rank
 
+SPARING = ("$match", "$limit")  # what a later one of these would drop need not be worked out, and then is not refused
 Documents = list[dict]
 Collections = dict[str, Documents]
 
 
 def run(documents: Documents, stages: list[dict], collections: Collections) -> Documents:
-    for stage in stages:
+    for place, stage in enumerate(stages):
         if not isinstance(stage, dict) or len(stage) != 1:
             raise Refused("a stage has one name", 40323)
         [(name, argument)] = stage.items()
         if name not in STAGES:
             raise Refused(f"no stage {name}", 40324)
-        documents = STAGES[name](documents, argument, collections)
+        try:
+            documents = STAGES[name](documents, argument, collections)
+        except Refused as refusal:
+            refusal.is_spared |= any(later in SPARING for later in map(first_name, stages[place + 1 :]))
+            raise
     return documents
+
+
+def first_name(stage: object) -> object:
+    return next(iter(stage), None) if isinstance(stage, dict) else None
 
 
 def match(documents: Documents, spec: dict, _: Collections) -> Documents:
