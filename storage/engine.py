@@ -56,8 +56,6 @@ class Engine:
             engine = cls(seams, options or EngineOptions(), nursery)
             try:
                 await engine._open_all()
-                nursery.start_soon(keep_expiring, engine)
-                nursery.start_soon(keep_building, engine)
                 yield engine
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery: not as a group
                 raised = error
@@ -103,7 +101,10 @@ class Engine:
     ) -> None:
         try:
             with scope:
-                await database.run(task_status)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(keep_expiring, database)
+                    nursery.start_soon(keep_building, database)
+                    await database.run(task_status)
         finally:
             ended.set()
 
