@@ -15,11 +15,11 @@ import trio
 from . import errors
 from . import identity as identities
 from .database import Database
+from .declaring import keep_building
 from .disk import Disk
 from .errors import DamagedRecord, DatabaseExists, NewerFormat, NoSuchDatabase, Overloaded
 from .expiry import keep_expiring
 from .identity import Identity
-from .indexing import keep_building
 from .names import check_database_name
 from .options import EngineOptions
 from .recovery import Recovered, read_catalog, recover, rewind

@@ -33,7 +33,7 @@ from .values.documents import decode
 if TYPE_CHECKING:
     from .engine import Engine
 
-log = logging.getLogger("twinlog.indexing")
+log = logging.getLogger("twinlog.declaring")
 
 UNFINISHED_CHECK_S = 5.0
 GROUP_S = 0.004  # of a build (INV-9)
