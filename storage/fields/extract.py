@@ -2,7 +2,8 @@
 
 A usual document has no array on the way to the value and none as the value: then the path has exactly one entry. The native twin
 walks the MessagePack bytes once for all paths and points into them. Where it meets an array it leaves the row out, and a second
-walk for that path alone follows the rules of query/paths.py. The pure functions decode and ask query/paths.py itself.
+walk for that path alone follows the rules of query/paths.py; a path of so many numbers that those rules call it winding is left to the pure
+functions, which remember where they were. The pure functions decode and ask query/paths.py itself.
 
 Costs for six paths of a document of 200 bytes: 0.2 µs natively, 4 µs without; natively 0.1 µs more for each path with an array.
 """
@@ -114,7 +115,12 @@ def _extract_native(blob: bytes | memoryview, at: np.ndarray, length: np.ndarray
     for path, (kind, payload, size), has_odd in zip(paths, columns, odd):
         arrays = np.frombuffer(kind, np.uint8), np.frombuffer(payload, np.uint64), np.frombuffer(size, np.uint32)
         plain = Entries(len(at), None, *arrays, np.empty(0, np.uint32), blob, b"")
-        result.append(_with_odd(plain, path, at, length) if has_odd else plain)
+        if not has_odd:
+            result.append(plain)
+        elif path.is_winding:
+            result += _extract_pure(blob, at, length, [path])
+        else:
+            result.append(_with_odd(plain, path, at, length))
     return result
 
 

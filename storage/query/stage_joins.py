@@ -17,7 +17,7 @@ from .expression_operands import Compiled, Scope, order_key, reached
 from .expressions import path_parts
 from .filters import compile_filter
 from .memory import Held, size_of
-from .paths import MISSING, NO_INDEX, Path
+from .paths import MISSING, NO_INDEX, Path, Seen
 from .pipeline import BATCH_DOCUMENTS, Context, Item, Match, Pipeline, Rows, in_batches, rows
 
 BATCH_KEYS = 256
@@ -28,11 +28,11 @@ _NULL = order_key(None)
 def local_values(document: dict, path: Path) -> list[Any]:
     """What $lookup looks for: the values at localField, arrays by their elements; null when there is none."""
     found: list[Any] = []
-    _visit(document, path, 0, found)
+    _visit(document, path, 0, found, set() if path.is_winding else None)
     return found or [None]
 
 
-def _visit(value: Any, path: Path, at: int, found: list[Any]) -> None:
+def _visit(value: Any, path: Path, at: int, found: list[Any], seen: Seen | None) -> None:
     if at == len(path.parts):
         if type(value) is list:
             found += value
@@ -40,14 +40,19 @@ def _visit(value: Any, path: Path, at: int, found: list[Any]) -> None:
             found.append(value)
     elif type(value) is dict:
         if path.parts[at] in value:
-            _visit(value[path.parts[at]], path, at + 1, found)
+            _visit(value[path.parts[at]], path, at + 1, found, seen)
     elif type(value) is list:
+        if seen is not None:  # see paths.py
+            way = id(value) << 8 | at
+            if way in seen:
+                return
+            seen.add(way)
         index = path.indexes[at]
         if index != NO_INDEX and index < len(value):
-            _visit(value[index], path, at + 1, found)
+            _visit(value[index], path, at + 1, found, seen)
         for element in value:
             if type(element) is dict:
-                _visit(element, path, at, found)
+                _visit(element, path, at, found, seen)
 
 
 class _Kept:
