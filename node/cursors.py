@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import trio
 
-from storage import errors
+from storage import TimeBudget, errors
 
 ANSWER_BYTES_MAX = 16 * 2**20  # of documents in one answer; a message may be 17 MiB, a document 16 MiB
 RETRY_AFTER_MS = 1_000
@@ -33,13 +33,14 @@ class OpenCursor:
     """One query under way. Only one request reads from it at a time.
 
     `db` is the database it reads, for the position its answers carry; `ahead` are documents that were read but did
-    not fit the last answer.
+    not fit the last answer; `budget` is the time that all its batches together may take.
     """
 
-    def __init__(self, owner: str, db: Any, source: StorageCursor) -> None:
+    def __init__(self, owner: str, db: Any, source: StorageCursor, budget: TimeBudget | None = None) -> None:
         self.id = 0  # given by the table, if it comes to that
         self.owner = owner
         self.db = db
+        self.budget = budget or TimeBudget()
         self.last_used = trio.current_time()
         self.busy = False
         self._source = source
@@ -50,9 +51,12 @@ class OpenCursor:
         return self._source.done and not self._ahead
 
     async def take(self, rows: int) -> list[bytes]:
-        """Up to `rows` documents and ANSWER_BYTES_MAX bytes, at least one document unless there is none."""
+        """Up to `rows` documents and ANSWER_BYTES_MAX bytes, at least one document unless there is none.
+
+        Raises MaxTimeMSExpired when the budget is used up: then the cursor can only be closed."""
         if not self._ahead and rows:
-            self._ahead.extend(await self._source.next_batch(rows))
+            with self.budget.spending():
+                self._ahead.extend(await self._source.next_batch(rows))
         taken: list[bytes] = []
         size = 0
         while self._ahead and len(taken) < rows:

@@ -1,8 +1,9 @@
-"""The reading verbs of the client port: get, find, more, killcursor, count. Knows storage's operations, no socket.
+"""The reading verbs of the client port: get, find, more, killcursor, count, distinct, aggregate, explain. Knows storage's operations, no socket.
 
 `*_now` methods answer in place or return None when they would have to wait; the others may wait. A database or
 collection that does not exist reads as empty. A read with min_position waits until this node shows that position, for
-a bounded time (INV-3: what it then sees is one state of the primary's past).
+a bounded time (INV-3: what it then sees is one state of the primary's past). What may take long works within the request's
+max_time_ms, waiting included. A pipeline that writes is judged and answered as a write.
 """
 
 from __future__ import annotations
@@ -15,25 +16,38 @@ from typing import Any
 import trio
 from msgspec import Raw
 
-from storage import errors, operations
+from storage import TimeBudget, encode_value, errors, operations
 
 from . import wire
-from .arguments import filter_of, projection_of, sort_of
+from .arguments import (
+    check_hint,
+    explained_of,
+    filter_of,
+    is_writing,
+    let_of,
+    pipeline_of,
+    projection_of,
+    sort_of,
+)
 from .config import Limits
 from .cursors import CursorTable, OpenCursor
-from .outcomes import Done
+from .outcomes import Done, Written
 from .quick import QuickGet, got_reply
+from .users import Role
+from .writes import Writes
 
 NO_DOCUMENT = Raw(b"\x81\xa3doc\xc0")  # {"doc": nil}
+NO_DOCUMENTS = wire.encode_fields({"docs": [], "cursor": 0})
 DOCUMENT_HEAD = b"\x81\xa3doc"
 DATABASE_POLL_S = 0.02  # while a read waits for a position in a database that this node has not heard of yet
 
 
 class Reads:
-    """Over one engine. Every method takes (caller, request) and returns Done."""
+    """Over one engine. Every method takes (caller, request) and returns Done. writes: where pipelines write to."""
 
-    def __init__(self, engine: Any, cursors: CursorTable, limits: Limits) -> None:
+    def __init__(self, engine: Any, cursors: CursorTable, limits: Limits, writes: Writes) -> None:
         self._engine = engine
+        self._writes = writes
         self._cursors = cursors
         self._limits = limits
 
@@ -80,30 +94,104 @@ class Reads:
 
     async def count(self, caller: Any, request: wire.Count) -> Done:
         condition = filter_of(request.filter)
+        with TimeBudget(request.max_time_ms).spending():
+            db = await self._at_position(request.db, request.min_position)
+            if db is None:
+                return Done(wire.encode_fields({"n": 0}))
+            position = db.visible
+            number = await operations.count(
+                db, request.collection, condition, skip=request.skip, limit=request.limit
+            )
+        return Done(wire.encode_fields({"n": number}), *position)
+
+    async def estimated_count(self, caller: Any, request: wire.EstimatedCount) -> Done:
         db = await self._at_position(request.db, request.min_position)
         if db is None:
             return Done(wire.encode_fields({"n": 0}))
         position = db.visible
-        number = await operations.count(db, request.collection, condition)
+        number = await operations.estimated_count(db, request.collection)
         return Done(wire.encode_fields({"n": number}), *position)
+
+    async def distinct(self, caller: Any, request: wire.Distinct) -> Done:
+        condition = filter_of(request.filter)
+        with TimeBudget(request.max_time_ms).spending():
+            db = await self._at_position(request.db, request.min_position)
+            if db is None:
+                return Done(wire.encode_fields({"values": []}))
+            position = db.visible
+            values = await operations.distinct(db, request.collection, request.path, condition)
+        return Done(wire.encode_fields({"values": Raw(encode_value(values))}), *position)
+
+    async def explain(self, caller: Any, request: wire.Explain) -> Done:
+        arguments = explained_of(request.arguments)
+        with TimeBudget(request.max_time_ms).spending():
+            db = await self._at_position(request.db, request.min_position)
+            if db is None:
+                raise errors.NoSuchDatabase(f"{request.db} does not exist here: there is nothing to explain")
+            position = db.visible
+            found = await operations.explain(db, request.collection, request.verb, arguments)
+        return Done(wire.encode_fields({"explain": Raw(encode_value(found))}), *position)
+
+    async def list_indexes(self, caller: Any, request: wire.ListIndexes) -> Done:
+        db = await self._at_position(request.db, request.min_position)
+        if db is None:
+            return Done(wire.encode_fields({"indexes": []}))
+        found = operations.list_indexes(db, request.collection)
+        return Done(wire.encode_fields({"indexes": Raw(encode_value(found))}), *db.visible)
 
     async def find(self, caller: Any, request: wire.Find) -> Done:
         condition, sort = filter_of(request.filter), sort_of(request.sort)
         projection = projection_of(request.projection)
-        db = await self._at_position(request.db, request.min_position)
-        if db is None:
-            return Done(wire.encode_fields({"docs": [], "cursor": 0}))
-        position = db.visible
-        source = await operations.find(
-            db,
-            request.collection,
-            condition,
-            sort=sort,
-            projection=projection,
-            skip=request.skip,
-            limit=request.limit,
-        )
-        return await self._next(OpenCursor(caller.owner, db, source), request.batch, position)
+        check_hint(request.hint)
+        budget = TimeBudget(request.max_time_ms)
+        with budget.spending():
+            db = await self._at_position(request.db, request.min_position)
+            if db is None:
+                return Done(NO_DOCUMENTS)
+            position = db.visible
+            source = await operations.find(
+                db,
+                request.collection,
+                condition,
+                sort=sort,
+                projection=projection,
+                skip=request.skip,
+                limit=request.limit,
+            )
+        return await self._next(OpenCursor(caller.owner, db, source, budget), request.batch, position)
+
+    async def aggregate(self, caller: Any, request: wire.Aggregate) -> Done | Written:
+        pipeline, let = pipeline_of(request.pipeline), let_of(request.let)
+        budget = TimeBudget(request.max_time_ms)
+        if is_writing(pipeline):
+            return await self._aggregate_out(caller, request, pipeline, let, budget)
+        with budget.spending():
+            db = await self._at_position(request.db, request.min_position)
+            if db is None:
+                return Done(NO_DOCUMENTS)
+            position = db.visible
+            source = await operations.aggregate(db, request.collection, pipeline, let=let)
+        return await self._next(OpenCursor(caller.owner, db, source, budget), request.batch, position)
+
+    async def _aggregate_out(
+        self, caller: Any, request: wire.Aggregate, pipeline: list[Any], let: dict[str, Any] | None, budget: TimeBudget
+    ) -> Written:
+        """It has no documents to answer, and its answer waits for its last commit (INV-1)."""
+        if caller.role < Role.READWRITE:
+            raise errors.Unauthorized(
+                f"a pipeline with $out or $merge needs the role readwrite, this user has {caller.role.name.lower()};"
+                f" log in as another user"
+            )
+        with budget.spending():
+            if request.min_position is not None:
+                await self._at_position(request.db, request.min_position)
+            db = await self._writes.database(request.db)
+            try:
+                cursor = await operations.aggregate(db, request.collection, pipeline, let=let)
+            finally:
+                self._writes.touched(db)
+        await cursor.close()
+        return Written(db, NO_DOCUMENTS, db.position.epoch, cursor.written or db.position.seq)
 
     async def more(self, caller: Any, request: wire.More) -> Done:
         cursor = self._cursors.find(request.cursor, caller.owner)

@@ -47,11 +47,20 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.More: Role.READ,
     wire.KillCursor: Role.READ,
     wire.Count: Role.READ,
+    wire.EstimatedCount: Role.READ,
+    wire.Distinct: Role.READ,
+    wire.Aggregate: Role.READ,  # one with $out or $merge: as a write
+    wire.Explain: Role.READ,
+    wire.ListIndexes: Role.READ,
     wire.ListDatabases: Role.READ,
     wire.ListCollections: Role.READ,
     wire.Status: Role.READ,
     wire.Insert: Role.READWRITE,
     wire.Replace: Role.READWRITE,
+    wire.Update: Role.READWRITE,
+    wire.FindAndModify: Role.READWRITE,
+    wire.CreateIndexes: Role.READWRITE,
+    wire.DropIndex: Role.READWRITE,
     wire.Delete: Role.READWRITE,
     wire.Bulk: Role.READWRITE,
     wire.DropCollection: Role.READWRITE,
@@ -119,8 +128,9 @@ class Service:
         self._committing = False  # within the batch's commit()
         self._work = trio.Event()
         self._idle = trio.Event()
-        self._reads = Reads(engine, self.cursors, limits)
-        self._verbs = self._build_verbs(self._reads, Writes(engine, member, self._touch))
+        writes = Writes(engine, member, self._touch)
+        self._reads = Reads(engine, self.cursors, limits, writes)
+        self._verbs = self._build_verbs(self._reads, writes)
         self._batch = InsertBatch(
             engine,
             member,
@@ -145,11 +155,20 @@ class Service:
             wire.More: (None, reads.more),
             wire.KillCursor: (None, reads.kill_cursor),
             wire.Count: (None, reads.count),
+            wire.EstimatedCount: (None, reads.estimated_count),
+            wire.Distinct: (None, reads.distinct),
+            wire.Aggregate: (None, reads.aggregate),
+            wire.Explain: (None, reads.explain),
+            wire.ListIndexes: (None, reads.list_indexes),
             wire.ListDatabases: (own.list_databases_now, None),
             wire.ListCollections: (own.list_collections_now, None),
             wire.Status: (None, own.status),
             wire.Insert: (writes.insert_now, writes.insert),
             wire.Replace: (None, writes.replace),
+            wire.Update: (None, writes.update),
+            wire.FindAndModify: (None, writes.find_and_modify),
+            wire.CreateIndexes: (None, writes.create_indexes),
+            wire.DropIndex: (None, writes.drop_index),
             wire.Delete: (None, writes.delete),
             wire.Bulk: (None, writes.bulk),
             wire.DropCollection: (None, writes.drop_collection),

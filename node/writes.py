@@ -1,4 +1,4 @@
-"""The writing verbs of the client port: insert, replace, delete, bulk, and creating and dropping. Knows storage's
+"""The writing verbs of the client port: insert, replace, update, delete, bulk, creating and dropping. Knows storage's
 operations and the member's say on who may write; no socket.
 
 Nothing here waits for durability: a verb returns Written, and the service answers when INV-1 allows. A database is
@@ -15,7 +15,7 @@ from msgspec import Raw
 from storage import errors, operations
 
 from . import wire
-from .arguments import bulk_of, filter_of
+from .arguments import array_filters_of, bulk_of, change_of, filter_of, index_of, projection_of, sort_of
 from .outcomes import Done, Written, error_rows
 
 IN_PLACE_DOCUMENTS_MAX = 500  # a larger insert is sliced in a task of its own (INV-9)
@@ -27,7 +27,7 @@ class Writes:
     def __init__(self, engine: Any, member: Any, touched: Callable[[Any], None]) -> None:
         self._engine = engine
         self._member = member
-        self._touched = touched
+        self.touched = touched
 
     def insert_now(self, caller: Any, request: wire.Insert) -> Written | None:
         db = self._engine.databases.get(request.db)
@@ -40,23 +40,23 @@ class Writes:
         )
         if result is None:
             return None
-        self._touched(db)
+        self.touched(db)
         return _inserted(db, result)
 
     async def insert(self, caller: Any, request: wire.Insert) -> Written:
-        db = await self._database(request.db)
+        db = await self.database(request.db)
         documents = [bytes(document) for document in request.docs]
         try:
             result = await operations.insert(
                 db, request.collection, documents, ordered=request.ordered, request=request.request
             )
         finally:
-            self._touched(db)
+            self.touched(db)
         return _inserted(db, result)
 
     async def replace(self, caller: Any, request: wire.Replace) -> Written:
-        condition = filter_of(request.filter)
-        db = await self._database(request.db)
+        condition, sort = filter_of(request.filter), sort_of(request.sort)
+        db = await self.database(request.db)
         try:
             result = await operations.replace_one(
                 db,
@@ -64,13 +64,61 @@ class Writes:
                 condition,
                 bytes(request.doc),
                 upsert=request.upsert,
+                sort=sort,
                 request=request.request,
             )
         finally:
-            self._touched(db)
-        upserted = None if result.upserted_id is None else Raw(result.upserted_id)
-        answer = {"matched": result.matched, "modified": result.modified, "upserted": upserted}
-        return _written(db, answer, result.seq)
+            self.touched(db)
+        return _written(db, _changed(result), result.seq)
+
+    async def update(self, caller: Any, request: wire.Update) -> Written:
+        condition, change = filter_of(request.filter), change_of(request.change)
+        array_filters, sort = array_filters_of(request.array_filters), sort_of(request.sort)
+        db = await self.database(request.db)
+        try:
+            result = await operations.update(
+                db,
+                request.collection,
+                condition,
+                change,
+                many=request.many,
+                upsert=request.upsert,
+                array_filters=array_filters,
+                sort=sort,
+                request=request.request,
+            )
+        finally:
+            self.touched(db)
+        return _written(db, _changed(result), result.seq)
+
+    async def find_and_modify(self, caller: Any, request: wire.FindAndModify) -> Written:
+        action = operations.Action[request.action.upper()]
+        condition, sort = filter_of(request.filter), sort_of(request.sort)
+        change: Any = None
+        if action is operations.Action.UPDATE:
+            change = change_of(request.change)
+        elif not wire.is_absent(request.change):
+            change = bytes(request.change)
+        projection, array_filters = projection_of(request.projection), array_filters_of(request.array_filters)
+        db = await self.database(request.db)
+        try:
+            result, document = await operations.find_one_and(
+                db,
+                request.collection,
+                condition,
+                action=action,
+                change=change,
+                sort=sort,
+                projection=projection,
+                upsert=request.upsert,
+                after=request.after,
+                array_filters=array_filters,
+                request=request.request,
+            )
+        finally:
+            self.touched(db)
+        doc = None if document is None else Raw(document)
+        return _written(db, {"doc": doc, "deleted": result.deleted, **_changed(result)}, result.seq)
 
     async def delete(self, caller: Any, request: wire.Delete) -> Written | Done:
         condition = filter_of(request.filter)
@@ -83,18 +131,18 @@ class Writes:
                 db, request.collection, condition, many=request.many, request=request.request
             )
         finally:
-            self._touched(db)
+            self.touched(db)
         return _written(db, {"n": result.n}, result.seq)
 
     async def bulk(self, caller: Any, request: wire.Bulk) -> Written:
         writes = bulk_of(request.writes)
-        db = await self._database(request.db)
+        db = await self.database(request.db)
         try:
             result = await operations.bulk(
                 db, request.collection, writes, ordered=request.ordered, request=request.request
             )
         finally:
-            self._touched(db)
+            self.touched(db)
         answer = {
             "inserted": result.inserted,
             "matched": result.matched,
@@ -105,6 +153,31 @@ class Writes:
         }
         return _written(db, answer, result.seq)
 
+    async def create_indexes(self, caller: Any, request: wire.CreateIndexes) -> Written:
+        indexes = [index_of(keys, options) for keys, options in request.indexes]
+        db = await self.database(request.db)
+        names: list[str] = []
+        seq = 0
+        try:
+            for keys, options in indexes:
+                result, name = await operations.create_index(db, request.collection, keys, options)
+                names.append(name)
+                seq = max(seq, result.seq)
+        finally:
+            self.touched(db)
+        return _written(db, {"names": names}, seq)
+
+    async def drop_index(self, caller: Any, request: wire.DropIndex) -> Written | Done:
+        self._member.check_writable()
+        db = self._existing(request.db)
+        if db is None:
+            return Done(wire.EMPTY_MAP)
+        try:
+            result = await operations.drop_index(db, request.collection, request.name, request=request.request)
+        finally:
+            self.touched(db)
+        return _written(db, {}, result.seq)
+
     async def drop_collection(self, caller: Any, request: wire.DropCollection) -> Written | Done:
         self._member.check_writable()
         db = self._existing(request.db)
@@ -113,7 +186,7 @@ class Writes:
         try:
             result = await operations.drop_collection(db, request.collection)
         finally:
-            self._touched(db)
+            self.touched(db)
         return _written(db, {}, result.seq)
 
     async def create_database(self, caller: Any, request: wire.CreateDatabase) -> Done:
@@ -130,7 +203,7 @@ class Writes:
             return Done(wire.EMPTY_MAP)  # so that a drop can be sent again
         return Done(wire.EMPTY_MAP)
 
-    async def _database(self, name: str) -> Any:
+    async def database(self, name: str) -> Any:
         """The database to write to, created if need be; one still in creation is waited for."""
         self._member.check_writable()
         db = self._existing(name)
@@ -150,6 +223,11 @@ class Writes:
 def _inserted(db: Any, result: Any) -> Written:
     answer = {"n": result.n, "ids": [Raw(key) for key in result.ids], "errors": error_rows(result.errors)}
     return _written(db, answer, result.seq)
+
+
+def _changed(result: Any) -> dict[str, Any]:
+    upserted = None if result.upserted_id is None else Raw(result.upserted_id)
+    return {"matched": result.matched, "modified": result.modified, "upserted": upserted}
 
 
 def _written(db: Any, answer: dict[str, Any], seq: int) -> Written:

@@ -25,6 +25,7 @@ from .position import History, Position, Reign, history_from_lists
 from .query.filters import compile_filter
 from .seams import Seams, Workers, WorkHere, real_seams, wall_clock_us
 from .seeding import PinnedCheckpoint, SeedTarget
+from .time_budget import TimeBudget
 from .values.documents import decode as decode_document
 from .values.documents import decode_value, encode_value
 from .values.documents import encode as encode_document
@@ -56,6 +57,7 @@ __all__ = [
     "SeedTarget",
     "Severity",
     "SyncMode",
+    "TimeBudget",
     "View",
     "WorkHere",
     "INDEX_LOCK_FILE",

@@ -16,42 +16,54 @@ from __future__ import annotations
 from . import errors
 from .async_client import AsyncClient
 from .async_collection import AsyncCollection
+from .async_command_cursor import AsyncCommandCursor
 from .async_cursor import AsyncCursor
 from .async_database import AsyncDatabase
+from .changes import ReturnDocument
 from .client import Client
 from .collection import Collection
+from .command_cursor import CommandCursor
 from .connecting import connect, connect_async
 from .cursor import Cursor
 from .database import Database
 from .embedded import open, open_async
 from .errors import TwinlogError
-from .query import ASCENDING, DESCENDING
+from .indexes import IndexModel
+from .options import ASCENDING, DESCENDING, HASHED, TEXT
 from .results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 from .transport import set_client_logging
 from .url import ReadFrom
-from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne
+from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
 __all__ = [
     "ASCENDING",
     "DESCENDING",
+    "HASHED",
+    "TEXT",
     "AsyncClient",
     "AsyncCollection",
+    "AsyncCommandCursor",
     "AsyncCursor",
     "AsyncDatabase",
     "BulkWriteResult",
     "Client",
     "Collection",
+    "CommandCursor",
     "Cursor",
     "Database",
     "DeleteMany",
     "DeleteOne",
     "DeleteResult",
+    "IndexModel",
     "InsertManyResult",
     "InsertOne",
     "InsertOneResult",
     "ReadFrom",
     "ReplaceOne",
+    "ReturnDocument",
     "TwinlogError",
+    "UpdateMany",
+    "UpdateOne",
     "UpdateResult",
     "connect",
     "connect_async",

@@ -27,26 +27,26 @@ class Inserted(msgspec.Struct):
 
 
 class Got(msgspec.Struct):
-    """Of Get; nil when there is no such document."""
+    """Of Get and FindAndModify; nil when there is no such document."""
 
     doc: Raw
 
 
 class Found(msgspec.Struct):
-    """Of Find and More. cursor 0: these were the last."""
+    """Of Find, Aggregate and More. cursor 0: these were the last."""
 
     docs: list[Raw]
     cursor: int
 
 
 class Number(msgspec.Struct):
-    """Of Count and Delete."""
+    """Of Count, EstimatedCount and Delete."""
 
     n: int
 
 
 class Replaced(msgspec.Struct):
-    """Of Replace. upserted: the new `_id`, or nil."""
+    """Of Replace and Update. upserted: the new `_id`, or nil."""
 
     matched: int
     modified: int
@@ -62,6 +62,30 @@ class BulkDone(msgspec.Struct):
     deleted: int
     upserted: dict[int, Raw]
     errors: list[WriteErrorRow]
+
+
+class Values(msgspec.Struct):
+    """Of Distinct: a list of values."""
+
+    values: Raw
+
+
+class Explained(msgspec.Struct):
+    """Of Explain: a map."""
+
+    explain: Raw
+
+
+class IndexNames(msgspec.Struct):
+    """Of CreateIndexes."""
+
+    names: list[str]
+
+
+class Indexes(msgspec.Struct):
+    """Of ListIndexes: a list of maps."""
+
+    indexes: Raw
 
 
 class Databases(msgspec.Struct):
@@ -83,6 +107,10 @@ FOUND = _decoder(Found)
 NUMBER = _decoder(Number)
 REPLACED = _decoder(Replaced)
 BULK_DONE = _decoder(BulkDone)
+VALUES = _decoder(Values)
+EXPLAINED = _decoder(Explained)
+INDEX_NAMES = _decoder(IndexNames)
+INDEXES = _decoder(Indexes)
 DATABASES = _decoder(Databases)
 COLLECTIONS = _decoder(Collections)
 FACTS = _decoder(dict[str, Any])  # of ping, status and other results without documents

@@ -1,25 +1,27 @@
-"""The trio cursor: cursor.py's twin, for `async for`. Its state and requests are query.py's."""
+"""The trio cursor of find(): cursor.py's twin, for `async for`. Its state and requests are query.py's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .query import Query, Sort, limit_of, natural, sort_list
+from . import aggregation
+from .async_command_cursor import AsyncCommandCursor
+from .options import Hint, Sort, hint_value, limit_of, natural, sort_list
+from .query import Query
 
 if TYPE_CHECKING:
     from .async_collection import AsyncCollection
 
 
-class AsyncCursor:
+class AsyncCursor(AsyncCommandCursor):
     """Documents of one query, asked for in batches as they are iterated. Not for several tasks at once.
 
     The options can be chained until the first document: find(...).sort("time", -1).limit(50).
     """
 
     def __init__(self, collection: AsyncCollection, query: Query) -> None:
-        self.collection = collection
+        super().__init__(collection, query)
         self._query = query
 
     def sort(self, key_or_list: Sort, direction: int | None = None) -> AsyncCursor:
@@ -51,69 +53,48 @@ class AsyncCursor:
         self._query.projection = projection
         return self
 
-    def __aiter__(self) -> AsyncCursor:
+    def max_time_ms(self, max_time_ms: int | None) -> AsyncCursor:
+        """How long the node may work on it, over all batches; None or 0 is no limit. At its end: ExecutionTimeout."""
+        self._query.check_not_begun()
+        self._query.max_time_ms = natural("max_time_ms", max_time_ms or 0)
         return self
 
-    async def __anext__(self) -> dict[str, Any]:
-        document = self._query.next_at_hand()
-        if document is None:
-            if not await self.collection.run(self._query.refill()):
-                raise StopAsyncIteration
-            document = self._query.next_at_hand()
-            assert document is not None, "a refill that worked leaves a document"
-        return document
+    def hint(self, index: Hint | None) -> AsyncCursor:
+        """An index's name or keys. Every field is indexed, so it changes nothing."""
+        self._query.check_not_begun()
+        self._query.hint = hint_value(index)
+        return self
 
-    async def next(self) -> dict[str, Any]:
-        return await self.__anext__()
+    def comment(self, comment: Any) -> AsyncCursor:
+        """Words for MongoDB's logs: dropped."""
+        self._query.check_not_begun()
+        return self
 
-    async def to_list(self, length: int | None = None) -> list[dict[str, Any]]:
-        """The documents that are left, at most length of them."""
-        documents: list[dict[str, Any]] = []
-        while length is None or len(documents) < length:
-            try:
-                documents.append(await self.__anext__())
-            except StopAsyncIteration:
-                break
-        return documents
+    async def explain(self) -> dict[str, Any]:
+        """How the node answers this query, found by running it: which indexes it uses, how many documents it reads."""
+        query = self._query
+        return await self.collection.ask(
+            aggregation.explain(
+                query.scope, query.db, query.collection, "find", query.explained(), max_time_ms=query.max_time_ms
+            )
+        )
+
+    async def distinct(self, key: str) -> list[Any]:
+        """The different values at a path over all that the filter matches; skip and limit do not count."""
+        query = self._query
+        return await self.collection.ask(
+            aggregation.distinct(
+                query.scope, query.db, query.collection, key, query.filter, {"max_time_ms": query.max_time_ms}
+            )
+        )
 
     async def rewind(self) -> AsyncCursor:
         """Begin again from the first document; the options can be changed again."""
         query = self._query.rewound()
         await self.close()
-        self._query = query
+        self._query = self._batches = query
         return self
 
     def clone(self) -> AsyncCursor:
         """The same query, not begun."""
         return AsyncCursor(self.collection, self._query.rewound())
-
-    async def close(self) -> None:
-        """Let the node forget the query. A cursor read to its end need not be closed."""
-        await self.collection.run(self._query.close())
-
-    @property
-    def alive(self) -> bool:
-        """Whether there may be more documents."""
-        return self._query.alive
-
-    @property
-    def cursor_id(self) -> int | None:
-        return self._query.cursor_id
-
-    @property
-    def retrieved(self) -> int:
-        """Documents handed out so far."""
-        return self._query.retrieved
-
-    @property
-    def address(self) -> str | None:
-        """The node that answers this query, "host:port"; None before the first document."""
-        return self._query.node
-
-    async def __aenter__(self) -> AsyncCursor:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

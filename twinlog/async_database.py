@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import administration
 from .async_collection import AsyncCollection
 from .scope import Scope
+from .unsupported import unsupported
 
 if TYPE_CHECKING:
     from .async_client import AsyncClient
@@ -37,6 +38,10 @@ class AsyncDatabase:
         """Drop a collection with all it holds; no error if there is none."""
         name = name_or_collection.name if isinstance(name_or_collection, AsyncCollection) else name_or_collection
         await self.client.run(administration.drop_collection(self._scope, self.name, name))
+
+    async def aggregate(self, *args: Any, **options: Any) -> NoReturn:
+        """Not in this release: raises OperationFailure naming the collection's own."""
+        raise unsupported("Database.aggregate")
 
     def last_position(self) -> tuple[int, int] | None:
         """The newest (epoch, seq) that an answer about this database carried, None before the first."""

@@ -3,6 +3,7 @@
 On the wire one write is a list of MessagePack values, its kind first:
 
     ["insert", document]    ["replace", filter, document, upsert]    ["delete", filter, many]
+    ["update", filter, operators or pipeline, {many, upsert, array_filters, sort}]
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from node.wire import Answer, Bulk, Failure, Request, encode_fields
 
 from . import answers
 from .call import failure_of
+from .changes import change_bytes, replacement_bytes
 from .errors import BulkWriteError, InvalidOperation
 from .exchange import Exchange, Kind
+from .options import flag, sort_list
 from .results import BulkWriteResult
 from .scope import Scope
-from .values import document_bytes, read_value, with_id
+from .values import document_bytes, read_value, value_bytes, with_id
 from .verbs import (
     CHUNK_BYTES_MAX,
     CHUNK_WINDOW,
@@ -28,13 +31,13 @@ from .verbs import (
     Plan,
     bulk_details,
     filter_bytes,
-    replacement_bytes,
     write_error,
 )
-from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne, Write
+from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne, Write
 
 _INSERT = encode_fields("insert")
 _REPLACE = encode_fields("replace")
+_UPDATE = encode_fields("update")
 _DELETE = encode_fields("delete")
 _TRUE = encode_fields(True)
 _FALSE = encode_fields(False)
@@ -109,11 +112,29 @@ def _encoded(write: Write) -> list[Raw]:
     if isinstance(write, ReplaceOne):
         upsert = _TRUE if write.upsert else _FALSE
         return [_REPLACE, filter_bytes(write.filter), replacement_bytes(write.replacement), upsert]
+    if isinstance(write, (UpdateOne, UpdateMany)):
+        return [_UPDATE, filter_bytes(write.filter), change_bytes(write.update), _update_options(write)]
     if isinstance(write, DeleteOne):
         return [_DELETE, filter_bytes(write.filter), _FALSE]
     if isinstance(write, DeleteMany):
         return [_DELETE, filter_bytes(write.filter), _TRUE]
-    raise TypeError(f"bulk_write takes InsertOne, ReplaceOne, DeleteOne and DeleteMany, not {type(write).__name__}")
+    raise TypeError(
+        "bulk_write takes InsertOne, ReplaceOne, UpdateOne, UpdateMany, DeleteOne and DeleteMany, "
+        f"not {type(write).__name__}"
+    )
+
+
+def _update_options(write: UpdateOne | UpdateMany) -> Raw:
+    options: dict[str, Any] = {}
+    if isinstance(write, UpdateMany):
+        options["many"] = True
+    elif write.sort:
+        options["sort"] = [list(pair) for pair in sort_list(write.sort)]
+    if flag("upsert", write.upsert):
+        options["upsert"] = True
+    if write.array_filters is not None:
+        options["array_filters"] = list(write.array_filters)
+    return value_bytes(options)
 
 
 def _stops_ordered(answer: Answer) -> bool:

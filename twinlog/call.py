@@ -17,10 +17,11 @@ import msgspec
 
 from node.wire import Answer, Failure, Reply, Request
 
-from .errors import ConnectionFailure, TwinlogError, from_failure
+from .errors import ConnectionFailure, TwinlogError
 from .exchange import GO_ELSEWHERE, Exchange, Kind
 from .scope import Scope
 from .url import ReadFrom
+from .values import refusal
 
 T = TypeVar("T")
 
@@ -83,4 +84,4 @@ def noted(scope: Scope, db: str, answer: Answer) -> Reply:
 
 
 def failure_of(answer: Failure) -> TwinlogError:
-    return from_failure(answer.name, answer.code, answer.message, answer.fields)
+    return refusal(answer.name, answer.code, answer.message, answer.fields)

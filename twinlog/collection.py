@@ -1,4 +1,7 @@
-"""The blocking collection: PyMongo's names over the plans of verbs.py and bulk.py. It holds no state but its names."""
+"""The blocking collection: PyMongo's names over the plans and calls of verbs.py, changes.py, aggregation.py, indexes.py and bulk.py.
+
+It holds no state but its names. `options` of a call are PyMongo's `hint` and `comment`, which need nothing here, and what the call names.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,17 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from . import administration, bulk, verbs
+from . import administration, aggregation, bulk, changes, indexes, verbs
+from .batches import Batches
+from .call import Call
+from .changes import Action, ArrayFilters, Change, ReturnDocument
+from .command_cursor import CommandCursor
 from .cursor import Cursor
-from .query import Query, Sort, sort_list
+from .indexes import IndexModel
+from .options import Hint, Sort, hint_value, natural, read_options, sort_list
+from .query import Query
 from .results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 from .scope import Scope
-from .unsupported import unsupported
 from .writes import Write
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ class Collection:
         self.database = database
         self.name = name
         self._scope = scope
+        self._place = (scope, database.name, name)
         self._ask = database.client.ask
 
     @property
@@ -38,6 +47,10 @@ class Collection:
     def run(self, plan: verbs.Plan[T]) -> T:
         """Carry out a plan of verbs.py on this collection's client."""
         return self.database.client.run(plan)
+
+    def ask(self, call: Call[T]) -> T:
+        """Carry out a call on this collection's client."""
+        return self._ask(call)
 
     def with_options(self, *, timeout_s: float) -> Collection:
         """The same collection, each of whose calls waits at most timeout_s for an answer."""
@@ -61,32 +74,124 @@ class Collection:
         says which, details["nInserted"] how many before it were inserted. Any other error carries nInserted too: at
         least so many were inserted.
         """
-        return self.run(
-            verbs.insert_many(self._scope, self.database.name, self.name, documents, ordered=ordered)
-        )
+        return self.run(verbs.insert_many(*self._place, documents, ordered=ordered))
 
     def replace_one(
-        self, filter: Mapping[str, Any], replacement: Mapping[str, Any], *, upsert: bool = False
+        self,
+        filter: Mapping[str, Any],
+        replacement: Mapping[str, Any],
+        *,
+        upsert: bool = False,
+        sort: Sort | None = None,
+        **options: Any,
     ) -> UpdateResult:
         """Put replacement in the place of the first document that matches; with upsert, insert it if none does."""
         return self._ask(
-            verbs.replace_one(self._scope, self.database.name, self.name, filter, replacement, upsert=upsert)
+            changes.replace_one(*self._place, filter, replacement, upsert=upsert, sort=sort, options=options)
         )
 
-    def delete_one(self, filter: Mapping[str, Any]) -> DeleteResult:
-        return self._ask(verbs.delete(self._scope, self.database.name, self.name, filter, many=False))
+    def update_one(
+        self,
+        filter: Mapping[str, Any],
+        update: Change,
+        *,
+        upsert: bool = False,
+        array_filters: ArrayFilters | None = None,
+        sort: Sort | None = None,
+        **options: Any,
+    ) -> UpdateResult:
+        """Change the first document that matches by operators or a pipeline; with upsert, insert one if none does."""
+        return self._ask(
+            changes.update(
+                *self._place, filter, update,
+                many=False, upsert=upsert, array_filters=array_filters, sort=sort, options=options,
+            )
+        )  # fmt: skip
 
-    def delete_many(self, filter: Mapping[str, Any]) -> DeleteResult:
+    def update_many(
+        self,
+        filter: Mapping[str, Any],
+        update: Change,
+        *,
+        upsert: bool = False,
+        array_filters: ArrayFilters | None = None,
+        **options: Any,
+    ) -> UpdateResult:
+        """Change every document that matches; a group of them at a time, each group at once."""
+        return self._ask(
+            changes.update(
+                *self._place, filter, update, many=True, upsert=upsert, array_filters=array_filters, options=options
+            )
+        )
+
+    def find_one_and_update(
+        self,
+        filter: Mapping[str, Any],
+        update: Change,
+        projection: Mapping[str, Any] | Sequence[str] | None = None,
+        sort: Sort | None = None,
+        *,
+        upsert: bool = False,
+        return_document: bool = ReturnDocument.BEFORE,
+        array_filters: ArrayFilters | None = None,
+        **options: Any,
+    ) -> dict[str, Any] | None:
+        """Change one document and return it, as it was before or (ReturnDocument.AFTER) as it is then; None without one."""
+        return self._ask(
+            changes.find_one_and(
+                *self._place, filter, Action.UPDATE, update, projection=projection, sort=sort,
+                upsert=upsert, after=return_document, array_filters=array_filters, options=options,
+            )
+        )  # fmt: skip
+
+    def find_one_and_replace(
+        self,
+        filter: Mapping[str, Any],
+        replacement: Mapping[str, Any],
+        projection: Mapping[str, Any] | Sequence[str] | None = None,
+        sort: Sort | None = None,
+        *,
+        upsert: bool = False,
+        return_document: bool = ReturnDocument.BEFORE,
+        **options: Any,
+    ) -> dict[str, Any] | None:
+        """Replace one document and return the one before or (ReturnDocument.AFTER) the one after; None without one."""
+        return self._ask(
+            changes.find_one_and(
+                *self._place, filter, Action.REPLACE, replacement, projection=projection, sort=sort,
+                upsert=upsert, after=return_document, options=options,
+            )
+        )  # fmt: skip
+
+    def find_one_and_delete(
+        self,
+        filter: Mapping[str, Any],
+        projection: Mapping[str, Any] | Sequence[str] | None = None,
+        sort: Sort | None = None,
+        **options: Any,
+    ) -> dict[str, Any] | None:
+        """Delete one document and return it; None when none matches."""
+        return self._ask(
+            changes.find_one_and(
+                *self._place, filter, Action.DELETE, None, projection=projection, sort=sort, options=options
+            )
+        )
+
+    def delete_one(self, filter: Mapping[str, Any], **options: Any) -> DeleteResult:
+        """Delete the first document that matches."""
+        return self._ask(changes.delete(*self._place, filter, many=False, options=options))
+
+    def delete_many(self, filter: Mapping[str, Any], **options: Any) -> DeleteResult:
         """Delete every document that matches; {} matches all."""
-        return self._ask(verbs.delete(self._scope, self.database.name, self.name, filter, many=True))
+        return self._ask(changes.delete(*self._place, filter, many=True, options=options))
 
     def bulk_write(self, requests: Iterable[Write], *, ordered: bool = True) -> BulkWriteResult:
-        """InsertOne, ReplaceOne, DeleteOne and DeleteMany, mixed. Raises BulkWriteError when some failed."""
-        return self.run(bulk.bulk_write(self._scope, self.database.name, self.name, requests, ordered=ordered))
+        """InsertOne, ReplaceOne, UpdateOne, UpdateMany, DeleteOne and DeleteMany, mixed. Raises BulkWriteError when some failed."""
+        return self.run(bulk.bulk_write(*self._place, requests, ordered=ordered))
 
     def drop(self) -> None:
         """Drop the collection with all it holds; no error if there is none."""
-        self.run(administration.drop_collection(self._scope, self.database.name, self.name))
+        self.run(administration.drop_collection(*self._place))
 
     # Reading.
 
@@ -99,11 +204,15 @@ class Collection:
         *,
         sort: Sort | None = None,
         batch_size: int = 0,
+        max_time_ms: int | None = None,
+        hint: Hint | None = None,
+        **options: Any,
     ) -> Cursor:
         """A cursor over the documents that match. Nothing is asked before its first document."""
+        read_options("find", options, "allow_disk_use")
         query = Query(
-            self._scope, self.database.name, self.name, filter, projection,
-            skip=skip, limit=limit, sort=sort, batch_size=batch_size,
+            *self._place, filter, projection, skip=skip, limit=limit, sort=sort,
+            batch_size=batch_size, max_time_ms=max_time_ms, hint=hint,
         )  # fmt: skip
         return Cursor(self, query)
 
@@ -114,36 +223,84 @@ class Collection:
         *,
         sort: Sort | None = None,
         skip: int = 0,
+        max_time_ms: int | None = None,
+        hint: Hint | None = None,
+        **options: Any,
     ) -> dict[str, Any] | None:
         """One document that matches, or None. filter: a mapping, or the `_id` itself."""
-        order = sort_list(sort) if sort else None
+        if options:
+            read_options("find_one", options, "allow_disk_use")
         return self._ask(
             verbs.find_one(
-                self._scope, self.database.name, self.name, filter, projection=projection, sort=order, skip=skip
+                self._scope, self.database.name, self.name, filter,
+                projection=projection, sort=sort_list(sort) if sort else None, skip=skip,
+                max_time_ms=natural("max_time_ms", max_time_ms or 0), hint=hint_value(hint),
             )
+        )  # fmt: skip
+
+    def aggregate(
+        self, pipeline: Sequence[Mapping[str, Any]], *, let: Mapping[str, Any] | None = None, **options: Any
+    ) -> CommandCursor:
+        """Run a pipeline. let: variables for its expressions; options: batchSize, maxTimeMS.
+
+        One that ends in $out or $merge is done when this returns, and its cursor is empty.
+        """
+        batches = self.run(aggregation.aggregate(*self._place, pipeline, let=let, options=options))
+        return CommandCursor(self, batches)
+
+    def distinct(self, key: str, filter: Mapping[str, Any] | None = None, **options: Any) -> list[Any]:
+        """The different values at a path over the documents that match; of an array, its elements. options: maxTimeMS."""
+        return self._ask(aggregation.distinct(*self._place, key, filter, options))
+
+    def count_documents(
+        self, filter: Mapping[str, Any], *, skip: int = 0, limit: int = 0, **options: Any
+    ) -> int:
+        """How many documents match; {} matches all. limit 0 is no limit; options: maxTimeMS."""
+        return self._ask(
+            aggregation.count_documents(*self._place, filter, skip=skip, limit=limit, options=options)
         )
 
-    def count_documents(self, filter: Mapping[str, Any]) -> int:
-        """How many documents match; {} matches all."""
-        return self._ask(verbs.count_documents(self._scope, self.database.name, self.name, filter))
-
-    def estimated_document_count(self) -> int:
+    def estimated_document_count(self, **options: Any) -> int:
         """How many documents there are. The node keeps the number, so it is exact and costs nothing."""
-        return self._ask(verbs.count_documents(self._scope, self.database.name, self.name, {}))
+        return self._ask(aggregation.estimated_document_count(*self._place, options))
 
-    # Not in this release.
+    # Declared indexes.
 
-    def update_one(self, *args: Any, **options: Any) -> NoReturn:
-        """Not in this release: raises OperationFailure naming replace_one."""
-        raise unsupported("update_one")
+    def create_index(self, keys: Hint, **options: Any) -> str:
+        """Declare an index; returns its name. options: unique, sparse, expireAfterSeconds, partialFilterExpression, name.
 
-    def update_many(self, *args: Any, **options: Any) -> NoReturn:
-        """Not in this release: raises OperationFailure naming bulk_write and ReplaceOne."""
-        raise unsupported("update_many")
+        Every field is indexed without it: it is there for its rule. A unique one is built before this returns; raises
+        DuplicateKeyError when the documents break it. Raises OperationFailure (85, 86) for another one with this name or keys.
+        """
+        options.pop("comment", None)
+        names = self._ask(indexes.create_indexes(*self._place, [IndexModel(keys, **options)]))
+        return names[0]
 
-    def aggregate(self, *args: Any, **options: Any) -> NoReturn:
-        """Not in this release: raises OperationFailure naming find."""
-        raise unsupported("aggregate")
+    def create_indexes(self, models: Iterable[IndexModel], **options: Any) -> list[str]:
+        """Declare indexes, one after the other; returns their names. Those before one that fails stay."""
+        read_options("create_indexes", options)
+        return self._ask(indexes.create_indexes(*self._place, models))
+
+    def drop_index(self, index_or_name: Hint, **options: Any) -> None:
+        """Drop an index by its name or its keys. Raises OperationFailure (27) when there is none."""
+        read_options("drop_index", options)
+        self._ask(indexes.drop_index(*self._place, index_or_name))
+
+    def drop_indexes(self, **options: Any) -> None:
+        """Drop all indexes but that of `_id`."""
+        read_options("drop_indexes", options)
+        self._ask(indexes.drop_index(*self._place, indexes.ALL))
+
+    def list_indexes(self, **options: Any) -> CommandCursor:
+        """The declared indexes, that of `_id` first; none when there is no such collection."""
+        read_options("list_indexes", options)
+        batches = Batches.holding(self._scope, self.database.name, self._ask(indexes.list_indexes(*self._place)))
+        return CommandCursor(self, batches)
+
+    def index_information(self, **options: Any) -> dict[str, Any]:
+        """The declared indexes by name: key (a list of (field, direction)) and options."""
+        read_options("index_information", options)
+        return indexes.information(self._ask(indexes.list_indexes(*self._place)))
 
     # Names with dots: db.fs.files is the collection "fs.files".
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import administration
 from .collection import Collection
 from .scope import Scope
+from .unsupported import unsupported
 
 if TYPE_CHECKING:
     from .client import Client
@@ -37,6 +38,10 @@ class Database:
         """Drop a collection with all it holds; no error if there is none."""
         name = name_or_collection.name if isinstance(name_or_collection, Collection) else name_or_collection
         self.client.run(administration.drop_collection(self._scope, self.name, name))
+
+    def aggregate(self, *args: Any, **options: Any) -> NoReturn:
+        """Not in this release: raises OperationFailure naming the collection's own."""
+        raise unsupported("Database.aggregate")
 
     def last_position(self) -> tuple[int, int] | None:
         """The newest (epoch, seq) that an answer about this database carried, None before the first."""

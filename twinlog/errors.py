@@ -93,7 +93,7 @@ class CursorNotFound(OperationFailure):
 
 
 class ExecutionTimeout(OperationFailure):
-    """The node gave up within its own time limit, for instance waiting for min_position."""
+    """The node gave up: max_time_ms was used up, or its own time limit, for instance waiting for min_position."""
 
 
 class WriteError(OperationFailure):
@@ -101,7 +101,7 @@ class WriteError(OperationFailure):
 
 
 class DuplicateKeyError(WriteError):
-    """A document with this `_id` exists already."""
+    """A document with this `_id`, or these values of a unique index, exists already: details' keyPattern and keyValue."""
 
 
 class WTimeoutError(OperationFailure):
@@ -132,6 +132,8 @@ _CLASS_OF: dict[str, type[TwinlogError]] = {
     "CursorNotFound": CursorNotFound,
     "DocumentTooLarge": DocumentTooLarge,
     "DuplicateKey": DuplicateKeyError,
+    "ImmutableField": WriteError,
+    "MaxTimeMSExpired": ExecutionTimeout,
     "NotPrimary": NotPrimaryError,
     "PeerError": ConnectionFailure,
     "PositionTimeout": ExecutionTimeout,

@@ -7,9 +7,7 @@ from .errors import OperationFailure
 NOT_SUPPORTED_CODE = 115  # MongoDB's CommandNotSupported
 
 INSTEAD = {
-    "update_one": "read the document, change it and put it back with replace_one",
-    "update_many": "read the documents, change them and put them back with bulk_write([ReplaceOne(...), ...])",
-    "aggregate": "find() with a filter, sort and projection, and compute in the program",
+    "Database.aggregate": "aggregate() of one of its collections; stages that need none, as $currentOp, are not there",
 }
 
 

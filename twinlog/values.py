@@ -75,4 +75,21 @@ def read_document(data: Raw) -> dict[str, Any]:
 
 def from_engine(error: EngineError) -> TwinlogError:
     """The client's error for one that the engine raised in this process."""
-    return from_failure(error.name, error.code, error.message, error.fields)
+    return refusal(error.name, error.code, error.message, error.fields)
+
+
+def refusal(name: str, code: int, message: str, fields: Mapping[str, Any]) -> TwinlogError:
+    """The error to raise for a refusal; of a duplicate, its details say of what."""
+    error = from_failure(name, code, message, fields)
+    error.details.update(duplicated(name, fields))
+    return error
+
+
+def duplicated(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """PyMongo's keyPattern and keyValue: which values of which index were there already."""
+    if name != "DuplicateKey":
+        return {}
+    if isinstance(key := fields.get("key"), bytes):
+        return {"keyPattern": {"_id": 1}, "keyValue": {"_id": read_value(key)}}
+    given = {"keyPattern": fields.get("key_pattern"), "keyValue": fields.get("key_value")}
+    return {shown: read_value(value) for shown, value in given.items() if isinstance(value, bytes)}

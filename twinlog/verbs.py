@@ -1,4 +1,4 @@
-"""Every operation on documents: which requests to send, and what their answers mean. Pure.
+"""Inserting and finding documents: which requests to send, and what their answers mean. Pure. changes.py and aggregation.py have the rest.
 
 One request is a Call (call.py). More are a plan: a generator that yields Exchanges. The backend carries each one (over a
 blocking or trio connection, or to the engine in this process) and resumes the plan, which reads exchange.answers. So the
@@ -18,15 +18,23 @@ from typing import Any, TypeVar
 from bson import Regex
 from msgspec import Raw
 
-from node.wire import Answer, Count, Delete, Failure, Find, Get, Insert, Replace, Reply, Request, is_absent
+from node.wire import ABSENT, Answer, Failure, Find, Get, Insert, Reply, Request, is_absent
 
 from . import answers
 from .call import Call, failure_of, noted
-from .errors import BulkWriteError, InvalidOperation, TwinlogError, from_failure
+from .errors import BulkWriteError, InvalidOperation, TwinlogError
 from .exchange import Exchange, Kind
-from .results import DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
+from .results import InsertManyResult, InsertOneResult
 from .scope import Scope
-from .values import document_bytes, encoded_documents, read_document, read_value, value_bytes, with_id
+from .values import (
+    document_bytes,
+    duplicated,
+    encoded_documents,
+    read_document,
+    refusal,
+    value_bytes,
+    with_id,
+)
 
 T = TypeVar("T")
 Plan = Generator[Exchange, None, T]
@@ -62,9 +70,7 @@ def insert_one(scope: Scope, db: str, collection: str, document: MutableMapping[
         refused = answers.read(answers.INSERTED, reply).errors
         if refused:
             _, code, name, message, fields = refused[0]
-            error = from_failure(name, code, message, fields)
-            error.details.update(_key_value(name, fields))
-            raise error
+            raise refusal(name, code, message, fields)
         return InsertOneResult(inserted_id, (reply.epoch, reply.seq))
 
     return Call(Kind.WRITE, scope, db, request, result)
@@ -136,20 +142,10 @@ def write_error(row: answers.WriteErrorRow, start: int, given: Any) -> dict[str,
     """One row [index, code, name, message, fields] of an answer, in PyMongo's shape. start: the chunk's first index."""
     index, code, name, message, fields = row
     error = {"index": start + index, "code": code, "errmsg": message, "name": name, "fields": fields}
-    error.update(_key_value(name, fields))
+    error.update(duplicated(name, fields))
     if isinstance(given, Sequence):
         error["op"] = given[start + index]
     return error
-
-
-def _key_value(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """PyMongo's keyPattern and keyValue: which values of which index were there already."""
-    if name != "DuplicateKey":
-        return {}
-    if isinstance(key := fields.get("key"), bytes):
-        return {"keyPattern": {"_id": 1}, "keyValue": {"_id": read_value(key)}}
-    given = {"keyPattern": fields.get("key_pattern"), "keyValue": fields.get("key_value")}
-    return {shown: read_value(value) for shown, value in given.items() if isinstance(value, bytes)}
 
 
 def bulk_details(errors: list[dict[str, Any]], **counts: Any) -> dict[str, Any]:
@@ -179,6 +175,8 @@ def find_one(
     sort: Sequence[tuple[str, int]] | None,
     projection: Any,
     skip: int,
+    max_time_ms: int = 0,
+    hint: Any = None,
 ) -> Call[dict[str, Any] | None]:
     """filter: a mapping, None for any document, or the `_id` itself."""
     if filter is not None and type(filter) is not dict and not isinstance(filter, Mapping):
@@ -190,6 +188,9 @@ def find_one(
     find = find_request(
         db, collection, filter, limit=1, batch_size=1, least_position=least, sort=sort, projection=projection, skip=skip
     )
+    find.max_time_ms = max_time_ms
+    if hint is not None:
+        find.hint = value_bytes(hint)
     return Call(Kind.READ, scope, db, find, _first_found)
 
 
@@ -218,8 +219,7 @@ def find_request(
     request = Find(0, db, collection, filter_bytes(filter), min_position=least_position)
     if sort:
         request.sort = value_bytes([[field, direction] for field, direction in sort])
-    if projection is not None:
-        request.projection = value_bytes(projection if isinstance(projection, Mapping) else list(projection))
+    request.projection = projection_bytes(projection)
     request.skip = skip
     request.limit = limit
     if batch_size:
@@ -227,15 +227,16 @@ def find_request(
     return request
 
 
+def projection_bytes(projection: Mapping[str, Any] | Sequence[str] | None) -> Raw:
+    if projection is None:
+        return ABSENT
+    return value_bytes(projection if isinstance(projection, Mapping) else list(projection))
+
+
 def filter_bytes(filter: Mapping[str, Any] | None) -> Raw:
     if filter is not None and not isinstance(filter, Mapping):
         raise TypeError(f"filter must be a mapping, not {type(filter).__name__}")
     return value_bytes(filter or {})
-
-
-def count_documents(scope: Scope, db: str, collection: str, filter: Mapping[str, Any]) -> Call[int]:
-    request = Count(0, db, collection, filter_bytes(filter), scope.least_position(db))
-    return Call(Kind.READ, scope, db, request, lambda reply: answers.read(answers.NUMBER, reply).n)
 
 
 def _is_one_id(filter: Mapping[str, Any]) -> bool:
@@ -246,41 +247,3 @@ def _is_one_id(filter: Mapping[str, Any]) -> bool:
 def _is_operator(value: Any) -> bool:
     """Values that mean more than equality in a filter, or that no `_id` can be."""
     return isinstance(value, (Mapping, list, tuple, Regex)) or hasattr(value, "fullmatch")
-
-
-# Replacing and deleting.
-
-
-def replace_one(
-    scope: Scope, db: str, collection: str, filter: Mapping[str, Any], replacement: Mapping[str, Any], *, upsert: bool
-) -> Call[UpdateResult]:
-    request = Replace(
-        0, db, collection, filter_bytes(filter), replacement_bytes(replacement), upsert, scope.write_id()
-    )
-    return Call(Kind.WRITE, scope, db, request, _replaced)
-
-
-def _replaced(reply: Reply) -> UpdateResult:
-    result = answers.read(answers.REPLACED, reply)
-    return UpdateResult(result.matched, result.modified, read_value(result.upserted), (reply.epoch, reply.seq))
-
-
-def replacement_bytes(replacement: Mapping[str, Any]) -> Raw:
-    """A replacement may leave out its `_id`: it then takes that of the document it replaces."""
-    if not isinstance(replacement, Mapping):
-        raise TypeError(f"replacement must be a mapping, not {type(replacement).__name__}")
-    for key in replacement:
-        if isinstance(key, str) and key.startswith("$"):
-            raise ValueError(f"replacement has the key {key!r}: replace_one takes a whole document, no operators")
-    return document_bytes(replacement) if "_id" in replacement else value_bytes(replacement)
-
-
-def delete(
-    scope: Scope, db: str, collection: str, filter: Mapping[str, Any], *, many: bool
-) -> Call[DeleteResult]:
-    request = Delete(0, db, collection, filter_bytes(filter), many, scope.write_id())
-    return Call(Kind.WRITE, scope, db, request, _deleted)
-
-
-def _deleted(reply: Reply) -> DeleteResult:
-    return DeleteResult(answers.read(answers.NUMBER, reply).n, (reply.epoch, reply.seq))

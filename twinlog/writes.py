@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,27 @@ class ReplaceOne:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateOne:
+    """Change the first document that matches (of the sort), by operators or a pipeline; with upsert, insert it when none does."""
+
+    filter: Mapping[str, Any]
+    update: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    upsert: bool = False
+    array_filters: Sequence[Mapping[str, Any]] | None = None
+    sort: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMany:
+    """Change every document that matches."""
+
+    filter: Mapping[str, Any]
+    update: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    upsert: bool = False
+    array_filters: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteOne:
     """Delete the first document that matches."""
 
@@ -37,4 +58,4 @@ class DeleteMany:
     filter: Mapping[str, Any]
 
 
-Write = InsertOne | ReplaceOne | DeleteOne | DeleteMany
+Write = InsertOne | ReplaceOne | UpdateOne | UpdateMany | DeleteOne | DeleteMany

@@ -14,7 +14,7 @@ Numbers are checked for their bounds here; names and documents are the engine's 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw
@@ -29,6 +29,7 @@ BATCH_ROWS_DEFAULT = 101
 REQUEST_ID_BYTES_MAX = 64  # of a write's own id, by which a resend is applied once
 WRITES_MAX = 100_000  # documents of an insert, writes of a bulk; a larger array is refused before it is built
 BULK_PARTS_MAX = 8  # of one write of a bulk: its kind and arguments
+INDEXES_MAX = 64  # of one CreateIndexes
 
 ABSENT = Raw(b"\xc0")  # MessagePack nil: an optional Raw that was not given
 
@@ -39,6 +40,7 @@ Password = Annotated[str, Meta(max_length=PASSWORD_CHARS_MAX)]
 BatchRows = Annotated[int, Meta(ge=0, le=BATCH_ROWS_MAX)]
 WriteId = Annotated[bytes, Meta(max_length=REQUEST_ID_BYTES_MAX)]
 BulkWrite = Annotated[list[Raw], Meta(min_length=1, max_length=BULK_PARTS_MAX)]
+NewIndex = Annotated[list[Raw], Meta(min_length=2, max_length=2)]  # [keys, options]
 MinPosition = Annotated[list[Natural], Meta(min_length=2, max_length=2)]  # [epoch, seq]
 
 
@@ -71,7 +73,8 @@ class Ping(Request, tag="ping"):
     """Answer: {}."""
 
 
-# Reading. min_position: answer only from a state at or after (epoch, seq).
+# Reading. min_position: answer only from a state at or after (epoch, seq). max_time_ms: work on it for no longer, 0 = no limit;
+# of a cursor, over all its batches, the time between them not counted.
 
 
 class Get(Request, tag="get"):
@@ -84,7 +87,10 @@ class Get(Request, tag="get"):
 
 
 class Find(Request, tag="find"):
-    """Open a cursor. Answer: {docs: [...], cursor: int}, cursor 0 when that was all. limit 0 = no limit."""
+    """Open a cursor. Answer: {docs: [...], cursor: int}, cursor 0 when that was all. limit 0 = no limit.
+
+    hint: an index's name or keys; no more than looked at, since every field is indexed.
+    """
 
     db: Name
     collection: Name
@@ -95,6 +101,8 @@ class Find(Request, tag="find"):
     limit: Natural = 0
     batch: BatchRows = BATCH_ROWS_DEFAULT
     min_position: MinPosition | None = None
+    max_time_ms: Natural = 0
+    hint: Raw = ABSENT
 
 
 class More(Request, tag="more"):
@@ -111,11 +119,67 @@ class KillCursor(Request, tag="killcursor"):
 
 
 class Count(Request, tag="count"):
-    """Answer: {n}."""
+    """How many documents match, of those behind the first `skip` and no more than `limit` (0 = no limit). Answer: {n}."""
 
     db: Name
     collection: Name
     filter: Raw
+    min_position: MinPosition | None = None
+    skip: Natural = 0
+    limit: Natural = 0
+    max_time_ms: Natural = 0
+
+
+class EstimatedCount(Request, tag="estimatedcount"):
+    """How many documents the collection has, without looking at them. Answer: {n}."""
+
+    db: Name
+    collection: Name
+    min_position: MinPosition | None = None
+
+
+class Distinct(Request, tag="distinct"):
+    """The different values at a path over the documents that match. Answer: {values: [...]}."""
+
+    db: Name
+    collection: Name
+    path: Name
+    filter: Raw
+    max_time_ms: Natural = 0
+    min_position: MinPosition | None = None
+
+
+class Aggregate(Request, tag="aggregate"):
+    """Run a pipeline: a list of stages. Answer as Find's. One that ends in $out or $merge takes the role that writes do."""
+
+    db: Name
+    collection: Name
+    pipeline: Raw
+    batch: BatchRows = BATCH_ROWS_DEFAULT
+    max_time_ms: Natural = 0
+    let: Raw = ABSENT
+    min_position: MinPosition | None = None
+
+
+class Explain(Request, tag="explain"):
+    """How another request is answered, found by doing it. verb: find, count, distinct or aggregate; arguments: a map of its fields.
+
+    Answer: {explain: map}.
+    """
+
+    db: Name
+    collection: Name
+    verb: Name
+    arguments: Raw
+    min_position: MinPosition | None = None
+    max_time_ms: Natural = 0
+
+
+class ListIndexes(Request, tag="listindexes"):
+    """Answer: {indexes: [{v, key, name, ...}, ...]}, that of `_id` first; none when there is no such collection."""
+
+    db: Name
+    collection: Name
     min_position: MinPosition | None = None
 
 
@@ -133,13 +197,51 @@ class Insert(Request, tag="insert"):
 
 
 class Replace(Request, tag="replace"):
-    """Put doc in the place of the first document that matches. Answer: {matched, modified, upserted: id or nil}."""
+    """Put doc in the place of the first document that matches (of the sort). Answer: {matched, modified, upserted: id or nil}."""
 
     db: Name
     collection: Name
     filter: Raw
     doc: Raw
     upsert: bool = False
+    request: WriteId = b""
+    sort: Raw = ABSENT
+
+
+class Update(Request, tag="update"):
+    """Change the first document that matches, or all with many, by operators (a map) or a pipeline (a list).
+
+    sort: which is the first; not with many. Answer: {matched, modified, upserted: id or nil}.
+    """
+
+    db: Name
+    collection: Name
+    filter: Raw
+    change: Raw
+    many: bool = False
+    upsert: bool = False
+    array_filters: Raw = ABSENT
+    sort: Raw = ABSENT
+    request: WriteId = b""
+
+
+class FindAndModify(Request, tag="findandmodify"):
+    """Change one document and answer it as it was, or with after as it is then, projected.
+
+    change: operators or a pipeline to update, a document to replace, nil to delete.
+    Answer: {doc: document or nil, matched, modified, deleted, upserted: id or nil}.
+    """
+
+    db: Name
+    collection: Name
+    filter: Raw
+    action: Literal["update", "replace", "delete"]
+    change: Raw = ABSENT
+    sort: Raw = ABSENT
+    projection: Raw = ABSENT
+    upsert: bool = False
+    after: bool = False
+    array_filters: Raw = ABSENT
     request: WriteId = b""
 
 
@@ -163,6 +265,30 @@ class Bulk(Request, tag="bulk"):
     collection: Name
     writes: Annotated[list[BulkWrite], Meta(max_length=WRITES_MAX)]
     ordered: bool = True
+    request: WriteId = b""
+
+
+# Declared indexes.
+
+
+class CreateIndexes(Request, tag="createindexes"):
+    """Declare indexes, one after the other, and build the unique ones; the ones before one that fails stay. Answer: {names: [...]}.
+
+    keys: a list of [field, 1, -1, "text" or "hashed"]; options: a map.
+    """
+
+    db: Name
+    collection: Name
+    indexes: Annotated[list[NewIndex], Meta(min_length=1, max_length=INDEXES_MAX)]
+    request: WriteId = b""
+
+
+class DropIndex(Request, tag="dropindex"):
+    """Drop an index; name "*": all but that of `_id`. Answer: {}."""
+
+    db: Name
+    collection: Name
+    name: Name
     request: WriteId = b""
 
 
@@ -216,7 +342,8 @@ class Promote(Request, tag="promote"):
 
 
 AnyRequest = (
-    Hello | Login | Ping | Get | Find | More | KillCursor | Count | Insert | Replace | Delete | Bulk
+    Hello | Login | Ping | Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
+    | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
     | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Status | Promote
 )  # fmt: skip
 

@@ -166,9 +166,10 @@ def _pattern(test: Test, part: Part, column: Column | None, scale: Scale) -> Cla
     if found.is_plenty:
         return clause
     words: RowSet = Worded(found, part.rows, scale.candidates_at_once)
-    if column is None:  # a regular expression as a value has no words
+    kinds = part.kinds(test.path)
+    if kinds is None:  # a regular expression as a value has no words
         return clause
-    return Clause(union([words, coded(column, [column.kind_range(Kind.REGEX)])], part.rows), Nothing())
+    return Clause(union([words, coded(kinds, [kinds.kind_range(Kind.REGEX)])], part.rows), Nothing())
 
 
 def _element(test: Test, part: Part, column: Column | None, scale: Scale) -> Clause:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..fields.values import COLUMN, WORDS
 from ..query.filters import Filter
 from ..query.sorting import Sort
 from ..query.tree import Always, And, Node, Nor, Not, Or, Test
@@ -22,17 +23,17 @@ def wanted_fields(
     order: Sort | None = None,
     group: GroupSpec | None = None,
     distinct_path: str | None = None,
-) -> dict[str, bool]:
-    """The fields whose index the query would use; True where it would use the words of their text as well."""
-    wanted: dict[str, bool] = {}
+) -> dict[str, int]:
+    """The fields whose index the query would use, and what of it: COLUMN, WORDS or both."""
+    wanted: dict[str, int] = {}
     if matches is not None:
         for path, needs_text in _fields_of(matches.tree, None):
-            wanted[path] = needs_text or wanted.get(path, False)
+            wanted[path] = wanted.get(path, 0) | (WORDS if needs_text else COLUMN)
     if order is not None and not natural_direction(order):
         for path, _ in order.fields:
-            wanted.setdefault(path, False)
+            wanted[path] = wanted.get(path, 0) | COLUMN
     for path in (*(group.paths if group is not None else ()), *((distinct_path,) if distinct_path is not None else ())):
-        wanted.setdefault(path, False)
+        wanted[path] = wanted.get(path, 0) | COLUMN
     return wanted
 
 

@@ -72,6 +72,10 @@ class Part(Protocol):
         """The index of a field; None when there is none."""
         ...
 
+    def kinds(self, path: str) -> Column | None:
+        """The index of a field even if it keeps no strings (Column.is_hollow), which column() does not give."""
+        ...
+
     def text(self, path: str) -> Text | None:
         """The words of a field; None when they are not indexed."""
         ...

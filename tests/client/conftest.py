@@ -90,14 +90,14 @@ def emptied(made: Any) -> Any:
     return made
 
 
-@pytest.fixture(params=["plain", "secure", "trio", "embedded", "embedded trio", "node", "node trio"])
-def client(request: pytest.FixtureRequest, key_file: tuple[str, Key]) -> Iterator[Any]:
-    """A client whose calls block, whatever is below."""
+@contextmanager
+def face(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The client that the fixture's parameter names."""
     if request.param == "plain":
         with FakeNode() as node, twinlog.connect(node.address) as made:
             yield made
     elif request.param == "secure":
-        path, key = key_file
+        path, key = request.getfixturevalue("key_file")
         with FakeNode(key=key) as node, twinlog.connect(node.address, key=path) as made:
             yield made
     elif request.param == "trio":
@@ -116,3 +116,20 @@ def client(request: pytest.FixtureRequest, key_file: tuple[str, Key]) -> Iterato
     else:
         with awaited(lambda: twinlog.open_async(":memory:")) as made:
             yield made
+
+
+ENGINES = ["embedded", "embedded trio", "node", "node trio"]
+
+
+@pytest.fixture(params=["plain", "secure", "trio", *ENGINES])
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A client whose calls block, whatever is below."""
+    with face(request) as made:
+        yield made
+
+
+@pytest.fixture(params=ENGINES)
+def engine_client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The same over a real engine only, for what fake nodes do not know."""
+    with face(request) as made:
+        yield made

@@ -22,6 +22,8 @@ from storage import errors as engine_errors
 from storage.query.projection import compile_projection
 from storage.query.sorting import compile_sort
 
+WRITES = (wire.Insert, wire.Replace, wire.Update, wire.FindAndModify, wire.Delete, wire.Bulk, wire.DropCollection)
+
 
 class Fault(Enum):
     CUT_BEFORE = auto()  # the request is lost with its connection
@@ -178,7 +180,7 @@ class FakeNode:
         if not logged_in:
             return engine_errors.Unauthorized("log in first")
         verb = getattr(self, f"_{type(request).__name__.lower()}")
-        is_write = isinstance(request, (wire.Insert, wire.Replace, wire.Delete, wire.Bulk, wire.DropCollection))
+        is_write = isinstance(request, WRITES)
         with self.store.lock:
             try:
                 if not is_write:
@@ -264,6 +266,17 @@ class FakeNode:
         self._wait_for(request)
         return {"n": len(self._matching(request))}
 
+    def _estimatedcount(self, request: wire.EstimatedCount) -> Any:
+        self._wait_for(request)
+        return {"n": len(self.store.collection(request))}
+
+    def _aggregate(self, request: wire.Aggregate) -> Any:
+        """All documents, whatever the pipeline: what the client does with batches is the point."""
+        self._wait_for(request)
+        cursor = len(self._cursors) + 1
+        self._cursors[cursor] = deque(self.store.collection(request).values())
+        return self._batch(cursor, request.batch)
+
     def _wait_for(self, request: Any) -> None:
         asked = request.min_position
         if asked is not None and (self.store.epoch, self.store.seq) < tuple(asked):
@@ -285,6 +298,29 @@ class FakeNode:
             return {"matched": 0, "modified": 0, "upserted": None}
         new.setdefault("_id", decode_value(bytes(request.filter)).get("_id", "made-by-the-node"))
         return {"matched": 0, "modified": 0, "upserted": Raw(self._put_new(request, encode_document(new), 0))}
+
+    def _update(self, request: wire.Update) -> Any:
+        """Of the operators only $inc, of which a second application shows."""
+        found = self._matching(request)
+        found = found if request.many else found[:1]
+        for document in found:
+            self._increase(request, document)
+        return {"matched": len(found), "modified": len(found), "upserted": None}
+
+    def _findandmodify(self, request: wire.FindAndModify) -> Any:
+        found = self._matching(request)
+        if not found:
+            return {"doc": None, "matched": 0, "modified": 0, "deleted": 0, "upserted": None}
+        changed = self._increase(request, found[0])
+        return {"doc": Raw(changed if request.after else found[0]), "matched": 1, "modified": 1, "deleted": 0, "upserted": None}
+
+    def _increase(self, request: Any, data: bytes) -> bytes:
+        document = decode_document(data)
+        for path, amount in decode_value(bytes(request.change))["$inc"].items():
+            document[path] = document.get(path, 0) + amount
+        changed = encode_document(document)
+        self.store.collection(request)[canonical(document["_id"])] = changed
+        return changed
 
     def _delete(self, request: wire.Delete) -> Any:
         found = self._matching(request)

@@ -260,11 +260,10 @@ def test_collections_and_databases_are_listed_and_dropped(client):
 
 
 def test_what_this_release_lacks_names_what_to_use(things):
-    for call in (things.update_one, things.update_many, things.aggregate):
-        with pytest.raises(errors.OperationFailure, match="use instead"):
-            call({}, {})
-    with pytest.raises(TypeError, match="no method 'distinct'"):
-        things.distinct("a")
+    with pytest.raises(errors.OperationFailure, match="use instead"):
+        things.database.aggregate([{"$currentOp": {}}])
+    with pytest.raises(TypeError, match="no method 'map_reduce'"):
+        things.map_reduce("a")
 
 
 def test_positions_grow_with_writes_and_sessions_read_at_them(client):

@@ -111,6 +111,7 @@ TWINS = [
     (twinlog.Database, twinlog.AsyncDatabase),
     (twinlog.Collection, twinlog.AsyncCollection),
     (twinlog.Cursor, twinlog.AsyncCursor),
+    (twinlog.CommandCursor, twinlog.AsyncCommandCursor),
     (twinlog.connect, twinlog.connect_async),
     (twinlog.open, twinlog.open_async),
 ]

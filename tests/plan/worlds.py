@@ -13,6 +13,7 @@ from storage.fields.column import Column
 from storage.fields.dead import Dead
 from storage.fields.indexed import index_documents
 from storage.fields.text import Text
+from storage.fields.values import COLUMN, WORDS
 from storage.plan import Scale
 from storage.values.documents import decode, encode
 
@@ -22,7 +23,7 @@ PATHS = ("a", "b", "a.b", "c", "a.0", "b.a")
 class BuiltPart:
     """A part over a list of documents."""
 
-    def __init__(self, documents: list[bytes], dead: list[bool], indexed: dict[str, bool], first: int) -> None:
+    def __init__(self, documents: list[bytes], dead: list[bool], indexed: dict[str, int], first: int) -> None:
         self.rows = len(documents)
         self.dead = Dead.of(np.array(dead, bool)) if documents else Dead(None, 0)
         self._documents = documents
@@ -33,6 +34,10 @@ class BuiltPart:
         self.fetched = 0
 
     def column(self, path: str) -> Column | None:
+        found = self._indexed.columns.get(path)
+        return None if found is None or found.is_hollow else found
+
+    def kinds(self, path: str) -> Column | None:
         return self._indexed.columns.get(path)
 
     def text(self, path: str) -> Text | None:
@@ -47,7 +52,7 @@ class BuiltPart:
 class World:
     """parts, loose rows, and `live`: (key, document) of all that a scan would see, in natural order."""
 
-    def __init__(self, documents: list[dict], cuts: list[int], dead: list[bool], indexed: list[dict[str, bool]], loose: int) -> None:
+    def __init__(self, documents: list[dict], cuts: list[int], dead: list[bool], indexed: list[dict[str, int]], loose: int) -> None:
         stored = [encode(document) for document in documents]
         edges = sorted({0, *(min(cut, len(stored) - loose) for cut in cuts), len(stored) - loose})
         self.parts = [
@@ -81,7 +86,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "0"]), inner, max_size=2),
     max_leaves=4,
 )
-INDEXED = st.dictionaries(st.sampled_from(PATHS), st.booleans()) | st.just(dict.fromkeys(PATHS, True))
+INDEXED = st.dictionaries(st.sampled_from(PATHS), st.sampled_from([COLUMN, WORDS, COLUMN | WORDS])) | st.just(dict.fromkeys(PATHS, 3))
 SCALES = st.just(Scale()) | st.builds(
     Scale,
     fetch_rows=st.integers(1, 4),

@@ -13,22 +13,30 @@ from msgspec import Raw
 
 from node.wire import (
     ABSENT,
+    Aggregate,
     AnyRequest,
     BadMessage,
     Bulk,
     Count,
     CreateDatabase,
+    CreateIndexes,
     Delete,
+    Distinct,
     DropCollection,
     DropDatabase,
+    DropIndex,
+    EstimatedCount,
+    Explain,
     Failure,
     Find,
+    FindAndModify,
     Get,
     Hello,
     Insert,
     KillCursor,
     ListCollections,
     ListDatabases,
+    ListIndexes,
     Login,
     More,
     Ping,
@@ -37,6 +45,7 @@ from node.wire import (
     Reply,
     Request,
     Status,
+    Update,
     decode_answer,
     decode_fields,
     decode_request,
@@ -56,6 +65,7 @@ ids = st.integers(0, 2**63 - 1)
 names = st.text(max_size=20)
 positions = st.none() | st.lists(st.integers(0, 2**40), min_size=2, max_size=2)
 write_ids = st.binary(max_size=16)
+numbers = st.integers(0, 999)
 
 REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Hello: st.builds(Hello, ids, names),
@@ -63,13 +73,29 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Ping: st.builds(Ping, ids),
     Get: st.builds(Get, ids, names, names, raws, positions),
     Find: st.builds(
-        Find, ids, names, names, raws, raws, raws, st.integers(0, 99), st.integers(0, 99), st.integers(0, 999), positions
+        Find, ids, names, names, raws, raws, raws, numbers, numbers, numbers, positions, numbers, raws
     ),
     More: st.builds(More, ids, ids, st.integers(0, 999)),
     KillCursor: st.builds(KillCursor, ids, ids),
-    Count: st.builds(Count, ids, names, names, raws, positions),
+    Count: st.builds(Count, ids, names, names, raws, positions, numbers, numbers, numbers),
+    EstimatedCount: st.builds(EstimatedCount, ids, names, names, positions),
+    Distinct: st.builds(Distinct, ids, names, names, names, raws, numbers, positions),
+    Aggregate: st.builds(Aggregate, ids, names, names, raws, numbers, numbers, raws, positions),
+    Explain: st.builds(Explain, ids, names, names, names, raws, positions, numbers),
+    ListIndexes: st.builds(ListIndexes, ids, names, names, positions),
     Insert: st.builds(Insert, ids, names, names, st.lists(raws, max_size=4), st.booleans(), write_ids),
-    Replace: st.builds(Replace, ids, names, names, raws, raws, st.booleans(), write_ids),
+    Replace: st.builds(Replace, ids, names, names, raws, raws, st.booleans(), write_ids, raws),
+    Update: st.builds(
+        Update, ids, names, names, raws, raws, st.booleans(), st.booleans(), raws, raws, write_ids
+    ),
+    FindAndModify: st.builds(
+        FindAndModify, ids, names, names, raws, st.sampled_from(["update", "replace", "delete"]),
+        raws, raws, raws, st.booleans(), st.booleans(), raws, write_ids,
+    ),
+    CreateIndexes: st.builds(
+        CreateIndexes, ids, names, names, st.lists(st.lists(raws, min_size=2, max_size=2), min_size=1, max_size=3), write_ids
+    ),
+    DropIndex: st.builds(DropIndex, ids, names, names, names, write_ids),
     Delete: st.builds(Delete, ids, names, names, raws, st.booleans(), write_ids),
     Bulk: st.builds(
         Bulk,
@@ -127,8 +153,17 @@ def test_requests_are_the_drawn_arrays() -> None:
         (Get(3, "d", "c", Raw(b"\x05")), "96a367657403a164a16305c0"),
         (
             Find(4, "d", "c", Raw(b"\x80"), min_position=[1, 9]),
-            "9ba466696e6404a164a16380c0c0000065920109",
+            "9da466696e6404a164a16380c0c000006592010900c0",
         ),
+        (
+            Update(6, "d", "c", Raw(b"\x80"), Raw(b"\x80"), True),
+            "9ba675706461746506a164a1638080c3c2c0c0c400",
+        ),
+        (
+            FindAndModify(7, "d", "c", Raw(b"\x80"), "delete", request=b"\x01"),
+            "9dad66696e64616e646d6f6469667907a164a16380a664656c657465c0c0c0c2c2c0c40101",
+        ),
+        (Aggregate(8, "d", "c", Raw(b"\x90")), "99a961676772656761746508a164a163906500c0c0"),
         (Delete(5, "d", "c", Raw(b"\x80"), True), "97a664656c65746505a164a16380c3c400"),
     ]
     for request, expected in golden:
@@ -164,7 +199,22 @@ def test_options_at_the_end_may_be_left_out() -> None:
     assert is_absent(ABSENT)
 
 
+def test_encodings_of_before_fields_grew_at_their_end_are_still_read() -> None:
+    find = decode_request(bytes.fromhex("9ba466696e6404a164a16380c0c0000065920109"))
+    assert isinstance(find, Find) and find.min_position == [1, 9]
+    assert find.max_time_ms == 0 and is_absent(find.hint)
+    count = decode_request(msgpack.packb(["count", 1, "d", "c", {}, [1, 9]]))
+    assert isinstance(count, Count) and count.min_position == [1, 9]
+    assert (count.skip, count.limit, count.max_time_ms) == (0, 0, 0)
+    replace = decode_request(msgpack.packb(["replace", 1, "d", "c", {}, {}, True, b"id"]))
+    assert isinstance(replace, Replace) and replace.request == b"id" and is_absent(replace.sort)
+
+
 BAD = {
+    "action that there is not": (msgpack.packb(["findandmodify", 3, "d", "c", {}, "upsert"]), 3),
+    "no index": (msgpack.packb(["createindexes", 3, "d", "c", []]), 3),
+    "index without options": (msgpack.packb(["createindexes", 3, "d", "c", [[[]]]]), 3),
+    "negative time": (msgpack.packb(["distinct", 3, "d", "c", "a", {}, -1]), 3),
     "nothing": (b"", -1),
     "not an array": (msgpack.packb({"op": "ping"}), -1),
     "unknown operation": (msgpack.packb(["explode", 12]), 12),
