@@ -80,8 +80,8 @@ def _of_codes(
         if kind not in EXACT or kind is Kind.MISSING:
             continue
         lo, hi = column.kind_range(kind)
-        for place, code in enumerate(np.flatnonzero(seen[lo:hi]).tolist(), 1):
-            value = column.value(lo + code)
+        codes = np.flatnonzero(seen[lo:hi])
+        for place, (code, value) in enumerate(zip(codes.tolist(), column.values(codes + lo)), 1):
             if kind is Kind.NUMBER and column.varied is not None and column.varied[code]:
                 value = _first_spelling(number, part, column, lo + code, plain, reader, values)
             values.add(value)

@@ -60,10 +60,10 @@ def _group(reader: Reader, spec: GroupSpec) -> Iterator[list[dict[str, Any]] | N
             groups.add_document(len(reader.parts), place, found.document)
     order = sorted(range(len(groups.first)), key=groups.first.__getitem__)
     found = []
-    for group in order:
-        found.append(groups.document(group, _key_values(groups, group, reader)))
-        if len(found) % _RESULTS_A_STEP == 0:
-            yield None
+    for start in range(0, len(order), _RESULTS_A_STEP):
+        some = order[start : start + _RESULTS_A_STEP]
+        found += groups.documents(some, _values_of_keys(groups, some, reader))
+        yield None
     reader.counters.returned = len(found)
     yield found
 
@@ -125,6 +125,29 @@ def _null_codes(column: Column) -> tuple[int, int]:
     """The codes of missing and null; (0, 0) unless both occur."""
     lo, hi = column.kind_range(Kind.MISSING)[0], column.kind_range(Kind.NULL)[1]
     return (lo, hi - 1) if hi - lo == 2 else (0, 0)
+
+
+def _values_of_keys(groups: Groups, some: Sequence[int], reader: Reader) -> list[Sequence[Any]]:
+    """The values of the keys of some groups as their first documents have them."""
+    values: list[Sequence[Any]] = [()] * len(some)
+    by_part: dict[int, list[int]] = {}
+    for place, group in enumerate(some):
+        shown = groups.shown[group]
+        if shown.values is not None:
+            values[place] = shown.values
+        else:
+            by_part.setdefault(shown.part, []).append(place)
+    for part, places in by_part.items():
+        columns = [reader.parts[part].column(path) for _, path in groups.spec.keys]
+        if any(column.varied is not None for column in columns):
+            for place in places:
+                values[place] = _key_values(groups, some[place], reader)
+            continue
+        codes = zip(*(groups.shown[some[place]].codes for place in places))
+        found = zip(*(column.values(np.array(of_key)) for column, of_key in zip(columns, codes)))
+        for place, keys in zip(places, found):
+            values[place] = keys
+    return values
 
 
 def _key_values(groups: Groups, group: int, reader: Reader) -> Sequence[Any]:
