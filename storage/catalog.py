@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .commit.codec import CATALOG, Op, Record
-from .declared import IndexSpec
+from .declared import IndexSpec, is_entry
 from .errors import BadDocument, DamagedRecord
 from .unique import UniqueIndex
 from .values.documents import decode, encode
@@ -99,6 +99,9 @@ def read_entry(doc: bytes) -> dict[str, Any]:
         raise DamagedRecord(f"a catalog document cannot be read: {error.message}") from error
     if not isinstance(entry.get("id"), int) or not isinstance(entry.get("_id"), str):
         raise DamagedRecord(f"catalog entry {entry!r} has no collection id or no name")
+    declared = entry.get("indexes", [])
+    if not isinstance(declared, list) or not all(map(is_entry, declared)):
+        raise DamagedRecord(f"the catalog entry of {entry['_id']!r} has indexes that cannot be read: {declared!r}")
     return entry
 
 
@@ -120,8 +123,8 @@ def changed_indexes(catalog: Catalog, name: str, specs: Iterable[IndexSpec]) -> 
     return creation(name, number, **{**more, "indexes": [dict(spec.entry) for spec in specs]})
 
 
-def changed_fields(catalog: Catalog, name: str, fields: Mapping[str, bool]) -> Record:
-    """The record that says which fields of a collection are indexed by themselves (and whether by words too)."""
+def changed_fields(catalog: Catalog, name: str, fields: Mapping[str, int]) -> Record:
+    """The record that says which fields of a collection are indexed by themselves, and what of each (fields/values.py)."""
     number = catalog.ids[name]
     more = {key: value for key, value in catalog.entries.get(number, {}).items() if key not in ("_id", "id")}
     return creation(name, number, **{**more, "fields": dict(fields)})

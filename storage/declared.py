@@ -125,6 +125,16 @@ class IndexSpec:
         )
 
 
+def is_entry(value: object) -> bool:
+    """Whether a value of a catalog document can be an IndexSpec's entry."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str) or not isinstance(value.get("number", 0), int):
+        return False
+    keys = value.get("key")
+    return isinstance(keys, list) and bool(keys) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in keys
+    )
+
+
 ID_SPEC: Final = IndexSpec({"name": ID_INDEX, "key": [["_id", 1]]})
 
 

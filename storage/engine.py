@@ -15,11 +15,11 @@ import trio
 from . import errors
 from . import identity as identities
 from .database import Database
+from .declaring import keep_building
 from .disk import Disk
 from .errors import DamagedRecord, DatabaseExists, NewerFormat, NoSuchDatabase, Overloaded
 from .expiry import keep_expiring
 from .identity import Identity
-from .indexing import keep_building
 from .names import check_database_name
 from .options import EngineOptions
 from .recovery import Recovered, read_catalog, recover, rewind
@@ -56,8 +56,6 @@ class Engine:
             engine = cls(seams, options or EngineOptions(), nursery)
             try:
                 await engine._open_all()
-                nursery.start_soon(keep_expiring, engine)
-                nursery.start_soon(keep_building, engine)
                 yield engine
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery: not as a group
                 raised = error
@@ -103,7 +101,10 @@ class Engine:
     ) -> None:
         try:
             with scope:
-                await database.run(task_status)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(keep_expiring, database)
+                    nursery.start_soon(keep_building, database)
+                    await database.run(task_status)
         finally:
             ended.set()
 

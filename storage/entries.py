@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgpack
+
 from .commit.codec import Op, Record
 from .shard.shardset import COLD
-from .unique import Entries, UniqueIndex, Values
-from .values.documents import decode, encode
-
-_TAG_BYTES = 2  # in front of the bytes of a binary value in its canonical key
+from .unique import KEY_TAG, Entries, UniqueIndex, Values
+from .values.documents import decode
 
 
 class Collision(NamedTuple):
@@ -54,13 +54,13 @@ class EntryPlan:
         collides with, or COLD, or None: then it is part of the plan."""
         staged: dict[tuple[int, bytes], bytes | None] = {}
         for index, before, after in zip(self.indexes, old, new):
-            for entry in before.keys() - after.keys():
+            for entry in [entry for entry in before if entry not in after]:
                 holder = self._holder(index.number, entry)
                 if holder is COLD:
                     return COLD
                 if holder == key:  # an index that is being built may not have it yet
                     staged[index.number, entry] = None
-            for entry in after.keys() - before.keys():
+            for entry in [entry for entry in after if entry not in before]:
                 holder = self._holder(index.number, entry)
                 if holder is COLD:
                     return COLD
@@ -95,4 +95,4 @@ class EntryPlan:
 
 
 def _entry(key: bytes, holder: bytes) -> bytes:
-    return encode({"_id": key[_TAG_BYTES:], "k": holder})
+    return msgpack.packb({"_id": key[len(KEY_TAG) :], "k": holder})

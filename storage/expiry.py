@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
@@ -23,30 +23,21 @@ from .errors import TwinlogError
 from .query.filters import compile_filter
 from .updating import Deleting
 
-if TYPE_CHECKING:
-    from .engine import Engine
-
 log = logging.getLogger("twinlog.expiry")
 
 PAUSE_FACTOR = 9
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
-async def keep_expiring(engine: Engine) -> None:
-    """A pass over all databases every expiry_interval_s, until cancelled."""
-    pause_s = engine.options.expiry_interval_s
+async def keep_expiring(db: Database) -> None:
+    """A pass every expiry_interval_s while this node writes the database, until cancelled."""
+    pause_s = db.engine_options.expiry_interval_s
     while True:
         await trio.sleep(pause_s)
         began = trio.current_time()
-        for db in list(engine.databases.values()):
-            if is_writable(db):
-                await expire(db)
-        pause_s = max(engine.options.expiry_interval_s, PAUSE_FACTOR * (trio.current_time() - began))
-
-
-def is_writable(db: Database) -> bool:
-    """Whether this node is the one that changes this database."""
-    return db.refusal is None and bool(db.history)
+        if db.refusal is None and db.history:
+            await expire(db)
+        pause_s = max(db.engine_options.expiry_interval_s, PAUSE_FACTOR * (trio.current_time() - began))
 
 
 async def expire(db: Database) -> int:
@@ -59,7 +50,7 @@ async def expire(db: Database) -> int:
             try:
                 asked = Asked(db=db, collection=name, matches=compile_filter(expired(spec, db.seams.time_us())))
                 deleted += (await change_many(asked, Deleting())).deleted
-            except TwinlogError as error:  # a full disk, a role that changed, a document that cannot be read: the next pass tries again
+            except (OSError, TwinlogError) as error:  # a full disk, a role that changed, damage: the next pass tries again
                 log.warning("%s.%s: documents that have expired could not be deleted: %s", db.name, name, error)
     return deleted
 

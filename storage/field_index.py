@@ -28,6 +28,7 @@ from .fields.opened import OpenIndex, OpenSegment, drop_files, load_state
 from .fields.overlay import Glance, Overlay, Superseded
 from .fields.sealing import FieldsPlan, FieldsSealed
 from .fields.state import FIELDS_MAX, FieldState
+from .fields.values import COLUMN, WORDS
 from .index.primary import merge_from
 from .indexes.building import (
     build_collection,
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("twinlog.field_index")
 
 T = TypeVar("T")
+_CHECKED = object()
 
+QUERY_STEPS_AT_ONCE = 2  # of one database; more would only take the interpreter from each other and from the loop
 RETRY_S = 5.0
 ABSORBED_HERE_MAX = 100  # rows of a memtable made ready for queries on the loop, 0.1 ms; more go to the disk's thread
 NUMBERS_A_JOB = 100_000  # set aside for the files of one seal, build or merge
@@ -63,6 +66,7 @@ class Indexing:
         self.state = FieldState(database.uuid.hex(), 0)
         self.index: OpenIndex | None = None  # None: nothing is indexed
         self.changing = trio.Lock()
+        self.turns = trio.Semaphore(QUERY_STEPS_AT_ONCE)
         self.last_error = ""
         self.builds = self.merges = self.failures = 0
         self._next_number = 1
@@ -79,21 +83,19 @@ class Indexing:
     def want(self, collection: int, fields: Fields) -> None:
         """These fields shall be indexed from now on."""
         known = self.wanted.setdefault(collection, {})
-        fresh = {path: text for path, text in fields.items() if known.get(path, False) < text or path not in known}
-        room = FIELDS_MAX - len(known)
-        for path, text in fresh.items():
-            if path in known or room > 0:
-                room -= path not in known
-                known[path] = known.get(path, False) or text
+        for path, uses in fields.items():
+            before = known.get(path, 0)
+            if before | uses != before and (before or len(known) < FIELDS_MAX):
+                known[path] = before | uses
                 self._work.set()
 
     def learn(self, catalog: Catalog) -> None:
         """What a catalog says shall be indexed: fields that queries used on the primary, and declared indexes (a hint to build now)."""
         for number, entry in catalog.entries.items():
-            fields = {path: bool(text) for path, text in entry.get("fields", {}).items()}
+            fields = dict(entry.get("fields", {}))
             for spec in catalog.indexes.get(number, ()):
                 for path, kind in spec.entry["key"]:
-                    fields[path] = fields.get(path, False) or kind == "text"
+                    fields[path] = fields.get(path, 0) | (WORDS if kind == "text" else COLUMN)
             if fields:
                 self.want(number, fields)
 
@@ -106,7 +108,7 @@ class Indexing:
         for name, number in catalog.ids.items():
             wanted = self.wanted.get(number)
             declared = catalog.entries.get(number, {}).get("fields", {}) if wanted else {}
-            if wanted and any(declared.get(path) != text for path, text in wanted.items()):
+            if wanted and any(declared.get(path, 0) | uses != declared.get(path) for path, uses in wanted.items()):
                 database.commit([changed_fields(catalog, name, {**declared, **wanted})])
                 database.flush()
 
@@ -201,7 +203,8 @@ class Indexing:
                 log.warning("%s: the field index is built anew: %s", database.name, error)
 
     async def run(self) -> None:
-        """Build and merge until cancelled."""
+        """Look over what was found at opening, then build and merge, until cancelled."""
+        await self._verify()
         while True:
             try:
                 self._declare()
@@ -221,6 +224,23 @@ class Indexing:
                 log.exception("%s: indexing met a bug", self._database.name)
                 await self._failed(error)
             self._tell()
+
+    async def _verify(self) -> None:
+        """Read every segment that was found and hold it against its checksums; begin anew when one is damaged (INV-5). Queries have
+        used them since the opening: reading gigabytes first would keep them waiting, and it warms what they read."""
+        index, disk = self.index, self._database.seams.disk
+        for segments in index.collections.values() if index is not None else ():
+            for segment in segments:
+                steps = segment.check()
+                try:
+                    while await disk.run(next, steps, _CHECKED) is not _CHECKED:
+                        pass
+                except (DamagedRecord, OSError) as error:
+                    log.warning("%s: the field index is damaged and built anew: %s", self._database.name, error)
+                    self.last_error = str(error)
+                    async with self.changing:
+                        self._forget(self.state.seq)
+                    return
 
     async def _failed(self, error: Exception) -> None:
         self.failures += 1

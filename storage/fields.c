@@ -3,7 +3,7 @@
  * Built as storage._fields when a compiler is there and chosen by storage/native.py. Every function has a pure twin in the
  * module whose promise it keeps; tests/fields/test_fields_kernel.py holds the two equal:
  *
- *     storage/fields/extract.py       walk             documents to entries
+ *     storage/fields/extract.py       walk, reach      documents to entries
  *     storage/fields/distinct.py      rank_keys, rank_strings, join_strings, merge_keys, merge_strings, group
  *
  * Numbers are native little-endian, documents MessagePack. Every length that comes in is checked before a byte behind it is
@@ -1208,6 +1208,181 @@ end:
     return result;
 }
 
+/* ---- What a path reaches through arrays, by the rules of query/paths.py, where they are written down. */
+
+typedef struct {
+    const u8 *key;
+    u64 size;
+    int64_t index; /* the array position that it names, or -1 */
+} Step;
+
+typedef struct {
+    u32 row, length;
+    u64 payload;
+    u8 kind;
+} Reached;
+
+typedef struct {
+    const Step *steps;
+    u32 count;
+    const u8 *blob;
+    Reached *found;
+    u64 reached, room;
+    u32 row;
+} Reach;
+
+static int note(Reach *w, u8 kind, const Head *head) {
+    if (w->reached == w->room) {
+        u64 room = w->room ? 2 * w->room : 1024;
+        Reached *wider = room < UINT32_MAX ? PyMem_RawRealloc(w->found, room * sizeof *wider) : NULL;
+        if (!wider)
+            return NO_MEMORY;
+        w->found = wider;
+        w->room = room;
+    }
+    int is_placed = kind == K_STRING || kind == K_OBJECT_ID || kind == K_UUID;
+    u64 payload = !head ? 0 : is_placed ? (u64)(head->data - w->blob) : head->payload;
+    w->found[w->reached++] = (Reached){w->row, head ? head->length : 0, payload, kind};
+    return FINE;
+}
+
+static inline u8 kind_of(const Head *head) { return head->kind != K_MISSING ? head->kind : head->is_map ? K_MAP : K_ARRAY; }
+
+static int reach_array(Reach *w, Reader r, u64 elements, u32 at);
+
+/* r stands before the fields of a map. */
+static int reach_map(Reach *w, Reader r, u64 fields, u32 at) {
+    const Step *step = &w->steps[at++];
+    Head head;
+    for (;; fields--) {
+        if (!fields)
+            return note(w, K_MISSING, NULL);
+        if (!take_head(&r, &head) || head.kind != K_STRING)
+            return OUTSIDE;
+        if (head.length == step->size && memcmp(head.data, step->key, step->size) == 0)
+            break;
+        if (!skip(&r, 1))
+            return OUTSIDE;
+    }
+    if (!take_head(&r, &head))
+        return OUTSIDE;
+    u8 kind = kind_of(&head);
+    if (kind == K_ARRAY)
+        return reach_array(w, r, head.count, at);
+    if (at == w->count)
+        return note(w, kind, &head);
+    return kind == K_MAP ? reach_map(w, r, head.count / 2, at) : note(w, K_MISSING, NULL);
+}
+
+/* r stands before the elements of an array. */
+static int reach_array(Reach *w, Reader r, u64 elements, u32 at) {
+    int how = FINE, is_end = at == w->count;
+    int64_t index = is_end ? -1 : w->steps[at].index;
+    for (u64 place = 0; how == FINE && place < elements; place++) {
+        Head head;
+        if (!take_head(&r, &head))
+            return OUTSIDE;
+        Reader inside = r;
+        u8 kind = kind_of(&head);
+        if (is_end)
+            how = note(w, kind, &head);
+        else if (kind == K_MAP)
+            how = reach_map(w, inside, head.count / 2, at);
+        if (how == FINE && index == (int64_t)place) {
+            if (at + 1 == w->count)
+                how = note(w, kind, &head);
+            else if (kind == K_MAP)
+                how = reach_map(w, inside, head.count / 2, at + 1);
+            else if (kind == K_ARRAY)
+                how = reach_array(w, inside, head.count, at + 1);
+        }
+        if (how == FINE && head.kind == K_MISSING && !skip(&r, head.count))
+            return OUTSIDE;
+    }
+    return how == FINE && is_end ? note(w, K_ARRAY, NULL) : how;
+}
+
+static int reach_all(Reach *w, const Py_buffer *blob, const u64 *at, const u32 *length, u64 rows, const u32 *chosen, u64 count) {
+    for (u64 i = 0; i < count; i++) {
+        u32 row = w->row = chosen[i];
+        Head head;
+        if (row >= rows || at[row] > (u64)blob->len || length[row] > (u64)blob->len - at[row])
+            return OUTSIDE;
+        Reader r = {w->blob + at[row], w->blob + at[row] + length[row]};
+        if (!take_head(&r, &head) || head.kind != K_MISSING || !head.is_map)
+            return OUTSIDE;
+        int how = reach_map(w, r, head.count / 2, 0);
+        if (how != FINE)
+            return how;
+    }
+    return FINE;
+}
+
+/* Reads (key, index) pairs; 0 with an error set when they are none. */
+static int read_steps(PyObject *path, Step *steps, u32 *count) {
+    if (!PyTuple_Check(path) || PyTuple_GET_SIZE(path) < 1 || PyTuple_GET_SIZE(path) > DEPTH_MAX) {
+        PyErr_SetString(PyExc_TypeError, "a path is a tuple of 1 to 200 keys with their indexes");
+        return 0;
+    }
+    *count = (u32)PyTuple_GET_SIZE(path);
+    for (u32 i = 0; i < *count; i++) {
+        const char *key;
+        Py_ssize_t size;
+        long long index;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(path, i), "y#L", &key, &size, &index))
+            return 0;
+        steps[i] = (Step){(const u8 *)key, (u64)size, index};
+    }
+    return 1;
+}
+
+/* (row, kind, payload, length) as bytes. */
+static PyObject *reached_columns(const Reach *w) {
+    Py_ssize_t count = (Py_ssize_t)w->reached;
+    PyObject *row = PyBytes_FromStringAndSize(NULL, count * 4), *kind = PyBytes_FromStringAndSize(NULL, count);
+    PyObject *payload = PyBytes_FromStringAndSize(NULL, count * 8), *length = PyBytes_FromStringAndSize(NULL, count * 4);
+    PyObject *result = NULL;
+    if (row && kind && payload && length) {
+        for (Py_ssize_t i = 0; i < count; i++) {
+            const Reached *one = &w->found[i];
+            memcpy(PyBytes_AS_STRING(row) + 4 * i, &one->row, 4);
+            PyBytes_AS_STRING(kind)[i] = (char)one->kind;
+            memcpy(PyBytes_AS_STRING(payload) + 8 * i, &one->payload, 8);
+            memcpy(PyBytes_AS_STRING(length) + 4 * i, &one->length, 4);
+        }
+        result = PyTuple_Pack(4, row, kind, payload, length);
+    }
+    Py_XDECREF(row);
+    Py_XDECREF(kind);
+    Py_XDECREF(payload);
+    Py_XDECREF(length);
+    return result;
+}
+
+static PyObject *fields_reach(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Buffers open = {.count = 0};
+    Py_buffer *blob, *at, *length, *chosen;
+    Step steps[DEPTH_MAX];
+    Reach w = {.steps = steps};
+    if (!takes("reach", count, 5) || !read_steps(args[4], steps, &w.count))
+        return NULL;
+    if (!(blob = open_one(&open, args[0], 1)) || !(at = open_one(&open, args[1], 8)) ||
+        !(length = open_one(&open, args[2], 4)) || !(chosen = open_one(&open, args[3], 4)))
+        return NULL;
+    u64 rows = (u64)at->len / 8;
+    if ((u64)length->len / 4 != rows)
+        return unequal(&open);
+    w.blob = blob->buf;
+    int how;
+    Py_BEGIN_ALLOW_THREADS
+    how = reach_all(&w, blob, at->buf, length->buf, rows, chosen->buf, (u64)chosen->len / 4);
+    Py_END_ALLOW_THREADS
+    PyObject *result = how == FINE ? reached_columns(&w) : failed(how);
+    PyMem_RawFree(w.found);
+    close_all(&open);
+    return result;
+}
+
 /* ---- The module. */
 
 #ifndef KERNEL_SOURCE /* zlib's crc32 of this file, by setup.py: so that a test can tell a build that is not of this source */
@@ -1218,7 +1393,7 @@ end:
 
 static PyMethodDef fields_functions[] = {
     FAST(walk),       FAST(rank_keys),  FAST(rank_strings), FAST(join_strings),
-    FAST(merge_keys), FAST(group),      {"merge_strings", fields_merge_strings, METH_O, NULL},
+    FAST(merge_keys), FAST(group),      FAST(reach),        {"merge_strings", fields_merge_strings, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

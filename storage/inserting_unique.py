@@ -75,7 +75,8 @@ class Run:
         if (indexes := self._unique_now()) is not self._indexes:
             self._enter(indexes)
         plan = EntryPlan(indexes, look)
-        doubtful = frozenset(self._doubtful(plan, collection_id))
+        places = self._doubtful(plan, collection_id)
+        doubtful = frozenset(places)
         result = WriteResult()
         bad = {row.index: row.error for row in self._bad}
         inserted: set[bytes] = set()
@@ -84,7 +85,7 @@ class Run:
             if row is not None:
                 error = self._refusal(row, entries, plan, collection_id, look, doubtful, inserted)
             if error is COLD:
-                return list(doubtful)
+                return places
             if error is not None:
                 result.errors.append(WriteError(place, error))
                 if self.ordered:
@@ -129,9 +130,9 @@ class Run:
         for at, index in enumerate(self._indexes):
             found = [entries[at] for entries in self._entries if not isinstance(entries, BadDocument) and entries]
             entry_keys = list(dict.fromkeys(chain.from_iterable(found)))
-            may_hold = {entry_keys[number] for number in unsure(self._db, index.number, entry_keys)}
-            plan.note_absent(index.number, [key for key in entry_keys if key not in may_hold])
+            may_hold = [entry_keys[number] for number in unsure(self._db, index.number, entry_keys)]
             places += [(index.number, key) for key in may_hold]
+            plan.note_absent(index.number, set(entry_keys).difference(may_hold))
         return places
 
 

@@ -11,13 +11,14 @@ Whether an index or a scan answers is decided here and nowhere else; the answer 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
 import trio
 
 from . import plan
 from .errors import QueryTooLarge
+from .fields.indexed import Fields
 from .indexes.parts import Standing
 from .plan import SORT_BYTES_MAX, Found
 from .query.filters import Filter
@@ -73,7 +74,7 @@ async def count_rows(view: View, collection: int, matches: Filter) -> int:
     return total
 
 
-async def standing_for(view: View, collection: int, fields: Mapping[str, bool]) -> Standing | None:
+async def standing_for(view: View, collection: int, fields: Fields) -> Standing | None:
     """What a query that uses these fields stands on, None when a scan is as good; and the fields are indexed from now on, unless the
     collection is small."""
     if not fields or not view.is_worth_indexing(collection):

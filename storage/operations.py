@@ -1,13 +1,13 @@
 """The verbs on documents, in one place for those who call the engine: inserts (writing.py, inserting.py), changes (updating.py, bulk.py),
-declared indexes (indexing.py), reading (reading.py) and aggregation (aggregating.py)."""
+declared indexes (declaring.py), reading (reading.py) and aggregation (aggregating.py)."""
 
 from __future__ import annotations
 
 from .aggregating import aggregate, distinct
 from .appended import room
 from .bulk import bulk
+from .declaring import create_index, drop_index, list_indexes
 from .explaining import explain
-from .indexing import create_index, drop_index, list_indexes
 from .inserting import EACH_MAX, insert_each
 from .reading import (
     Cursor,

@@ -381,7 +381,8 @@ static size_t matches(const Search *s, const Offsets *offsets, u32 *out, size_t 
     size_t found = 0, term = 0;
     while (found < room && (at = memmem(at, (size_t)(end - at), s->needle, s->needle_size))) {
         const u8 *behind = at + s->needle_size;
-        if ((s->before && (at == s->blob || !is_edge(at[-1], s->before))) || (s->after && (behind == end || !is_edge(*behind, s->after)))) {
+        int begins_well = !s->before || (at > s->blob && is_edge(at[-1], s->before));
+        if (!begins_well || (s->after && (behind == end || !is_edge(*behind, s->after)))) {
             at++;
             continue;
         }
@@ -600,7 +601,8 @@ done:
 }
 
 /* 0 when something lies outside: a posting behind the ranks, a place behind the end of out. */
-static int moved(const Py_buffer *out, const u64 *place, const u8 *starts, Py_ssize_t terms, const Py_buffer *postings, const Py_buffer *ranks, u32 base) {
+static int moved(const Py_buffer *out, const u64 *place, const u8 *starts, Py_ssize_t terms, const Py_buffer *postings,
+                 const Py_buffer *ranks, u32 base) {
     u64 room = (u64)out->len / 4, rows = ranks ? (u64)ranks->len / 4 : 0;
     for (Py_ssize_t term = 0; term < terms; term++) {
         u64 at = load64(starts + 8 * term), end = load64(starts + 8 * (term + 1)), to = place[term];
@@ -653,12 +655,19 @@ static PyObject *text_move(PyObject *module, PyObject *const *args, Py_ssize_t c
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef text_functions[] = {
-    FAST(text_build), FAST(text_find), FAST(text_mark), {"text_union", text_union, METH_O, NULL}, FAST(text_move), {NULL, NULL, 0, NULL},
+    FAST(text_build),
+    FAST(text_find),
+    FAST(text_mark),
+    {"text_union", text_union, METH_O, NULL},
+    FAST(text_move),
+    {NULL, NULL, 0, NULL},
 };
 
 static int text_make(PyObject *module) {
-    for (int byte = 0; byte < 256; byte++)
-        is_word[byte] = byte >= NOT_ASCII || byte == '_' || (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z');
+    for (int byte = 0; byte < 256; byte++) {
+        int small = byte | 0x20;
+        is_word[byte] = byte >= NOT_ASCII || byte == '_' || (byte >= '0' && byte <= '9') || (small >= 'a' && small <= 'z');
+    }
     PyObject *source = PyLong_FromUnsignedLong(KERNEL_SOURCE);
     int failed = !source || PyModule_AddObjectRef(module, "SOURCE", source) < 0;
     Py_XDECREF(source);

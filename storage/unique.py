@@ -34,6 +34,7 @@ KEY_INLINE_BYTES = 256
 ENTRIES_MAX = 1_000  # of one document in all unique indexes of its collection
 VALUE_SHOWN_MAX = 200  # characters of a duplicate value in a message
 KEY_VALUE_BYTES_MAX = 4_096  # a longer one is left out of the error's fields
+KEY_TAG: Final = canonical(b"")  # in front of the bytes of a binary value in its canonical key
 _LONG = b"\xff"
 _PARALLEL_ARRAYS = 171
 _MISSING: Final = object()
@@ -141,11 +142,11 @@ def _walk(value: Any, parts: Parts) -> tuple[Any, Parts]:
 
 
 def entry_key(values: Sequence[Any]) -> bytes:
-    """The canonical key of an entry."""
+    """The canonical key of an entry, that of a binary value."""
     whole = b"".join([_EMPTY_ARRAY_PART if value is _EMPTY_ARRAY else canonical_part(value) for value in values])
     if len(whole) > KEY_INLINE_BYTES:
         whole = _LONG + hashlib.blake2b(whole, digest_size=32).digest()
-    return canonical(whole)
+    return KEY_TAG + whole
 
 
 def duplicate_message(where: str, index: str, values: Iterable[tuple[str, Any]]) -> str:

@@ -211,7 +211,9 @@ async def delete(
     db: Database, collection: str, spec: dict, *, many: bool = False, sort: Sorting = None, request: bytes = b""
 ) -> WriteResult:
     """Delete the first document that matches (of the sort, if any), or all that do."""
-    asked = _asked(db, collection, spec, None if many else sort, request)
+    if many and sort:
+        raise BadQuery("a deletion of many documents takes no sort", code=_FAILED_TO_PARSE)
+    asked = _asked(db, collection, spec, sort, request)
     if not many:
         return await _one(asked, Deleting())
     db.check_writable(frees_space=True)

@@ -6,7 +6,7 @@ cold data goes through the disk seam. A view ends by age with SnapshotTooOld.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from .commit.codec import Op
 from .commit.memtable import Memtable, Version
 from .disk import Disk
 from .errors import SnapshotTooOld
+from .fields.indexed import Fields
 from .fields.overlay import order_of
 from .indexes.parts import Standing, standing
 from .position import Position
@@ -138,16 +139,17 @@ class View:
             return False
         return self._shards.count(collection) >= max(1, self._indexing.rows_min)
 
-    def has_index(self, collection: int, fields: Mapping[str, bool]) -> bool:
+    def has_index(self, collection: int, fields: Fields) -> bool:
         """Whether one of the fields is indexed for the whole collection."""
         segments = self._index.segments(collection) if self._index is not None else None
-        return bool(segments) and any(all(path in s.columns for s in segments) for path in fields)
+        return bool(segments) and any(all(s.has(path, uses) for s in segments) for path, uses in fields.items())
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
-        """Something that may block, in the disk's thread."""
-        return await self._disk.run(call, *args)
+        """A step of a query, in the disk's thread; few at once, since they share one interpreter with the loop (INV-9)."""
+        async with self._indexing.turns:
+            return await self._disk.run(call, *args)
 
-    def want(self, collection: int, fields: Mapping[str, bool]) -> None:
+    def want(self, collection: int, fields: Fields) -> None:
         """Queries use these fields: index them, if this view is a database's own."""
         if self._indexing is not None:
             self._indexing.want(collection, fields)
@@ -161,7 +163,7 @@ class View:
         for number, memtable in enumerate(reversed(self._memtables)):
             below = self._memtables[len(self._memtables) - number :]
             glances.append(await self._indexing.glance(memtable, collection, partial(self._superseded, collection, below)))
-        return standing(segments, self._shards, glances, self.seq)
+        return standing(segments, self._shards, glances, self.seq, self._index.state.collections[collection].fields)
 
     def _superseded(self, collection: int, below: Sequence[Memtable], keys: Sequence[bytes]) -> list[int]:
         """The orders of the rows that hold the keys below some memtable, -1 where none does. May block."""

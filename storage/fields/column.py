@@ -138,6 +138,12 @@ class Column:
         self.is_ascending = is_ascending
         self.entries = rows if posting_rows is None else len(posting_rows)
 
+    @property
+    def is_hollow(self) -> bool:
+        """Whether it keeps no strings although there are some: all have one code, as a kind that is not TYPED."""
+        lo, hi = self.kind_range(Kind.STRING)
+        return hi > lo and not len(self.strings)
+
     # Rows and codes.
 
     def codes_of(self, rows: np.ndarray) -> np.ndarray:

@@ -184,20 +184,3 @@ def entries_of_values(rows: Sequence[Sequence[object]], through_array: Iterable[
     for row, values in enumerate(rows):
         gathered.add(row, values, through_array=row in arrays)
     return gathered.entries(len(rows), b"")
-
-
-def merged(plain: Entries, found: Gathered) -> Entries:
-    """Entries of plain rows and of the other rows of the same documents, in one; rows with neither are among found.many."""
-    rest = found.entries(plain.rows, plain.blob)
-    row = np.concatenate((plain.row, rest.row))
-    order = np.argsort(row, kind="stable")
-    return Entries(
-        plain.rows,
-        row[order],
-        np.concatenate((plain.kind, rest.kind))[order],
-        np.concatenate((plain.payload, rest.payload))[order],
-        np.concatenate((plain.length, rest.length))[order],
-        rest.many,
-        plain.blob,
-        rest.more,
-    )

@@ -16,9 +16,9 @@ from .column import Column
 from .entries import Entries
 from .extract import extract
 from .text import Text, build_text
-from .values import Kind
+from .values import COLUMN, WORDS, Kind
 
-Fields = Mapping[str, bool]  # dotted path -> whether its texts are indexed too
+Fields = Mapping[str, int]  # dotted path -> what of it is indexed: COLUMN, WORDS or both
 
 
 class Indexed(NamedTuple):
@@ -31,9 +31,9 @@ class Indexed(NamedTuple):
 def index_documents(blob: bytes | memoryview, at: np.ndarray, length: np.ndarray, fields: Fields) -> Indexed:
     """Of the documents blob[at : at + length] (at u64, length u32), which are the rows."""
     columns, texts = {}, {}
-    for (path, with_text), entries in zip(fields.items(), extract(blob, at, length, list(fields))):
-        columns[path] = build_column(entries)
-        if with_text:
+    for (path, uses), entries in zip(fields.items(), extract(blob, at, length, list(fields))):
+        columns[path] = build_column(entries, is_hollow=not uses & COLUMN)
+        if uses & WORDS:
             texts[path] = text_of(entries)
     return Indexed(columns, texts)
 

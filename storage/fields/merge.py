@@ -44,7 +44,7 @@ def merge_columns(parts: Sequence[Part]) -> Column:
         if all(lo == hi for lo, hi in ranges):
             continue
         masks = [None if each is None else each[lo:hi] for each, (lo, hi) in zip(used, ranges)]
-        if kind in TYPED:
+        if kind in TYPED and not (kind is Kind.STRING and any(column.is_hollow for column in columns)):
             ranks, values, distinct = _MERGERS[kind](columns, masks)
             for codes, (lo, hi), rank in zip(maps, ranges, ranks):
                 codes[lo:hi] = rank + np.uint32(count)
@@ -180,11 +180,12 @@ def _numbers(columns: Sequence[Column], masks: Masks) -> Merged:
     numbers = np.concatenate(d)[first]
     parts: dict[str, Any] = {"numbers": numbers, "remainders": None if rest is None else any_or_none(rest[first])}
     doubles, varied = _optional(columns, "doubles", bool), _optional(columns, "varied", bool)
-    if doubles is not None:
-        every = np.concatenate(_taken(doubles, masks))
-        is_odd = every != every[first][codes]
-        if varied is not None:
-            is_odd |= np.concatenate(_taken(varied, masks))
+    if doubles is not None or varied is not None:  # either may be all that is left of a number written in two ways
+        forms = [
+            np.zeros(len(codes), bool) if each is None else np.concatenate(_taken(each, masks)) for each in (doubles, varied)
+        ]
+        every = forms[0]
+        is_odd = (every != every[first][codes]) | forms[1]
         is_varied = np.zeros(len(first), bool)
         is_varied[codes[is_odd]] = True
         parts["doubles"], parts["varied"] = any_or_none(every[first]), any_or_none(is_varied)

@@ -8,7 +8,7 @@ segments, whatever their size; block checksums are looked at by check_all(), in 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,14 @@ from . import live
 from .column import Column
 from .dead import NONE_DEAD, Dead
 from .files import open_segment
+from .indexed import Fields
 from .rows import RowTable
-from .sections import SegmentInfo
+from .sections import SectionFile, SegmentInfo
 from .state import CollectionFields, FieldState, SegmentEntry, encode, manifest_name, parse
 from .text import Text
+from .values import COLUMN, WORDS
+
+CHECK_STEP_BLOCKS = 8
 
 _NAME = re.compile(r"fields\.(?:rows|svidx|sgidx|stidx|live)\.(\d+)\Z")
 _MANIFEST = re.compile(r"fields\.(\d{20})\.json\Z")
@@ -37,12 +41,27 @@ class OpenSegment:
     table: RowTable
     columns: Mapping[str, Column]
     texts: Mapping[str, Text]
+    files: tuple[SectionFile, ...]
     dead: Dead
     order_range: np.ndarray  # u64: the lowest order that it may hold, and the one after the highest
 
-    def lacks(self, fields: Mapping[str, bool]) -> list[str]:
-        """Which of the fields it does not have yet, or has without their text."""
-        return [path for path, text in fields.items() if path not in self.columns or (text and path not in self.texts)]
+    def check(self) -> Iterator[None]:
+        """Hold every file against its checksums, some MiB a step. Raises DamagedRecord."""
+        for file in self.files:
+            for number, _ in enumerate(file.check()):
+                if number % CHECK_STEP_BLOCKS == 0:
+                    yield
+
+    def lacks(self, fields: Fields) -> list[str]:
+        """Which of the fields it does not have yet, or has without their strings or words."""
+        return [path for path, uses in fields.items() if not self.has(path, uses)]
+
+    def has(self, path: str, uses: int) -> bool:
+        """Whether that much of a field is indexed here."""
+        column = self.columns.get(path)
+        if column is None or (uses & COLUMN and column.is_hollow):
+            return False
+        return not uses & WORDS or path in self.texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +103,7 @@ def open_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: Se
     if entry.live is not None:
         dead = Dead.of(~live.as_bools(live.load(disk, directory, entry), entry.rows))
     bounds = np.array([(entry.first + 1) << 16, (entry.last + 1) << 16], np.uint64)
-    return OpenSegment(entry, entry.rows, found.table, found.columns, found.texts, dead, bounds)
+    return OpenSegment(entry, entry.rows, found.table, found.columns, found.texts, found.files, dead, bounds)
 
 
 def seqs_and_rows(orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -80,14 +80,21 @@ class Chunk:
         self.order = order
         self.keys = keys
         self.docs = docs
-        self._blob: bytes | None = None
         self._columns: dict[str, Column] = {}
+        self._kinds: dict[str, Column] = {}
         self._texts: dict[str, Text] = {}
 
     def column(self, path: str) -> Column:
         found = self._columns.get(path)
         if found is None:
             found = self._columns[path] = build_column(self._entries(path))
+        return found
+
+    def kinds(self, path: str) -> Column:
+        """A column that keeps no strings."""
+        found = self._kinds.get(path)
+        if found is None:
+            found = self._kinds[path] = build_column(self._entries(path), is_hollow=True)
         return found
 
     def text(self, path: str) -> Text:

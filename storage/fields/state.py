@@ -6,7 +6,7 @@
     format       1
     database     the database's UUID in hex
     seq          the checkpoint it belongs to: rows after it are in the memtables
-    collections  {id: {"fields": {path: has a text index}, "whole": bool, "segments": [segment, ...]}}
+    collections  {id: {"fields": {path: 1 values, 2 words, 3 both}, "whole": bool, "segments": [segment, ...]}}
     segment      {"number", "extras": [number, ...], "first", "last", "rows", "live": number or null, "dead": n}, oldest first
 
 A segment's files carry its number (files.py); extras are the files of fields that were indexed later; `live` numbers the bitmap of
@@ -51,7 +51,7 @@ class SegmentEntry:
 class CollectionFields:
     """The index of one collection. Invariant: segments cover disjoint, ascending ranges of seqs."""
 
-    fields: Mapping[str, bool]
+    fields: Mapping[str, int]
     segments: tuple[SegmentEntry, ...] = ()
     whole: bool = False
 

@@ -6,8 +6,8 @@ The rows of the parts stand one part's after the other's, without those that go;
 equals what building from the strings of the rows that stay would give. Its sections come in pieces, postings first, so that
 they can be written as they come: a piece is the postings of neighbouring terms, PIECE_POSTINGS of them or one term's.
 
-Knows no file. Costs with the kernel (storage/text.c) about 5 ns a posting, 15 ns where rows go; in memory are a piece, all terms with
-16 bytes each for every part, and 4 bytes for every row of a part that loses rows.
+Knows no file. Costs with the kernel (storage/text.c) about 5 ns a posting, 15 ns where rows go; in memory are a piece, all terms
+with 16 bytes each for every part, and 4 bytes for every row of a part that loses rows.
 """
 
 from __future__ import annotations

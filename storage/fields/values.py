@@ -36,6 +36,11 @@ from bson.datetime_ms import DatetimeMS
 from ..query.paths import MISSING
 from ..values.decimals import to_decimal
 
+# What of a field is indexed: its values, or the words of its strings (then its column keeps no strings: they would double the
+# size of long texts), or both.
+COLUMN = 1
+WORDS = 2
+
 
 class Kind(IntEnum):
     """What an entry is, in MongoDB's order of types."""

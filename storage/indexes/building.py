@@ -27,6 +27,7 @@ from ..fields.sealing import Written, bury, write_indexed
 from ..fields.sections import SegmentInfo
 from ..fields.state import CollectionFields, FieldState, SegmentEntry
 from ..fields.text_merge import merge_texts
+from ..fields.values import WORDS
 from ..shard import checkpoint as checkpoints
 from ..shard.shardset import ShardSet
 from .documents import Places, live_windows, read_documents
@@ -88,9 +89,9 @@ def _write_fields(
 ) -> None:
     """The files of fields of a segment that is there, from its windows."""
     with SegmentWriter(disk, directory, number, info) as writer:
-        for path, with_text in fields.items():
+        for path, uses in fields.items():
             writer.put_column(path, merge_columns([(window.columns[path], None) for window in windows]))
-            if with_text:
+            if uses & WORDS:
                 writer.put_text(path, merge_texts([(window.texts[path], None) for window in windows]).sections())
         writer.finish()
 
@@ -105,10 +106,10 @@ def merge_segments(
     keeps = [None if segment.dead.bits is None else ~segment.dead.bits for segment in opened]
     with SegmentWriter(disk, directory, number, info) as writer:
         writer.put_table(merge_tables([(segment.table, keep) for segment, keep in zip(opened, keeps)]))
-        for path, with_text in fields.items():
+        for path, uses in fields.items():
             if all(path in segment.columns for segment in opened):
                 writer.put_column(path, merge_columns([(s.columns[path], keep) for s, keep in zip(opened, keeps)]))
-            if with_text and all(path in segment.texts for segment in opened):
+            if uses & WORDS and all(path in segment.texts for segment in opened):
                 writer.put_text(path, merge_texts([(s.texts[path], keep) for s, keep in zip(opened, keeps)]).sections())
         writer.finish()
     return Merged(tuple(segments), SegmentEntry(number, info.first, info.last, kept))

@@ -16,9 +16,11 @@ import numpy as np
 
 from ..fields.column import Column
 from ..fields.dead import Dead
+from ..fields.indexed import Fields
 from ..fields.opened import OpenSegment, seqs_and_rows
 from ..fields.overlay import Chunk, Glance
 from ..fields.text import Text
+from ..fields.values import COLUMN, WORDS
 from ..shard.shardset import ShardSet
 
 
@@ -44,6 +46,10 @@ class SegmentPart:
         self.dead = _dead_of_segment(segment, masked)
 
     def column(self, path: str) -> Column | None:
+        found = self._segment.columns.get(path)
+        return None if found is None or found.is_hollow else found
+
+    def kinds(self, path: str) -> Column | None:
         return self._segment.columns.get(path)
 
     def text(self, path: str) -> Text | None:
@@ -64,18 +70,23 @@ class SegmentPart:
 class ChunkPart:
     """A run of memtable rows as one view sees it."""
 
-    __slots__ = ("_chunk", "dead", "rows")
+    __slots__ = ("_chunk", "_fields", "dead", "rows")
 
-    def __init__(self, chunk: Chunk, glance: Glance, seq: int, masked: np.ndarray) -> None:
+    def __init__(self, chunk: Chunk, glance: Glance, seq: int, masked: np.ndarray, fields: Fields) -> None:
         self._chunk = chunk
+        self._fields = fields
         self.rows = chunk.rows
         self.dead = _dead_of_rows(chunk.order, glance.ended(chunk.start, chunk.stop, seq), masked)
 
     def column(self, path: str) -> Column | None:
-        return self._chunk.column(path)
+        return self._chunk.column(path) if self._fields.get(path, 0) & COLUMN else None
+
+    def kinds(self, path: str) -> Column | None:
+        uses = self._fields.get(path, 0)
+        return self._chunk.column(path) if uses & COLUMN else self._chunk.kinds(path) if uses else None
 
     def text(self, path: str) -> Text | None:
-        return self._chunk.text(path)
+        return self._chunk.text(path) if self._fields.get(path, 0) & WORDS else None
 
     def fetch(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
         keys, docs = self._chunk.keys, self._chunk.docs
@@ -92,15 +103,18 @@ class Standing(NamedTuple):
     loose: list[LooseRow]
 
 
-def standing(segments: Sequence[OpenSegment], shards: ShardSet | None, glances: Sequence[Glance], seq: int) -> Standing:
-    """What a view at seq stands on. glances: of its memtables, the oldest first; only the last one may have loose rows."""
+def standing(
+    segments: Sequence[OpenSegment], shards: ShardSet | None, glances: Sequence[Glance], seq: int, fields: Fields
+) -> Standing:
+    """What a view at seq stands on. glances: of its memtables, the oldest first; only the last one may have loose rows. fields: what
+    chunks show of themselves."""
     masks = [glance.masked(seq) for glance in glances if glance.masks]
     masked = np.sort(np.concatenate(masks)) if masks else np.empty(0, np.uint64)
     parts: list[Part] = []
     if shards is not None:
         parts += [SegmentPart(segment, shards, masked) for segment in segments]
     for glance in glances:
-        parts += [ChunkPart(chunk, glance, seq, masked) for chunk in glance.chunks]
+        parts += [ChunkPart(chunk, glance, seq, masked, fields) for chunk in glance.chunks]
     loose = _loose(glances[-1], seq) if glances else []
     assert all(glance.loose_from == glance.rows for glance in glances[:-1]), "a frozen memtable's rows are all in chunks"
     return Standing(parts, loose)

@@ -19,7 +19,7 @@ from .explaining import explain, wanted_fields
 from .finding import find, natural_direction
 from .grouping import group
 from .groupspec import GroupSpec
-from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part
+from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part, Scale
 
 __all__ = [
     "SORT_BYTES_MAX",
@@ -29,6 +29,7 @@ __all__ = [
     "GroupSpec",
     "Loose",
     "Part",
+    "Scale",
     "count",
     "distinct",
     "explain",

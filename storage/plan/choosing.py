@@ -20,9 +20,9 @@ from ..query.paths import NO_INDEX, Path
 from ..values.documents import decode as decode_document
 from ..values.order import SortKey, sort_key
 from .clauses import clause_of
-from .parts import Counters, Found, Loose, Part
+from .parts import SCALE, Counters, Found, Loose, Part, Scale
 from .ranks import odd_rows
-from .reading import FETCH_ROWS_MAX, Candidates, Reader
+from .reading import Candidates, Reader
 from .rowsets import Everything, RowSet, coded, complement, intersection
 from .tallies import live_counts
 from .walking import walk
@@ -37,9 +37,10 @@ def distinct(
     matches: Filter,
     decode: Callable[[bytes], dict] = decode_document,
     counters: Counters | None = None,
+    scale: Scale = SCALE,
 ) -> Iterator[list[Any] | None]:
     """None for each step, then the values. Raises BadQuery for what is no path."""
-    reader = Reader(parts, loose, matches, decode, counters if counters is not None else Counters())
+    reader = Reader(parts, loose, matches, decode, counters, scale)
     values = _Values(Path(path))
     for number, part in enumerate(parts):
         yield from _of_part(number, part, path, reader, values)
@@ -50,7 +51,7 @@ def distinct(
 
 
 def _of_part(number: int, part: Part, path: str, reader: Reader, values: _Values) -> Iterator[None]:
-    clause = clause_of(reader.matches.tree, part)
+    clause = clause_of(reader.matches.tree, part, reader.scale)
     column = part.column(path)
     if column is None:
         yield from _read(Candidates(number, np.empty(0, np.uint32), clause.is_exact), clause.may, reader, values)
@@ -71,7 +72,7 @@ def _of_codes(
         seen = live_counts(column, part.dead) > 0
     else:
         seen = np.zeros(column.codes + 1, bool)
-        for window in walk(plain, part.dead, 0):
+        for window in walk(plain, part.dead, 0, reader.scale):
             seen[column.codes_of(window)] = True
             reader.counters.keys_examined += len(window)
             yield None
@@ -93,16 +94,17 @@ def _first_spelling(
 ) -> Any:
     """A number that rows write in several ways, as the first one does."""
     rows = intersection([plain, coded(column, [(code, code + 1)])], part.rows)
-    first = next(window for window in walk(rows, part.dead, 1) if len(window))[:1]
+    first = next(window for window in walk(rows, part.dead, 1, reader.scale) if len(window))[:1]
     (found,) = reader.read(Candidates(number, first, is_exact=True))
     assert found is not None, "rows of an exact set match"
     return next(iter(values_at(found.document, values.path)))
 
 
 def _read(kind: Candidates, rows: RowSet, reader: Reader, values: _Values) -> Iterator[None]:
-    for window in walk(rows, reader.parts[kind.part].dead, 0):
-        for start in range(0, len(window), FETCH_ROWS_MAX):
-            found = reader.read(kind._replace(rows=window[start : start + FETCH_ROWS_MAX]))
+    for window in walk(rows, reader.parts[kind.part].dead, 0, reader.scale):
+        size = reader.scale.fetch_rows
+        for start in range(0, len(window), size):
+            found = reader.read(kind._replace(rows=window[start : start + size]))
             values.add_documents(one for one in found if one is not None)
             yield None
 

@@ -20,7 +20,7 @@ from ..fields.values import Kind
 from ..query.literals import required
 from ..query.tree import Always, And, Never, Node, Nor, Not, Or, Test, Whole
 from .conditions import codes_passing
-from .parts import Part
+from .parts import SCALE, Part, Scale
 from .rowsets import (
     Everything,
     Listed,
@@ -34,7 +34,6 @@ from .rowsets import (
     union,
 )
 
-_MANY_UNSURE_MAX = 10_000  # rows with several entries that are rather read than tested by range
 _CANDIDATE_SHARE = 4  # more than a quarter of all rows as candidates is no help
 _ELEMENT_OPERATORS = frozenset({"$eq", "$in", "$gt", "$gte", "$lt", "$lte", "$regex"})
 
@@ -50,19 +49,19 @@ class Clause(NamedTuple):
         return self.may is self.must
 
 
-def clause_of(node: Node, part: Part) -> Clause:
+def clause_of(node: Node, part: Part, scale: Scale = SCALE) -> Clause:
     """The clause of a filter for one part."""
     match node:
         case Test():
-            return _test(node, part)
+            return _test(node, part, scale)
         case And(parts):
-            return _all(parts, part)
+            return _all(parts, part, scale)
         case Or(parts):
-            return _any([clause_of(child, part) for child in parts], part.rows)
+            return _any([clause_of(child, part, scale) for child in parts], part.rows)
         case Nor(parts):
-            return _not(_any([clause_of(child, part) for child in parts], part.rows), part.rows)
+            return _not(_any([clause_of(child, part, scale) for child in parts], part.rows), part.rows)
         case Not(child):
-            return _not(clause_of(child, part), part.rows)
+            return _not(clause_of(child, part, scale), part.rows)
         case Always():
             return _exactly(Everything(part.rows))
         case Never():
@@ -99,18 +98,18 @@ def _both(clauses: list[Clause], rows: int) -> Clause:
     return Clause(may, intersection([clause.must for clause in clauses], rows))
 
 
-def _all(nodes: tuple[Node, ...], part: Part) -> Clause:
+def _all(nodes: tuple[Node, ...], part: Part, scale: Scale) -> Clause:
     """Ranges on one field are intersected as ranges, also where a few rows have several entries."""
     ranges: dict[str, tuple[Column, list[tuple[Ranges, Ranges]]]] = {}
     clauses: list[Clause] = []
     for node in nodes:
         column = part.column(node.path) if isinstance(node, Test) and node.path is not None else None
-        if column is None or not 0 < len(column.many) <= _MANY_UNSURE_MAX or node.op == "$elemMatch":
-            clauses.append(clause_of(node, part))
+        if column is None or not 0 < len(column.many) <= scale.many_unsure or node.op == "$elemMatch":
+            clauses.append(clause_of(node, part, scale))
             continue
-        passing = codes_passing(node, column)
+        passing = codes_passing(node, column, scale)
         if passing is None or not _is_wide(passing[0], column):
-            clauses.append(clause_of(node, part))
+            clauses.append(clause_of(node, part, scale))
             continue
         ranges.setdefault(node.path, (column, []))[1].append(passing)
     for column, found in ranges.values():
@@ -136,15 +135,15 @@ def _common(ranges: list[Ranges]) -> Ranges:
     return first
 
 
-def _test(test: Test, part: Part) -> Clause:
+def _test(test: Test, part: Part, scale: Scale) -> Clause:
     if test.path is None:
         return _unknown(part.rows)
     column = part.column(test.path)
     if test.op == "$elemMatch":
-        return _element(test, part, column)
+        return _element(test, part, column, scale)
     if test.op == "$regex":
-        return _pattern(test, part, column)
-    passing = codes_passing(test, column) if column is not None else None
+        return _pattern(test, part, column, scale)
+    passing = codes_passing(test, column, scale) if column is not None else None
     return _unknown(part.rows) if passing is None else _passing(passing, column)
 
 
@@ -153,11 +152,11 @@ def _passing(passing: tuple[Ranges, Ranges], column: Column) -> Clause:
     return Clause(may, may if passing[0] is passing[1] else coded(column, passing[1]))
 
 
-def _pattern(test: Test, part: Part, column: Column | None) -> Clause:
+def _pattern(test: Test, part: Part, column: Column | None, scale: Scale) -> Clause:
     """By trying it on the distinct strings, or by the words that it needs."""
     clause = _unknown(part.rows)
     if column is not None:
-        clause = _passing(codes_passing(test, column), column)
+        clause = _passing(codes_passing(test, column, scale), column)
         if clause.is_exact or clause.must.estimate:
             return clause
     text = part.text(test.path)
@@ -166,13 +165,14 @@ def _pattern(test: Test, part: Part, column: Column | None) -> Clause:
     found = candidates(text, required(test.argument.pattern, test.argument.options), part.rows // _CANDIDATE_SHARE)
     if found.is_plenty:
         return clause
-    words: RowSet = Worded(found, part.rows)
-    if column is None:  # a regular expression as a value has no words
+    words: RowSet = Worded(found, part.rows, scale.candidates_at_once)
+    kinds = part.kinds(test.path)
+    if kinds is None:  # a regular expression as a value has no words
         return clause
-    return Clause(union([words, coded(column, [column.kind_range(Kind.REGEX)])], part.rows), Nothing())
+    return Clause(union([words, coded(kinds, [kinds.kind_range(Kind.REGEX)])], part.rows), Nothing())
 
 
-def _element(test: Test, part: Part, column: Column | None) -> Clause:
+def _element(test: Test, part: Part, column: Column | None, scale: Scale) -> Clause:
     """Only arrays can pass, and only those with an entry for every condition on the elements that an index knows."""
     may: list[RowSet] = []
     if column is not None:
@@ -183,7 +183,7 @@ def _element(test: Test, part: Part, column: Column | None) -> Clause:
             continue
         path = inner_path(test.path, node.path)
         if path is not None:
-            may.append(_test(Test(path, node.op, node.argument, node.parts), part).may)
+            may.append(_test(Test(path, node.op, node.argument, node.parts), part, scale).may)
     return Clause(intersection(may, part.rows), Nothing())
 
 

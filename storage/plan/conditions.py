@@ -1,6 +1,6 @@
 """Conditions: which codes of a column pass a filter's test. Pure.
 
-    codes_passing(test, column) -> (may, must)      ranges of codes; None when the column says nothing
+    codes_passing(test, column, scale) -> (may, must)      ranges of codes; None when the column says nothing
 
 An entry whose code is in `must` passes; one whose code is not in `may` does not. Between them are entries of kinds that keep no
 values (decimals among numbers, arrays, maps, binary): only the document can say. Rules are those of query/tree.py: a
@@ -17,6 +17,7 @@ from ..errors import BadQuery
 from ..fields.column import Column
 from ..fields.values import KINDS, Kind, kind_of
 from ..query.tree import Test
+from .parts import Scale
 from .rowsets import Ranges, joined
 
 Codes = list[tuple[int, int]]
@@ -27,7 +28,6 @@ _OPAQUE_BESIDE: Mapping[Kind, Kind] = MappingProxyType(
     {Kind.NUMBER: Kind.DECIMAL, Kind.DECIMAL: Kind.DECIMAL, Kind.UUID: Kind.BINARY}
 )
 _ORDERED = frozenset({Kind.NUMBER, Kind.DECIMAL, Kind.STRING, Kind.UUID, Kind.OBJECT_ID, Kind.BOOL, Kind.DATE})
-_PATTERN_VALUES_MAX = 2_000  # distinct strings that a pattern is tried on before documents are looked at
 _KINDS_OF_TYPE: Mapping[str, tuple[tuple[Kind, ...], tuple[Kind, ...]]] = MappingProxyType(
     # (kinds whose every entry is of the type, kinds that hold others besides)
     {
@@ -53,10 +53,13 @@ _KINDS_OF_TYPE: Mapping[str, tuple[tuple[Kind, ...], tuple[Kind, ...]]] = Mappin
 _NUMBER_TYPES = frozenset({"double", "int", "long"})
 
 
-def codes_passing(test: Test, column: Column) -> tuple[Ranges, Ranges] | None:
+def codes_passing(test: Test, column: Column, scale: Scale) -> tuple[Ranges, Ranges] | None:
     """(may, must) of a test whose path is the column's; None when the column says nothing of it."""
-    find = _BY_OPERATOR.get(test.op)
-    found = find(column, test.argument) if find is not None else None
+    if test.op == "$regex":
+        found: Passing | None = _matching(column, test.argument, scale.pattern_values)
+    else:
+        find = _BY_OPERATOR.get(test.op)
+        found = find(column, test.argument) if find is not None else None
     if found is None:
         return None
     may, must = joined(found[0]), joined(found[1])
@@ -153,11 +156,11 @@ def _kinds(*kinds: Kind) -> Callable[[Column, Any], Passing]:
     return lambda column, _: ([column.kind_range(kind) for kind in kinds], [])
 
 
-def _matching(column: Column, pattern: Any) -> Passing:
+def _matching(column: Column, pattern: Any, values_max: int) -> Passing:
     """A pattern, tried on each string where they are few; a regular expression as a value may match as well."""
     start, end = column.kind_range(Kind.STRING)
     regexes = column.kind_range(Kind.REGEX)
-    if end - start > _PATTERN_VALUES_MAX:
+    if end - start > values_max:
         return [(start, end), regexes], []
     may: Codes = [regexes]
     must: Codes = []
@@ -182,7 +185,6 @@ _BY_OPERATOR: Mapping[str, Callable[[Column, Any], Passing | None]] = MappingPro
         "$lte": _ranged("$lte"),
         "$exists": _exists,
         "$type": _typed,
-        "$regex": _matching,
         "$mod": _kinds(Kind.NUMBER, Kind.DECIMAL),
         "$size": _kinds(Kind.ARRAY),
         "$elemMatch": _kinds(Kind.ARRAY),

@@ -13,10 +13,10 @@ import numpy as np
 from ..query.filters import Filter
 from ..values.documents import decode as decode_document
 from .clauses import Clause, clause_of
-from .parts import Counters, Loose, Part
-from .reading import FETCH_ROWS_MAX, Candidates, Reader
+from .parts import SCALE, Counters, Loose, Part, Scale
+from .reading import Candidates, Reader
 from .rowsets import RowSet
-from .walking import WINDOW_ROWS_MAX, walk
+from .walking import walk
 
 
 def count(
@@ -25,12 +25,13 @@ def count(
     matches: Filter,
     decode: Callable[[bytes], dict] = decode_document,
     counters: Counters | None = None,
+    scale: Scale = SCALE,
 ) -> Iterator[int | None]:
     """None for each step, then the number."""
-    reader = Reader(parts, loose, matches, decode, counters if counters is not None else Counters())
+    reader = Reader(parts, loose, matches, decode, counters, scale)
     total = 0
     for number, part in enumerate(parts):
-        clause = clause_of(matches.tree, part)
+        clause = clause_of(matches.tree, part, scale)
         for found in _exactly(clause.may, part, reader) if clause.is_exact else _verified(clause, number, reader):
             if found is None:
                 yield None
@@ -45,7 +46,7 @@ def count(
 def _exactly(rows: RowSet, part: Part, reader: Reader) -> Iterator[int | None]:
     size = rows.size()
     if size is None:
-        for window in walk(rows, part.dead, 0):
+        for window in walk(rows, part.dead, 0, reader.scale):
             reader.counters.keys_examined += len(window)
             yield len(window)
             yield None
@@ -57,17 +58,19 @@ def _exactly(rows: RowSet, part: Part, reader: Reader) -> Iterator[int | None]:
     dead = part.dead.rows
     ends = np.array((rows.lo, rows.hi), np.uint64).astype(dead.dtype)
     first, last = dead.searchsorted(ends)
-    for start in range(int(first), int(last), WINDOW_ROWS_MAX):
-        yield -int(np.count_nonzero(rows.test(dead[start : min(start + WINDOW_ROWS_MAX, int(last))])))
+    size = reader.scale.window_rows_max
+    for start in range(int(first), int(last), size):
+        yield -int(np.count_nonzero(rows.test(dead[start : min(start + size, int(last))])))
         yield None
 
 
 def _verified(clause: Clause, number: int, reader: Reader) -> Iterator[int | None]:
-    for window in walk(clause.may, reader.parts[number].dead, 0):
+    for window in walk(clause.may, reader.parts[number].dead, 0, reader.scale):
         is_certain = clause.must.test(window)
         yield int(np.count_nonzero(is_certain))
         unsure = window[~is_certain]
-        for start in range(0, len(unsure), FETCH_ROWS_MAX):
-            found = reader.read(Candidates(number, unsure[start : start + FETCH_ROWS_MAX], False))
+        size = reader.scale.fetch_rows
+        for start in range(0, len(unsure), size):
+            found = reader.read(Candidates(number, unsure[start : start + size], is_exact=False))
             yield sum(one is not None for one in found)
             yield None

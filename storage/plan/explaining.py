@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..fields.values import COLUMN, WORDS
 from ..query.filters import Filter
 from ..query.sorting import Sort
 from ..query.tree import Always, And, Node, Nor, Not, Or, Test
 from .clauses import Clause, clause_of, inner_path
 from .finding import natural_direction
 from .groupspec import GroupSpec
-from .ordering import code_limits, is_gathered
-from .parts import Counters, Part
+from .ordering import is_gathered
+from .parts import SCALE, Counters, Part
 from .ranks import odd_rows, sort_columns
 from .rowsets import Everything
 
@@ -22,17 +23,17 @@ def wanted_fields(
     order: Sort | None = None,
     group: GroupSpec | None = None,
     distinct_path: str | None = None,
-) -> dict[str, bool]:
-    """The fields whose index the query would use; True where it would use the words of their text as well."""
-    wanted: dict[str, bool] = {}
+) -> dict[str, int]:
+    """The fields whose index the query would use, and what of it: COLUMN, WORDS or both."""
+    wanted: dict[str, int] = {}
     if matches is not None:
         for path, needs_text in _fields_of(matches.tree, None):
-            wanted[path] = needs_text or wanted.get(path, False)
+            wanted[path] = wanted.get(path, 0) | (WORDS if needs_text else COLUMN)
     if order is not None and not natural_direction(order):
         for path, _ in order.fields:
-            wanted.setdefault(path, False)
+            wanted[path] = wanted.get(path, 0) | COLUMN
     for path in (*(group.paths if group is not None else ()), *((distinct_path,) if distinct_path is not None else ())):
-        wanted.setdefault(path, False)
+        wanted[path] = wanted.get(path, 0) | COLUMN
     return wanted
 
 
@@ -100,7 +101,7 @@ def _part_plan(part: Part, clause: Clause, tree: Node, order: Sort | None, wante
             used += [field.path for field in fields]
             plan["providesSort"] = True
             plan["oddRows"] = odd_rows([field.column for field in fields], part.rows).estimate
-            gathers = is_gathered(clause.may, fields[0].column, code_limits(clause.may, fields), wanted)
+            gathers = is_gathered(clause.may, fields, wanted, SCALE)
             plan["sortedBy"] = "gathering" if gathers else "walking"
             is_scan = False
     names = list(dict.fromkeys(used))

@@ -15,10 +15,10 @@ import numpy as np
 from ..query.filters import Filter
 from ..query.sorting import Sort
 from ..values.documents import decode as decode_document
-from .clauses import Clause, clause_of
+from .clauses import clause_of
 from .ordering import Item, ordered
-from .parts import Counters, Found, Loose, Part
-from .reading import FETCH_ROWS_MAX, Candidates, Reader
+from .parts import SCALE, Counters, Found, Loose, Part, Scale
+from .reading import Candidates, Reader
 from .walking import walk
 
 NATURAL = "$natural"
@@ -33,13 +33,13 @@ def find(
     wanted: int = 0,
     decode: Callable[[bytes], dict] = decode_document,
     counters: Counters | None = None,
+    scale: Scale = SCALE,
 ) -> Iterator[list[Found]]:
-    """Every document that matches, in batches of at most FETCH_ROWS_MAX; with a sort, in the order of sorting the natural sequence
+    """Every document that matches, in batches of at most Scale.fetch_rows; with a sort, in the order of sorting the natural sequence
     stably. wanted: the first so many (0: all). An empty batch is a step that found nothing. Raises QueryTooLarge."""
-    counters = counters if counters is not None else Counters()
-    reader = Reader(parts, loose, matches, decode, counters)
+    reader = Reader(parts, loose, matches, decode, counters, scale)
     for batch in _batches(reader, _candidates(reader, order, wanted), wanted):
-        counters.returned += len(batch)
+        reader.counters.returned += len(batch)
         yield batch
 
 
@@ -49,7 +49,7 @@ def _candidates(reader: Reader, order: Sort | None, wanted: int) -> Iterator[Ite
         return _oldest_first(reader, wanted)
     if natural < 0:
         return _newest_first(reader, wanted)
-    return ordered(reader, [clause_of(reader.matches.tree, part) for part in reader.parts], order, wanted)
+    return ordered(reader, [clause_of(reader.matches.tree, part, reader.scale) for part in reader.parts], order, wanted)
 
 
 def natural_direction(order: Sort | None) -> int:
@@ -60,9 +60,8 @@ def natural_direction(order: Sort | None) -> int:
 
 
 def _oldest_first(reader: Reader, wanted: int) -> Iterator[Item]:
-    for number, part in enumerate(reader.parts):
-        clause = clause_of(reader.matches.tree, part)
-        yield from _walked(number, part, clause, wanted)
+    for number in range(len(reader.parts)):
+        yield from _walked(reader, number, wanted)
     for batch in reader.read_loose():
         yield [found for _, found in batch]
 
@@ -72,19 +71,21 @@ def _newest_first(reader: Reader, wanted: int) -> Iterator[Item]:
     for batch in reversed(loose):
         yield [found for _, found in reversed(batch)]
     for number in range(len(reader.parts) - 1, -1, -1):
-        part = reader.parts[number]
-        yield from _walked(number, part, clause_of(reader.matches.tree, part), wanted, descending=True)
+        yield from _walked(reader, number, wanted, descending=True)
 
 
-def _walked(number: int, part: Part, clause: Clause, wanted: int, *, descending: bool = False) -> Iterator[Candidates | None]:
-    for rows in walk(clause.may, part.dead, wanted, descending=descending):
+def _walked(reader: Reader, number: int, wanted: int, *, descending: bool = False) -> Iterator[Candidates | None]:
+    part = reader.parts[number]
+    clause = clause_of(reader.matches.tree, part, reader.scale)
+    for rows in walk(clause.may, part.dead, wanted, reader.scale, descending=descending):
         yield Candidates(number, rows, clause.is_exact) if len(rows) else None
 
 
 def _batches(reader: Reader, items: Iterator[Item], wanted: int) -> Iterator[list[Found]]:
     """Candidates read in batches: the first one of what is wanted, later ones larger, as then many do not match."""
     left = wanted
-    size = min(wanted, FETCH_ROWS_MAX) if wanted else FETCH_ROWS_MAX
+    size_max = reader.scale.fetch_rows
+    size = min(wanted, size_max) if wanted else size_max
     waiting: list[Candidates | list[Found]] = []
     count = 0
     for item in items:
@@ -100,7 +101,7 @@ def _batches(reader: Reader, items: Iterator[Item], wanted: int) -> Iterator[lis
                 break
             batch = _read(reader, waiting)
             waiting, count = [], 0
-            size = min(max(2 * size, _SECOND_BATCH_MIN), FETCH_ROWS_MAX)
+            size = min(max(2 * size, _SECOND_BATCH_MIN), size_max)
             if wanted:
                 batch = batch[:left]
                 left -= len(batch)

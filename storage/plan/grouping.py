@@ -23,17 +23,15 @@ from ..values.order import sort_key
 from .clauses import clause_of
 from .groups import Groups
 from .groupspec import GroupSpec
-from .parts import Counters, Loose, Part
+from .parts import SCALE, Counters, Loose, Part, Scale
 from .ranks import odd_rows
-from .reading import FETCH_ROWS_MAX, Candidates, Reader
+from .reading import Candidates, Reader
 from .rowsets import Everything, RowSet, coded, complement, intersection, union
 from .tallies import first_rows, live_counts
 from .walking import walk
 from .weights import Weights, unsummed_rows, weights_of_codes, weights_of_rows
 
-_DENSE_MAX = 2**21  # combinations of codes that get a number each; more are numbered as they come
 _RESULTS_A_STEP = 2_048
-_WEIGHED_BY_ROW = 4  # with so many times more codes than rows, rows are weighed instead of codes
 
 
 def group(
@@ -43,12 +41,13 @@ def group(
     spec: GroupSpec,
     decode: Callable[[bytes], dict] = decode_document,
     counters: Counters | None = None,
+    scale: Scale = SCALE,
 ) -> Iterator[list[dict[str, Any]] | None] | None:
     """None for each step, then the groups' documents, in the order of their first rows. None instead of an iterator when no part
     has the columns. Raises QueryTooLarge."""
     if not any(_columns(part, spec.paths) is not None for part in parts):
         return None
-    reader = Reader(parts, loose, matches, decode, counters if counters is not None else Counters())
+    reader = Reader(parts, loose, matches, decode, counters, scale)
     return _group(reader, spec)
 
 
@@ -76,7 +75,7 @@ def _columns(part: Part, paths: Sequence[str]) -> dict[str, Column] | None:
 
 def _of_part(number: int, reader: Reader, groups: Groups) -> Iterator[None]:
     part, spec = reader.parts[number], groups.spec
-    clause = clause_of(reader.matches.tree, part)
+    clause = clause_of(reader.matches.tree, part, reader.scale)
     columns = _columns(part, spec.paths)
     unread: RowSet = clause.may
     if columns is not None:
@@ -89,10 +88,11 @@ def _of_part(number: int, reader: Reader, groups: Groups) -> Iterator[None]:
         if isinstance(plain, Everything) and len(spec.keys) == 1 and all(fold.path is None for fold in spec.folds):
             _add_tallies(number, part, columns[spec.keys[0][1]], groups)
         else:
-            yield from _PartFold(number, part, columns, groups).run(plain, reader)
-    for window in walk(unread, part.dead, 0):
-        for start in range(0, len(window), FETCH_ROWS_MAX):
-            rows = window[start : start + FETCH_ROWS_MAX]
+            yield from _PartFold(number, part, columns, groups, reader.scale).run(plain, reader)
+    for window in walk(unread, part.dead, 0, reader.scale):
+        size = reader.scale.fetch_rows
+        for start in range(0, len(window), size):
+            rows = window[start : start + size]
             for row, found in zip(rows.tolist(), reader.read(Candidates(number, rows, clause.is_exact))):
                 if found is not None:
                     groups.add_document(number, row, found.document)
@@ -149,26 +149,27 @@ def _is_varied(column: Column, code: int) -> bool:
 class _PartFold:
     """One part's plain rows, window by window."""
 
-    def __init__(self, number: int, part: Part, columns: dict[str, Column], groups: Groups) -> None:
+    def __init__(self, number: int, part: Part, columns: dict[str, Column], groups: Groups, scale: Scale) -> None:
         self._number = number
         self._part = part
         self._columns = columns
         self._groups = groups
+        self._scale = scale
         self._keys = [columns[path] for _, path in groups.spec.keys]
         self._weights: dict[str, Weights] = {}
 
     def run(self, plain: RowSet, reader: Reader) -> Iterator[None]:
         for path in self._groups.sums:
-            if self._columns[path].codes <= _WEIGHED_BY_ROW * plain.estimate:
+            if self._columns[path].codes <= self._scale.weighed_by_row * plain.estimate:
                 self._weights[path] = weights_of_codes(self._columns[path])
-        for rows in walk(plain, self._part.dead, 0):
+        for rows in walk(plain, self._part.dead, 0, self._scale):
             if len(rows):
                 reader.counters.keys_examined += len(rows)
                 self._add(rows)
             yield None
 
     def _add(self, rows: np.ndarray) -> None:
-        """Rows ascend; at most WINDOW_ROWS_MAX, so that sums of levels are exact."""
+        """Rows ascend; at most Scale.window_rows_max, so that sums of levels are exact."""
         numbers, size, codes = self._numbered(rows)
         counts = np.bincount(numbers, minlength=size)
         present = np.flatnonzero(counts)
@@ -192,11 +193,11 @@ class _PartFold:
             missing, null = _null_codes(self._keys[0])
             if missing < null:
                 codes[0] = np.where(codes[0] == missing, codes[0].dtype.type(null), codes[0])
-        if len(codes) == 1 and self._keys[0].codes <= max(_DENSE_MAX, 2 * len(rows)):
+        if len(codes) == 1 and self._keys[0].codes <= self._scale.dense_groups:
             return codes[0], self._keys[0].codes, lambda present: [present]
         sizes = [column.codes for column in self._keys]
         combined = np.ravel_multi_index([of_key.astype(np.int64) for of_key in codes], sizes, mode="clip")
-        if float(np.prod(np.array(sizes, float))) <= _DENSE_MAX:
+        if float(np.prod(np.array(sizes, float))) <= self._scale.dense_groups:
             return combined, int(np.prod(sizes)), lambda present: list(np.unravel_index(present, sizes))
         kept, numbers = np.unique(combined, return_inverse=True)
         return numbers, len(kept), lambda present: list(np.unravel_index(kept[present], sizes))

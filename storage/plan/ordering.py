@@ -24,23 +24,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import QueryTooLarge
-from ..fields.column import Column
 from ..query.sorting import Sort
 from .clauses import Clause
-from .parts import SORT_BYTES_MAX, Dead, Found, Part
+from .parts import SORT_BYTES_MAX, Found, Part, Scale
 from .ranks import SortColumn, SortKeys, best_codes, in_order, odd_rows, sort_columns
-from .reading import FETCH_ROWS_MAX, Candidates, Reader
+from .reading import Candidates, Reader
 from .rowsets import Coded, Complement, Intersection, RowSet, coded, complement, intersection
 from .walking import live, walk
 
 Item = Candidates | list[Found] | None  # None: a step that brought nothing yet
 Key = tuple[Any, int, int]  # the sort's key, part, row
 
-_GATHERED_ALWAYS = 2_048  # rows that are ordered at once whatever else might be cheaper
-_GATHERED_MAX = 2**21  # more are walked in batches, so that no step takes too long
-_BATCH_PLACES_MIN = 1_024
-_BATCH_PLACES_MAX = 2**20
-_TIED_ROWS_MAX = 65_536  # rows of equal value that are ordered in one batch; more of them are a walk of their own
 _SAMPLE = 4_096
 # Nanoseconds, roughly: a row tested out of order, a row gathered and ranked, a row compared in order.
 _TEST_NS, _GATHER_NS, _COMPARE_NS = 30, 15, 1
@@ -63,7 +57,7 @@ def ordered(reader: Reader, clauses: Sequence[Clause], order: Sort, wanted: int)
             plain = intersection([plain, complement(odd, part.rows)], part.rows)
         best = best_codes(fields, code_limits(plain, fields)) if plain.estimate else None
         if best is not None:
-            chunks = _by_rank(plain, part, fields, wanted)
+            chunks = _by_rank(plain, part, fields, wanted, reader.scale)
             runs.append(_PlainRun(number, chunks, SortKeys(fields, order), best, is_exact=clause.is_exact))
     held = _HeldRun(len(reader.parts))
     yield from _hold(held, reader, unordered, order, wanted)
@@ -177,7 +171,7 @@ def _hold(
     for batch in _batches(reader, unordered):
         held.rows += [((order(found.document), part, row), found) for part, row, found in batch]
         size += sum(len(found.data) for _, _, found in batch)
-        if wanted and len(held.rows) >= 2 * wanted + FETCH_ROWS_MAX:
+        if wanted and len(held.rows) >= 2 * wanted + reader.scale.fetch_rows:
             held.rows.sort(key=_key_of)
             del held.rows[wanted:]
             size = sum(len(found.data) for _, found in held.rows)
@@ -194,10 +188,11 @@ def _key_of(row: tuple[Key, Found]) -> Key:
 
 
 def _batches(reader: Reader, unordered: Sequence[tuple[int, RowSet, bool]]) -> Iterator[list[tuple[int, int, Found]]]:
+    size = reader.scale.fetch_rows
     for number, rows, is_exact in unordered:
-        for window in walk(rows, reader.parts[number].dead, 0):
-            for start in range(0, len(window), FETCH_ROWS_MAX):
-                some = window[start : start + FETCH_ROWS_MAX]
+        for window in walk(rows, reader.parts[number].dead, 0, reader.scale):
+            for start in range(0, len(window), size):
+                some = window[start : start + size]
                 found = reader.read(Candidates(number, some, is_exact))
                 yield [(number, row, one) for row, one in zip(some.tolist(), found) if one is not None]
     for batch in reader.read_loose():
@@ -207,24 +202,24 @@ def _batches(reader: Reader, unordered: Sequence[tuple[int, RowSet, bool]]) -> I
 # The plain rows of one part, in order.
 
 
-def _by_rank(rows: RowSet, part: Part, fields: Sequence[SortColumn], wanted: int) -> Iterator[np.ndarray]:
+def _by_rank(rows: RowSet, part: Part, fields: Sequence[SortColumn], wanted: int, scale: Scale) -> Iterator[np.ndarray]:
     if not fields:
-        return walk(rows, part.dead, wanted)
-    limits = code_limits(rows, fields)
-    if is_gathered(rows, fields[0].column, limits, wanted):
-        return _gathered(rows, part.dead, fields, wanted)
-    return _walked(rows, part, fields, limits, wanted)
+        return walk(rows, part.dead, wanted, scale)
+    if is_gathered(rows, fields, wanted, scale):
+        return _gathered(rows, part, fields, wanted, scale)
+    return _walked(rows, part, fields, wanted, scale)
 
 
-def is_gathered(rows: RowSet, column: Column, limits: tuple[int, int], wanted: int) -> bool:
-    """Whether gathering all rows is likely to be cheaper than walking the column."""
-    places = column.posting_count(*limits)
+def is_gathered(rows: RowSet, fields: Sequence[SortColumn], wanted: int, scale: Scale) -> bool:
+    """Whether gathering all rows is likely to be cheaper than walking the column of the first field."""
+    column = fields[0].column
+    places = column.posting_count(*code_limits(rows, fields))
     reached = places * min(1.0, wanted / max(rows.likely, 1.0)) if wanted else places
     driver = rows.driver if isinstance(rows, Intersection) else rows
     looked_at = driver.hi - driver.lo if isinstance(driver, Complement) else driver.estimate
-    if looked_at <= _GATHERED_ALWAYS:
+    if looked_at <= scale.gathered_always:
         return True
-    if column.is_ascending or rows.likely > _GATHERED_MAX:
+    if column.is_ascending or rows.likely > scale.gathered_max:
         return False
     return looked_at * (_GATHER_NS + _COMPARE_NS) < reached * _TEST_NS
 
@@ -242,11 +237,11 @@ def code_limits(rows: RowSet, fields: Sequence[SortColumn]) -> tuple[int, int]:
     return lo, max(lo, hi)
 
 
-def _gathered(rows: RowSet, dead: Dead, fields: Sequence[SortColumn], wanted: int) -> Iterator[np.ndarray]:
+def _gathered(rows: RowSet, part: Part, fields: Sequence[SortColumn], wanted: int, scale: Scale) -> Iterator[np.ndarray]:
     found = []
-    for window in walk(rows, dead, 0):
+    for window in walk(rows, part.dead, 0, scale):
         found.append(window)
-        if len(window) > _BATCH_PLACES_MAX:
+        if len(window) > scale.batch_places_max:
             yield window[:0]
     if not found:
         return
@@ -276,22 +271,20 @@ def _smallest(ranks: np.ndarray, take: int) -> np.generic:
     return np.partition(ranks, take - 1)[take - 1]
 
 
-def _walked(
-    rows: RowSet, part: Part, fields: Sequence[SortColumn], limits: tuple[int, int], wanted: int
-) -> Iterator[np.ndarray]:
+def _walked(rows: RowSet, part: Part, fields: Sequence[SortColumn], wanted: int, scale: Scale) -> Iterator[np.ndarray]:
     column = fields[0].column
-    lo, hi = limits
+    lo, hi = code_limits(rows, fields)
     places = column.posting_count(lo, hi)
-    goal = _BATCH_PLACES_MAX
+    goal = scale.batch_places_max
     if wanted:
-        goal = int(min(max(2 * wanted * places / max(rows.likely, 1.0), _BATCH_PLACES_MIN), _BATCH_PLACES_MAX))
+        goal = int(min(max(2 * wanted * places / max(rows.likely, 1.0), scale.batch_places_min), goal))
     while lo < hi:
         a, b = _batch_before(fields[0], lo, hi, goal) if fields[0].is_descending else _batch_after(fields[0], lo, hi, goal)
         lo, hi = (lo, a) if fields[0].is_descending else (b, hi)
-        goal = min(goal * 4, _BATCH_PLACES_MAX)
-        if column.posting_count(a, b) > _TIED_ROWS_MAX and _is_tie(fields[0], a, b):
+        goal = min(goal * 4, scale.batch_places_max)
+        if column.posting_count(a, b) > scale.tied_rows_max and _is_tie(fields[0], a, b):
             tied = intersection([rows, coded(column, [(a, b)])], part.rows)
-            yield from _by_rank(tied, part, fields[1:], wanted)
+            yield from _by_rank(tied, part, fields[1:], wanted, scale)
             continue
         if column.is_ascending:
             found = rows.within(column.place_of(a), column.place_of(b))

@@ -19,6 +19,27 @@ from ..fields.text import Text
 
 SORT_BYTES_MAX = 100 * 2**20  # of documents that a query holds at once to put them in order
 
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Sizes at which a query changes its way. Answers do not depend on them."""
+
+    fetch_rows: int = 512  # documents read in one step
+    window_rows_min: int = 16_384  # rows looked at in one step, at first and at most
+    window_rows_max: int = 2**21  # not more: see weights.py
+    gathered_always: int = 2_048  # rows that are ordered at once whatever else might be cheaper
+    gathered_max: int = 2**21  # more are walked in batches
+    batch_places_min: int = 1_024  # postings of a sort field walked in one step, at first and at most
+    batch_places_max: int = 2**20
+    tied_rows_max: int = 65_536  # rows of equal value that are ordered in one batch; more are a walk of their own
+    candidates_at_once: int = 100_000  # candidates by words that are made at once; more only if they must
+    pattern_values: int = 2_000  # distinct strings that a pattern is tried on before documents are looked at
+    many_unsure: int = 10_000  # rows with several entries that are rather read than tested by range
+    dense_groups: int = 2**21  # combinations of keys that get a number each; more are numbered as they come
+    weighed_by_row: int = 4  # with so many times more codes than rows, rows are weighed instead of codes
+
+
+SCALE = Scale()
 Loose = Sequence[tuple[int, int, bytes, bytes]]  # (seq, row, canonical key, stored document), in commit order
 
 
@@ -49,6 +70,10 @@ class Part(Protocol):
 
     def column(self, path: str) -> Column | None:
         """The index of a field; None when there is none."""
+        ...
+
+    def kinds(self, path: str) -> Column | None:
+        """The index of a field even if it keeps no strings (Column.is_hollow), which column() does not give."""
         ...
 
     def text(self, path: str) -> Text | None:

@@ -45,7 +45,11 @@ class SortColumn(NamedTuple):
 
 
 def sort_columns(part: Part, order: Sort) -> list[SortColumn] | None:
-    """The columns of a sort; None when the part lacks one."""
+    """The columns of a sort; None when the part lacks one, or when one field lies in another: their values go together in
+    ways that codes do not show."""
+    names = [path for path, _ in order.fields]
+    if any(inner.startswith(outer + ".") for inner in names for outer in names):
+        return None
     found = []
     for path, direction in order.fields:
         column = part.column(path)

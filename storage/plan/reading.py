@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..query.filters import Filter
-from .parts import Counters, Found, Loose, Part
-
-FETCH_ROWS_MAX = 512  # documents read in one step
+from .parts import Counters, Found, Loose, Part, Scale
 
 
 class Candidates(NamedTuple):
@@ -33,16 +31,19 @@ class Reader:
         loose: Loose,
         matches: Filter,
         decode: Callable[[bytes], dict],
-        counters: Counters,
+        counters: Counters | None,
+        scale: Scale,
     ) -> None:
         self.parts = parts
         self.loose = loose
         self.matches = matches
         self.decode = decode
-        self.counters = counters
+        self.counters = counters if counters is not None else Counters()
+        self.scale = scale
 
     def read(self, candidates: Candidates) -> list[Found | None]:
-        """The documents, in the order of the rows; None for one that does not match. At most FETCH_ROWS_MAX rows at a time."""
+        """The documents, in the order of the rows; None for one that does not match. Callers ask for at most
+        Scale.fetch_rows at a time."""
         part, rows, is_exact = candidates
         self.counters.docs_examined += len(rows)
         self.counters.parts_used.add(part)
@@ -56,11 +57,12 @@ class Reader:
     def read_loose(self) -> Iterator[list[tuple[int, Found]]]:
         """(place, document) of the loose rows that match, step by step."""
         decode, matches = self.decode, self.matches
-        for start in range(0, len(self.loose), FETCH_ROWS_MAX):
+        size = self.scale.fetch_rows
+        for start in range(0, len(self.loose), size):
             batch = []
-            for place, (_, _, key, data) in enumerate(self.loose[start : start + FETCH_ROWS_MAX], start):
+            for place, (_, _, key, data) in enumerate(self.loose[start : start + size], start):
                 document = decode(data)
                 if matches(document):
                     batch.append((place, Found(key, data, document)))
-            self.counters.docs_examined += min(FETCH_ROWS_MAX, len(self.loose) - start)
+            self.counters.docs_examined += min(size, len(self.loose) - start)
             yield batch

@@ -26,7 +26,6 @@ Ranges = list[tuple[int, int]]  # of codes, lo..hi-1: ascending, disjoint, none 
 NO_ROWS = np.empty(0, np.uint32)
 _SORTING_COSTS = 8  # comparing so many codes costs as much as sorting one row number
 _CUTTING_COSTS = 2_000  # or as cutting one posting list to a window
-_CANDIDATES_AT_ONCE = 100_000  # fewer candidates are made at once, more only if they must
 _TESTS_APART_MAX = 4  # questions put to a text index before all its candidates are made
 _COMPARED_RANGES_MAX = 6  # more ranges than that are looked up in a table
 
@@ -198,8 +197,10 @@ class Worded:
     Windows that follow each other from one end are read off the index block by block; any other question makes all rows at
     once, and keeps them."""
 
-    def __init__(self, candidates: TextCandidates, rows: int) -> None:
+    def __init__(self, candidates: TextCandidates, rows: int, at_once: int) -> None:
+        """at_once: so many candidates are made at once."""
         self._candidates = candidates
+        self._at_once = at_once
         self.estimate = min(candidates.estimate, rows)
         self.likely = float(self.estimate)
         self.lo, self.hi = 0, rows
@@ -210,7 +211,7 @@ class Worded:
         lo, hi = max(lo, 0), min(hi, self.hi)
         if hi <= lo:
             return NO_ROWS
-        if "_every" not in self.__dict__ and self.estimate > _CANDIDATES_AT_ONCE:
+        if "_every" not in self.__dict__ and self.estimate > self._at_once:
             for walk in self._walks.values():
                 if walk.is_next(lo, hi):
                     return walk.take(lo, hi)
@@ -224,7 +225,7 @@ class Worded:
 
     def test(self, rows: np.ndarray) -> np.ndarray:
         self._tests += 1
-        if "_every" in self.__dict__ or self.estimate <= _CANDIDATES_AT_ONCE or self._tests > _TESTS_APART_MAX:
+        if "_every" in self.__dict__ or self.estimate <= self._at_once or self._tests > _TESTS_APART_MAX:
             return is_among(rows, self._every)
         if (rows[1:] > rows[:-1]).all():
             return self._candidates.test(rows)

@@ -1,7 +1,7 @@
 """Weights: what each code of a column adds to a sum, so that sums over a window of rows are exact. Pure; numpy.
 
 numpy counts with weights in doubles. A column's numbers are therefore split into levels: integers into their upper and lower 32
-bits, doubles into pieces of some 30 bits, each a multiple of one unit. A sum of one level over WINDOW_ROWS_MAX rows fits
+bits, doubles into pieces of some 30 bits, each a multiple of one unit. A sum of one level over Scale.window_rows_max rows fits
 a double's 53 bits, so nothing is rounded; the levels are put together where no bit is lost (query/numbers.py, Total). After Demmel and
 Nguyen, "Fast reproducible floating-point summation" (2013).
 """
@@ -15,10 +15,10 @@ import numpy as np
 
 from ..fields.column import Column
 from ..fields.values import EXACT, Kind
+from .parts import SCALE
 from .rowsets import Listed, RowSet, coded, union
-from .walking import WINDOW_ROWS_MAX
 
-_WINDOW_BITS = WINDOW_ROWS_MAX.bit_length()  # one more than the logarithm: room for a sign
+_WINDOW_BITS = SCALE.window_rows_max.bit_length()  # one more than the logarithm: room for a sign
 _LEVELS = 3  # 90 bits below the largest number; a double keeps 53
 _NUMBER_MAX = 2.0**900  # larger ones cannot be split without overflow
 _SMALL_INT = 2**31

@@ -24,6 +24,9 @@ from .type_names import type_name
 
 
 def _merge(*values: Any) -> dict:
+    """One operand that is an array stands for its elements."""
+    if len(values) == 1 and type(values[0]) is list:
+        values = tuple(values[0])
     found: dict[str, Any] = {}
     for value in values:
         if is_nullish(value):

@@ -4,9 +4,9 @@
 
 A Need is Anything, a Literal, or And / Or of Needs. It never requires what a match need not have: a text that matches meets
 it, whichever engine matches (RE2, the regex package or PCRE); a text that meets it need not match. So the pattern is read by
-the syntax that these engines share, and whatever else it holds (look-around, back references, comments, free spacing, verbs, fuzzy
-matching, set operations, octal and control escapes) makes the whole of it Anything. Case is ignored everywhere when the pattern
-ignores it anywhere, and `^` and `$` count as line ends everywhere: both require less.
+the syntax that these engines share, and whatever else it holds (look-around, back references, comments, free spacing, verbs,
+fuzzy matching, set operations, octal and control escapes) makes the whole of it Anything. Case is ignored everywhere when
+the pattern ignores it anywhere, and `^` and `$` count as line ends everywhere: both require less.
 
 Reading is linear; at most NEED_LITERALS_MAX literals come out, larger needs are Anything, and so are patterns of more than
 PATTERN_CHARS_MAX. No error: a pattern that no engine takes has some Need or other.
@@ -45,8 +45,8 @@ def fold_case(text: str) -> str:
 
 
 def folds_surely(char: str) -> bool:
-    """Whether all engines can be held to fold_case for it: characters of which Python knows nothing may be newer letters, which an
-    engine with newer tables takes for the other case of old ones. Letters that were there never change."""
+    """Whether all engines can be held to fold_case for it: characters of which Python knows nothing may be newer letters, which
+    an engine with newer tables takes for the other case of old ones. Letters that were there never change."""
     return char.isascii() or category(char) != "Cn"
 
 

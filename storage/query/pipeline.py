@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Protocol
 
 from .filters import Filter, compile_filter
@@ -36,6 +37,7 @@ class Rows:
 
 
 Item = list[dict] | Rows
+OnBatch = Callable[[list[dict]], list[dict]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,12 @@ class PerDocument:
         self.spec = spec
         self.apply = apply
 
-    def run(self, items: Iterator[Item], context: Context) -> Iterator[Item]:
+    def on_batch(self, context: Context) -> OnBatch:
         apply, variables = self.apply, context.variables
-        for item in items:
-            yield item if type(item) is Rows else [apply(document, variables) for document in item]
+        return lambda batch: [apply(document, variables) for document in batch]
+
+    def run(self, items: Iterator[Item], context: Context) -> Iterator[Item]:
+        return _each_batch(items, [self.on_batch(context)])
 
 
 class Match:
@@ -84,10 +88,21 @@ class Match:
         self.spec = spec
         compile_filter(spec, dict.fromkeys(names))
 
-    def run(self, items: Iterator[Item], context: Context) -> Iterator[Item]:
+    def on_batch(self, context: Context) -> OnBatch:
         matches = compile_filter(self.spec, context.variables)
-        for item in items:
-            yield item if type(item) is Rows else [document for document in item if matches(document)]
+        return lambda batch: [document for document in batch if matches(document)]
+
+    def run(self, items: Iterator[Item], context: Context) -> Iterator[Item]:
+        return _each_batch(items, [self.on_batch(context)])
+
+
+def _each_batch(items: Iterator[Item], steps: Sequence[OnBatch]) -> Iterator[Item]:
+    """Neighbouring stages that see one document at a time, as one: however many, they nest no deeper."""
+    for item in items:
+        if type(item) is not Rows:
+            for step in steps:
+                item = step(item)
+        yield item
 
 
 class Skip:
@@ -150,8 +165,12 @@ class Pipeline:
 
     @staticmethod
     def _through(stages: Sequence[Stage], items: Iterator[Item], context: Context) -> Iterator[Item]:
-        for stage in stages:
-            items = stage.run(items, context)
+        for is_alone, run in groupby(stages, _stands_alone):
+            if is_alone:
+                for stage in run:
+                    items = stage.run(items, context)
+            else:
+                items = _each_batch(items, [stage.on_batch(context) for stage in run])
         return items
 
     def leading_filter(self) -> tuple[Mapping[str, Any], int]:
@@ -187,6 +206,15 @@ def wanted_of(stages: Sequence[Stage]) -> int:
             return 0
         skipped += stage.count
     return 0
+
+
+def _stands_alone(stage: Stage) -> bool:
+    return not isinstance(stage, PerDocument | Match)
+
+
+def depth_of(stages: Sequence[Stage]) -> int:
+    """How many iterators these stages take inside each other when they run."""
+    return sum(len(list(run)) if is_alone else 1 for is_alone, run in groupby(stages, _stands_alone))
 
 
 def rows(request: Rows) -> Iterator[Item]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..values.order import NULL_KEY, sort_key
-from .paths import ABSENT, MISSING, Locator, Path, Test, parsed_path
+from .paths import ABSENT, MISSING, Locator, Path, Test, parsed_path, without_place
 from .tree import ALWAYS, And, Elements, Node, Nor, Not, Or, Whole
 from .tree import Test as Condition
 from .value_tests import key_of, make_test
@@ -189,10 +189,10 @@ def _located(node: Condition, path: Path) -> Position:
 
         test: Locator = leaf
     elif node.op in NAMED_ONLY:
-        test = leaf = _without_place(_value_test(node))
+        test = leaf = without_place(_value_test(node))
     else:
         passes = _value_test(node)
-        test = _without_place(passes)
+        test = without_place(passes)
 
         def leaf(array: Any) -> Any:
             found = _first(passes, array)
@@ -210,10 +210,6 @@ def _first(test: Test, array: list) -> Any:
         if test(element):
             return place
     return ABSENT
-
-
-def _without_place(test: Test) -> Locator:
-    return lambda value: None if test(value) else ABSENT
 
 
 def _nowhere(document: dict) -> None:

@@ -92,7 +92,9 @@ def _is_flag(what: Any) -> bool:
     return isinstance(what, _FLAGS)
 
 
-def _entries(spec: Mapping[str, Any], outer: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], Any]]:
+def _entries(
+    spec: Mapping[str, Any], outer: tuple[str, ...], empty_code: int = 51270
+) -> Iterable[tuple[tuple[str, ...], Any]]:
     """Every leaf: (path, flag or expression). A map that begins with no operator is a spec of deeper fields."""
     for name, what in spec.items():
         if not isinstance(name, str):
@@ -100,8 +102,8 @@ def _entries(spec: Mapping[str, Any], outer: tuple[str, ...]) -> Iterable[tuple[
         path = (*outer, *path_parts(name))
         if isinstance(what, Mapping) and not _begins_with_operator(what):
             if not what:
-                raise BadQuery(f"field {'.'.join(path)!r}: an empty map is no value here; write {{$literal: {{}}}}", code=51270)
-            yield from _entries(what, path)
+                raise BadQuery(f"field {'.'.join(path)!r}: an empty map is no value here; write {{$literal: {{}}}}", code=empty_code)
+            yield from _entries(what, path, empty_code)
         else:
             yield path, what
 
@@ -149,7 +151,7 @@ def compile_add_fields(spec: Any, scope: Scope, stage: str = "$addFields") -> Re
     if not isinstance(spec, Mapping):
         raise BadQuery(f"{stage} takes a map of fields", code=40272)
     tree = _Tree()
-    for path, what in _entries(spec, ()):
+    for path, what in _entries(spec, (), empty_code=40180):
         tree.put(path, scope.compile(what))
     if all(not isinstance(what, _Tree) for what in tree.fields.values()):
         parts = list(tree.fields.items())

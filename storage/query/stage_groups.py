@@ -214,10 +214,12 @@ class BucketAuto:
             raise BadQuery("$bucketAuto needs groupBy and buckets", code=40246)
         self.spec = spec
         self._key = _grouping(spec["groupBy"], scope, "$bucketAuto", 40239)
-        count = whole_number(spec["buckets"]) if is_number(spec["buckets"]) else None
-        if count is None:
-            raise BadQuery("$bucketAuto: buckets must be a whole number", code=40241)
-        if not 0 < count <= BUCKETS_MAX:
+        if not is_number(spec["buckets"]):
+            raise BadQuery(f"$bucketAuto: buckets must be a number, not {type_name(spec['buckets'])}", code=40241)
+        count = whole_number(spec["buckets"])
+        if count is None or abs(count) > BUCKETS_MAX:
+            raise BadQuery("$bucketAuto: buckets must be a whole number of 32 bits", code=40242)
+        if count <= 0:
             raise BadQuery(f"$bucketAuto: buckets must be positive, not {count}", code=40243)
         self._count = count
         self.fields = _output(spec.get("output"), scope, "$bucketAuto", 40244)

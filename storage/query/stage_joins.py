@@ -17,10 +17,10 @@ from .expression_operands import Compiled, Scope, order_key, reached
 from .expressions import path_parts
 from .filters import compile_filter
 from .memory import Held, size_of
-from .paths import MISSING, NO_INDEX, Path
-from .pipeline import Context, Item, Match, Pipeline, Rows, in_batches, rows
+from .paths import MISSING, NO_INDEX, Path, Seen
+from .pipeline import BATCH_DOCUMENTS, Context, Item, Match, Pipeline, Rows, in_batches, rows
 
-BATCH_KEYS = 512
+BATCH_KEYS = 256
 KEPT_BYTES_MAX = 16 * 2**20  # of answers of one $lookup, and of the documents its pipeline begins with
 _NULL = order_key(None)
 
@@ -28,11 +28,11 @@ _NULL = order_key(None)
 def local_values(document: dict, path: Path) -> list[Any]:
     """What $lookup looks for: the values at localField, arrays by their elements; null when there is none."""
     found: list[Any] = []
-    _visit(document, path, 0, found)
+    _visit(document, path, 0, found, set() if path.is_winding else None)
     return found or [None]
 
 
-def _visit(value: Any, path: Path, at: int, found: list[Any]) -> None:
+def _visit(value: Any, path: Path, at: int, found: list[Any], seen: Seen | None) -> None:
     if at == len(path.parts):
         if type(value) is list:
             found += value
@@ -40,14 +40,19 @@ def _visit(value: Any, path: Path, at: int, found: list[Any]) -> None:
             found.append(value)
     elif type(value) is dict:
         if path.parts[at] in value:
-            _visit(value[path.parts[at]], path, at + 1, found)
+            _visit(value[path.parts[at]], path, at + 1, found, seen)
     elif type(value) is list:
+        if seen is not None:  # see paths.py
+            way = id(value) << 8 | at
+            if way in seen:
+                return
+            seen.add(way)
         index = path.indexes[at]
         if index != NO_INDEX and index < len(value):
-            _visit(value[index], path, at + 1, found)
+            _visit(value[index], path, at + 1, found, seen)
         for element in value:
             if type(element) is dict:
-                _visit(element, path, at, found)
+                _visit(element, path, at, found, seen)
 
 
 class _Kept:
@@ -60,8 +65,8 @@ class _Kept:
     def get(self, key: Any) -> list[dict] | None:
         return self._found.get(key)
 
-    def put(self, key: Any, documents: list[dict]) -> None:
-        size = 200 + sum(map(size_of, documents))
+    def put(self, key: Any, documents: list[dict], weight: int) -> None:
+        size = 200 + weight
         if self._bytes + size > KEPT_BYTES_MAX:
             self._found.clear()
             self._bytes = 0
@@ -100,26 +105,37 @@ class EqualityLookup:
         yield from self._joined(waiting, kept, context)
 
     def _joined(self, documents: list[dict], kept: _Kept, context: Context) -> Iterator[Item]:
-        wanted = [[(order_key(value), value) for value in local_values(document, self._local)] for document in documents]
+        wanted = []
+        for some in in_batches(documents):
+            wanted += [[(order_key(value), value) for value in local_values(document, self._local)] for document in some]
+            yield []
         ask: dict[SortKey, Any] = {}
+        held: dict[SortKey, list[dict]] = {}
         for row in wanted:
-            if len(row) > 1 or kept.get(row[0][0]) is None:
+            single = kept.get(row[0][0]) if len(row) == 1 else None
+            if single is None:
                 ask.update(row)
+            else:
+                held[row[0][0]] = single
         answers: dict[SortKey, list[tuple[int, dict]]] = {key: [] for key in ask}
+        weights = dict.fromkeys(ask, 0)
         for number, document in enumerate((yield from self._asked(ask))):
+            weight = size_of(document)
             for key in self._keys(document):
                 if key in answers:
                     answers[key].append((number, document))
+                    weights[key] += weight
+            if number % BATCH_DOCUMENTS == 0:
+                yield []
+        for key, rows_found in answers.items():
+            held[key] = [found for _, found in rows_found]
+            kept.put(key, held[key], weights[key])
         for document, row in zip(documents, wanted):
-            key = row[0][0]
             if len(row) > 1:
-                by_place = {number: found for part, _ in row for number, found in answers[part]}
+                by_place = {number: found for key, _ in row for number, found in answers[key]}
                 matches = [by_place[number] for number in sorted(by_place)]
-            elif key in answers:
-                matches = [found for _, found in answers[key]]
-                kept.put(key, matches)
             else:
-                matches = kept.get(key) or []
+                matches = held[row[0][0]]
             if self._inside is not None:
                 inner = context.knowing({name: part(document, context.variables) for name, part in self._let})
                 matches = yield from collected(self._inside.over(in_batches(matches), inner), "$lookup")
@@ -199,9 +215,9 @@ class PipelineLookup:
                 key = encode_value([[] if value is MISSING else [value] for value in values.values()])
                 matches = kept.get(key)
                 if matches is None:
-                    inner = context.knowing(values)
-                    matches = yield from collected(self._run_for(beginning, inner), "$lookup")
-                    kept.put(key, matches)
+                    held = Held("$lookup")
+                    matches = yield from _collected(self._run_for(beginning, context.knowing(values)), held)
+                    kept.put(key, matches, held.bytes)
                 yield [_with(document, self._target, list(matches))]
 
     def _run_for(self, beginning: _Beginning, context: Context) -> Iterator[Item]:

@@ -15,11 +15,12 @@ from typing import Any
 from ..errors import BadQuery
 from .arithmetic import is_number
 from .expression_operands import is_nullish
-from .memory import Held, size_of
+from .memory import HELD_BYTES_MAX, Held, size_of
 from .pipeline import BATCH_DOCUMENTS, Context, Item, Rows, in_batches
 from .sorting import Sort
 
 RUN_ROWS = 1024
+CUT_BYTES = HELD_BYTES_MAX // 2
 _FIRST = itemgetter(0)
 
 
@@ -32,12 +33,15 @@ class Runs:
         self._runs: list[list[tuple[Any, Any]]] = []
         self._loose: list[tuple[Any, Any]] = []
         self._count = 0
+        self._cut_at = CUT_BYTES
 
     def add(self, rows: list[tuple[Any, Any]]) -> None:
         """Raises QueryTooLarge."""
-        self._held.add(sum(_weight(row) for row in rows))
+        self._held.bytes += sum(map(_weight, rows))
         self._loose += rows
         self._count += len(rows)
+        if not self.is_overfull:
+            self._held.add(0)
         if len(self._loose) >= RUN_ROWS:
             self._close_run()
 
@@ -48,17 +52,22 @@ class Runs:
 
     @property
     def is_overfull(self) -> bool:
-        return bool(self._wanted) and self._count >= 2 * self._wanted + RUN_ROWS
+        """Whether cut() is due: much is held that cannot be among the wanted ones."""
+        if not self._wanted or self._count <= self._wanted:
+            return False
+        return self._count >= 2 * self._wanted + RUN_ROWS or self._held.bytes > self._cut_at
 
     def cut(self) -> Iterator[None]:
-        """Let go what cannot be among the wanted ones; a pause after each step."""
+        """Let go what cannot be among the wanted ones; a pause after each step. Raises QueryTooLarge when these are too large."""
         rest = self.merged()
         best: list[tuple[Any, Any]] = []
         while len(best) < self._wanted and (some := list(islice(rest, min(BATCH_DOCUMENTS, self._wanted - len(best))))):
             best += some
             yield
         self._runs, self._loose, self._count = [best], [], len(best)
-        self._held.bytes = sum(_weight(row) for row in best)
+        self._held.bytes = sum(map(_weight, best))
+        self._held.add(0)
+        self._cut_at = max(CUT_BYTES, self._held.bytes * 3 // 2)
 
     def merged(self) -> Iterator[tuple[Any, Any]]:
         """All rows in order; equal keys in order of arrival."""

@@ -20,7 +20,7 @@ from .arithmetic import is_number, whole_number
 from .expression_operands import Scope
 from .expressions import UNSTORABLE, check_field_name, check_variable_name, refusal, scope_of
 from .paths import MISSING
-from .pipeline import Limit, Match, PerDocument, Pipeline, Skip, Stage, wanted_of
+from .pipeline import Limit, Match, PerDocument, Pipeline, Skip, Stage, depth_of, wanted_of
 from .reshaping import compile_add_fields, compile_project, compile_unset
 from .sorting import compile_sort
 from .stage_groups import Bucket, BucketAuto, Count, Group, sort_by_count
@@ -32,6 +32,7 @@ from .type_names import type_name
 
 STAGES_MAX = 1000
 PIPELINES_MAX = 20  # inside each other
+NESTED_STAGES_MAX = 200  # that run inside each other, through all pipelines around them; neighbours that see one document count as one
 _INVALID_OPTIONS = 72
 _UPDATE_STAGES = frozenset(("$set", "$addFields", "$unset", "$project", "$replaceRoot", "$replaceWith"))
 _OUTPUTS = frozenset(("$out", "$merge"))
@@ -93,17 +94,20 @@ def _named(stages: Any) -> list[tuple[str, Any]]:
 
 
 class _Reader:
-    """Compiles the stages of one pipeline. depth: how many pipelines stand around each other here."""
+    """Compiles the stages of one pipeline. depth: how many pipelines stand around each other here; above: the stages of those
+    around it."""
 
-    def __init__(self, scope: Scope, depth: int) -> None:
+    def __init__(self, scope: Scope, depth: int, above: int = 0) -> None:
         self._scope = scope
         self._depth = depth
+        self._above = above
 
     def pipeline(self, stages: Any, inside: str = "") -> Pipeline:
         """inside: the stage that this pipeline is an argument of."""
         if self._depth > PIPELINES_MAX:
             raise BadQuery(f"pipelines nest deeper than {PIPELINES_MAX}", code=5166)
         named = _named(stages)
+        self._above += len(named)
         made: list[Stage] = []
         output = None
         for place, (name, spec) in enumerate(named):
@@ -121,6 +125,8 @@ class _Reader:
         for place, stage in enumerate(made):
             if isinstance(stage, OrderStage):
                 stage.wanted = wanted_of(made[place + 1 :])
+        if self._above - len(named) + depth_of(made) > NESTED_STAGES_MAX:
+            raise BadQuery(f"over {NESTED_STAGES_MAX} stages would run inside each other; cut the pipeline into several", code=7749501)
         return Pipeline(made, output)
 
     def stages(self, name: Any, spec: Any) -> list[Stage]:
@@ -133,7 +139,7 @@ class _Reader:
         return made if isinstance(made, list) else [made]
 
     def _inner(self, stages: Any, inside: str, names: Iterable[str] = ()) -> Pipeline:
-        return _Reader(self._scope.knowing(*names), self._depth + 1).pipeline(stages, inside)
+        return _Reader(self._scope.knowing(*names), self._depth + 1, self._above).pipeline(stages, inside)
 
     def match(self, spec: Any) -> Stage:
         if not isinstance(spec, Mapping):

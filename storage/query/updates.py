@@ -17,7 +17,7 @@ The size and depth of the result are checked where it is encoded. Codes are Mong
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -97,13 +97,15 @@ class Update:
 
 
 def compile_update(
-    spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], array_filters: Sequence[Mapping[str, Any]] | None = None
+    spec: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    array_filters: Sequence[Mapping[str, Any]] | None = None,
+    names: Iterable[str] = (),
 ) -> Update:
-    """The update of a map of operators, or of a pipeline. Raises BadQuery."""
+    """The update of a map of operators, or of a pipeline. names: of the variables that a pipeline will be given. Raises BadQuery."""
     if isinstance(spec, (list, tuple)):
         if array_filters:
             raise BadQuery("array filters cannot be given with a pipeline: use $map or $filter in it", code=_FAILED_TO_PARSE)
-        return _pipeline_update(spec)
+        return _pipeline_update(spec, names)
     if not isinstance(spec, Mapping):
         raise BadQuery(f"an update must be a map of operators or a pipeline, not {type(spec).__name__}", code=_FAILED_TO_PARSE)
     if not spec or not str(next(iter(spec))).startswith("$"):
@@ -181,10 +183,10 @@ def _check_path(operator: str, path: Any, filters: Mapping[str, Filter], used: s
     return POSITIONAL in parts
 
 
-def _pipeline_update(stages: Sequence[Mapping[str, Any]]) -> Update:
+def _pipeline_update(stages: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Update:
     from . import stages as pipelines  # not needed by updates of operators
 
-    transform = pipelines.compile_update_pipeline(stages)
+    transform = pipelines.compile_update_pipeline(stages, names)
 
     def applied(document: dict, application: Application) -> dict:
         known = {"NOW": application.now, "CLUSTER_TIME": application.now_timestamp}

@@ -78,6 +78,12 @@ def canonical(id_value: object) -> bytes:
 def canonical_part(value: object) -> bytes:
     """The key of one value beside others: unlike an `_id` it may be an array or a regex, and of any length; no such
     key is the beginning of another. Raises BadDocument for no document value."""
+    kind = type(value)
+    if kind is str:
+        text = _utf8(value)
+        return b"\x20" + _COUNT.pack(len(text)) + text
+    if kind is int and INT64_MIN <= value <= INT64_MAX:
+        return b"\x11" + (value + _SIGN_FLIP).to_bytes(8, "big")
     parts: list[bytes] = []
     _append(parts, value, 0, math.inf)
     return b"".join(parts)

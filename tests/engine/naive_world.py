@@ -1,7 +1,7 @@
 """One database on a memory disk beside a plain list of documents in natural order (of the last write), and the questions asked of both.
 
-A world is played from a list of steps: inserts, replacements, deletions, seals, reopenings, and questions, whose answers must be
-equal in content and order.
+A world is played from a list of steps: inserts, replacements, updates, deletions, seals, reopenings, and questions (find, count,
+distinct, aggregate), whose answers must be equal in content and order.
 """
 
 from __future__ import annotations
@@ -10,34 +10,47 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
+from storage import Database, Engine, MemoryDisk, decode_document, decode_value, encode_document, operations
 from storage.errors import TwinlogError
 from tests.engine.model import memory_seams, new_database, options, settled
 from tests.query import strategies as some
-from tests.query.naive import filters, sorting
-from tests.query.naive.values import Refused
+from tests.query.naive import filters, pipeline, sorting, updates
+from tests.query.naive.values import Refused, equal
+from tests.values.generated import same
 
 COLLECTION = "things"
+ALL_SORTS = [[[path, direction]] for path in ("a", "b", "a.b") for direction in (1, -1)]
 Step = tuple[str, tuple]
 
+ids = st.integers(0, 20)
+documents = st.builds(lambda number, document: {**document, "_id": number}, ids, some.documents)
+some_documents = st.lists(documents, min_size=1, max_size=10, unique_by=lambda document: document["_id"])
+by_id = ids.map(lambda number: {"_id": number})
+spots = st.one_of(some.field_filters, by_id)
 writes = st.one_of(
-    st.tuples(st.just("insert"), st.tuples(st.lists(some.documents, min_size=1, max_size=6, unique_by=lambda d: d["_id"]))),
-    st.tuples(st.just("insert"), st.tuples(st.lists(some.documents, min_size=1, max_size=6, unique_by=lambda d: d["_id"]))),
-    st.tuples(st.just("replace"), st.tuples(some.field_filters, some.documents)),
-    st.tuples(st.just("replace"), st.tuples(st.builds(lambda n: {"_id": n}, st.integers(0, 9)), some.documents)),
-    st.tuples(st.just("delete"), st.tuples(some.field_filters, st.booleans())),
-    st.tuples(st.just("delete"), st.tuples(st.builds(lambda n: {"_id": n}, st.integers(0, 9)), st.booleans())),
-    st.sampled_from([("seal", ()), ("reopen", ())]),
+    st.tuples(st.just("insert"), st.tuples(some_documents)),
+    st.tuples(st.just("insert"), st.tuples(some_documents)),
+    st.tuples(st.just("replace"), st.tuples(spots, documents)),
+    st.tuples(st.just("update"), st.tuples(st.one_of(spots, st.just({})), some.single_updates, st.booleans())),
+    st.tuples(st.just("delete"), st.tuples(spots, st.booleans())),
+    st.sampled_from([("seal", ()), ("seal", ()), ("index", ()), ("reopen", ())]),
 )
 single_sorts = st.one_of(
     st.none(),
     st.builds(lambda path, direction: [[path, direction]], some.sort_paths, st.sampled_from([1, -1])),
     some.sorts,
 )
-questions = st.tuples(
-    st.just("ask"), st.tuples(some.filters, single_sorts, st.sampled_from([0, 0, 1, 2]), st.sampled_from([0, 0, 1, 3]))
+questions = st.one_of(
+    *[st.tuples(st.just("ask"), st.tuples(some.filters, single_sorts, st.sampled_from([0, 0, 1, 2]), st.sampled_from([0, 0, 1, 3])))] * 3,
+    st.tuples(st.just("distinct"), st.tuples(st.sampled_from(["a", "b", "a.b", "_id"]), st.one_of(st.just({}), some.field_filters))),
+    st.tuples(st.just("aggregate"), st.tuples(some.pipelines)),
 )
-worlds = st.lists(st.one_of(writes, questions), min_size=3, max_size=12)
+worlds = st.builds(
+    lambda first, steps, asked: [("insert", (first,)), *steps, ("index", ()), *asked],
+    some_documents,
+    st.lists(st.one_of(writes, questions), max_size=12),
+    st.lists(questions, min_size=1, max_size=4),
+)
 
 
 async def play(steps: Sequence[Step], **changes: object) -> None:
@@ -54,7 +67,8 @@ async def play(steps: Sequence[Step], **changes: object) -> None:
                     break
                 await STEPS[name](database, held, *arguments)
             else:
-                await ask(database, held, {}, None, 0, 0)
+                for sort in (None, *ALL_SORTS):
+                    await ask(database, held, {}, sort, 0, 0)
         opening += 1
 
 
@@ -89,6 +103,31 @@ async def replace(database: Database, held: list[dict], spec: dict, document: di
     await settled(database, database.position.seq)
 
 
+async def update(database: Database, held: list[dict], spec: dict, change: dict, many: bool) -> None:
+    """An update of many ends at the first document that it cannot be made on; what was done before stays."""
+    problem, changed = None, 0
+    try:
+        matches = filters.parsed(spec)
+        found = [document for document in held if matches(document, [])]
+        updates.read(change)
+        for old in found if many else found[:1]:
+            new = updates.updated(old, change)
+            if encode_document(new) != encode_document(old):
+                held[:] = [document for document in held if document is not old]
+                held.append(new)
+                changed += 1
+    except Refused as refusal:
+        problem = refusal
+    try:
+        result = await operations.update(database, COLLECTION, spec, change, many=many)
+    except TwinlogError as refusal:
+        assert problem is not None, (spec, change, refusal)
+    else:
+        assert problem is None, (spec, change, problem)
+        assert result.modified == changed, (spec, change, result)
+    await settled(database, database.position.seq)
+
+
 async def delete(database: Database, held: list[dict], spec: dict, many: bool) -> None:
     try:
         matches = filters.parsed(spec)
@@ -104,6 +143,51 @@ async def delete(database: Database, held: list[dict], spec: dict, many: bool) -
 
 async def seal(database: Database, held: list[dict]) -> None:
     await database.sealing.seal_now()
+
+
+async def index(database: Database, held: list[dict]) -> None:
+    """Everything sealed, and everything that was asked for indexed."""
+    await database.sealing.seal_now()
+    await database.indexing.wait_built()
+
+
+async def distinct(database: Database, held: list[dict], path: str, spec: dict) -> None:
+    expected: list = []
+    try:
+        matches = filters.parsed(spec)
+    except Refused:
+        return
+    for document in held:
+        if matches(document, []):
+            for value in pipeline.values_at(document, path.split(".")):
+                if not any(equal(value, other) for other in expected):
+                    expected.append(value)
+    got = await operations.distinct(database, COLLECTION, path, spec)
+    missing = [value for value in expected if not any(equal(value, other) for other in got)]
+    assert not missing and len(got) == len(expected), f"{held}\n  distinct {path} of {spec}\n  naive: {expected}\n  engine: {got}"
+
+
+async def aggregate(database: Database, held: list[dict], stages: list[dict]) -> None:
+    problem, expected = None, []
+    try:
+        expected = [id_first(document) for document in pipeline.run(held, stages, {COLLECTION: held})]
+    except Refused as refusal:
+        problem = refusal
+    got: list[dict] = []
+    try:
+        cursor = await operations.aggregate(database, COLLECTION, stages)
+        while not cursor.done:
+            got += [decode_value(data) for data in await cursor.next_batch(3)]
+    except TwinlogError as refusal:
+        assert problem is not None, f"{held}\n  pipeline {stages}\n  naive: {expected}\n  engine: {refusal!r}"
+        return
+    if problem is not None and problem.is_spared:
+        return
+    assert problem is None and same(got, expected), f"{held}\n  pipeline {stages}\n  naive: {problem or expected}\n  engine: {got}"
+
+
+def id_first(document: dict) -> dict:
+    return {"_id": document["_id"], **document} if "_id" in document else document
 
 
 async def ask(database: Database, held: list[dict], spec: dict, sort: list | None, skip: int, limit: int) -> None:
@@ -145,4 +229,14 @@ async def refused(database: Database, spec: dict, sort: list | None) -> None:
     raise AssertionError(f"filter {spec}, sort {sort}: the naive side refuses, the engine answers {found}")
 
 
-STEPS = {"insert": insert, "replace": replace, "delete": delete, "seal": seal, "ask": ask}
+STEPS = {
+    "insert": insert,
+    "replace": replace,
+    "update": update,
+    "delete": delete,
+    "seal": seal,
+    "index": index,
+    "ask": ask,
+    "distinct": distinct,
+    "aggregate": aggregate,
+}

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from storage import Engine, MemoryDisk, Seams, WorkHere, operations
+from storage.declaring import unfinished
 from storage.errors import ReadOnly
 from storage.expiry import expire
 from tests.engine.model import check_entries, everything, insert, new_database, options, settled
@@ -90,3 +91,19 @@ async def test_a_database_that_takes_no_writes_keeps_what_has_expired(autojump_c
         database.refuse_writes(None)
         await trio.sleep(61)
         assert await ids(database) == []
+
+
+async def test_a_build_that_nobody_waits_for_is_finished_by_the_node(autojump_clock: MockClock) -> None:
+    async with Engine.open(clock_seams(MemoryDisk()), options=options()) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": n, "n": n} for n in range(2000)))
+        with trio.CancelScope() as client:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(operations.create_index, database, "things", [["n", 1]], {"unique": True})
+                while not unfinished(database):
+                    await trio.lowlevel.checkpoint()
+                client.cancel()  # the client went away in the middle
+        assert [spec.name for _, spec in unfinished(database)] == ["n_1"]
+        await trio.sleep(6)
+        assert unfinished(database) == []
+        await check_entries(database)

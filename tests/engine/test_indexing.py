@@ -20,7 +20,7 @@ from storage.query.paths import Path
 from storage.views import View
 from tests.engine.model import insert, new_database, opened, settled
 
-FIELDS = {"a": False, "n.x": False, "text": True}
+FIELDS = {"a": 1, "n.x": 1, "text": 3}
 
 
 def document(rng: random.Random, number: int) -> dict:
@@ -145,3 +145,76 @@ def test_parts_hold_what_a_scan_gives(seed: int):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_test_sees_indexes(seed: int):
     assert trio.run(play, seed, clock=trio.testing.MockClock(autojump_threshold=0)) > 10
+
+
+async def _grown(disk: MemoryDisk) -> list[dict]:
+    """A database with several segments, dead rows in them, and fields indexed late; gives its documents."""
+    rng = random.Random(5)
+    async with opened(disk, memtable_records_max=60, index_rows_min=0) as engine:
+        database = await new_database(engine)
+        await insert(database, *(document(rng, number) for number in range(150)))
+        await database.sealing.seal_now()
+        database.indexing.want(database.catalog.ids["things"], {"a": 1})
+        await database.indexing.wait_built()
+        result = await operations.delete(database, "things", {"_id": {"$lt": 20}}, many=True)
+        await settled(database, result.seq)
+        await insert(database, *(document(rng, number) for number in range(200, 260)))
+        await database.sealing.seal_now()
+        database.indexing.want(database.catalog.ids["things"], FIELDS)
+        await database.indexing.wait_built()
+        await settled(database, database.position.seq)
+        return [decode_document(data) for _, data in await rows_by_scan(database.view(), database.catalog.ids["things"])]
+
+
+async def _found_after(disk: MemoryDisk) -> list[dict]:
+    async with opened(disk, start=2, memtable_records_max=60, index_rows_min=0) as engine:
+        database = engine.databases["db"]
+        with trio.fail_after(3600):
+            await database.indexing.wait_built()
+        view = database.view()
+        rows = await rows_by_parts(view, view.catalog.ids["things"])
+        assert rows is not None, "the index is there again"
+        return [decode_document(data) for _, data in rows]
+
+
+@pytest.mark.parametrize("kind", ["rows", "svidx", "sgidx", "stidx", "live", "json"])
+@pytest.mark.parametrize("harm", ["gone", "cut", "flipped"])
+def test_an_index_that_is_damaged_is_built_anew(kind: str, harm: str):
+    async def play() -> None:
+        disk = MemoryDisk()
+        documents = await _grown(disk)
+        names = [name for name in disk.list_dir("db") if name.startswith("fields.") and (f".{kind}." in name or name.endswith(kind))]
+        assert names
+        for name in names:
+            data = disk.read_file(f"db/{name}")
+            disk.remove(f"db/{name}")
+            if harm != "gone":
+                at = len(data) // 2
+                new = data[:at] if harm == "cut" else data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+                disk.replace_file(f"db/{name}", new)
+        assert await _found_after(disk) == documents
+
+    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_many_small_segments_become_one_and_keep_what_is_live():
+    async def play() -> None:
+        rng, disk = random.Random(7), MemoryDisk()
+        async with opened(disk, memtable_records_max=20, index_rows_min=0) as engine:
+            database = await new_database(engine)
+            await insert(database, document(rng, 0))
+            await database.sealing.seal_now()
+            number = database.catalog.ids["things"]
+            database.indexing.want(number, FIELDS)
+            for start in range(1, 200, 20):
+                await insert(database, *(document(rng, start + i) for i in range(20)))
+                result = await operations.delete(database, "things", {"_id": rng.randrange(start)})
+                await settled(database, result.seq)
+                await database.sealing.seal_now()
+            await trio.sleep(30)
+            await database.indexing.wait_built()
+            assert database.indexing.merges
+            assert len(database.indexing.index.segments(number)) == 1
+            assert await check(database.view(), database)
+
+    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -281,11 +281,11 @@ async def test_keys_of_the_catalog_document_that_are_not_known_are_kept() -> Non
     async with opened(MemoryDisk()) as engine:
         database = await new_database(engine)
         await insert(database, {"_id": 1})
-        database.commit([creation("things", database.catalog.ids["things"], fields=["a", "b"], future={"x": 1})])
+        database.commit([creation("things", database.catalog.ids["things"], fields={"a": 1, "b": 2}, future={"x": 1})])
         await operations.create_index(database, "things", [["a", 1]], {"unique": True})
         await operations.drop_index(database, "things", "a_1")
         entry = database.catalog.entries[database.catalog.ids["things"]]
-        assert entry == {"_id": "things", "id": 1, "fields": {"a": False, "b": True}, "future": {"x": 1}}
+        assert entry == {"_id": "things", "id": 1, "fields": {"a": 1, "b": 2}, "future": {"x": 1}}
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])
@@ -323,3 +323,30 @@ def test_an_entry_that_a_newer_version_wrote_is_kept_whole() -> None:
     entry = {"name": "a_1", "key": [["a", 1]], "unique": True, "number": 3, "state": "building", "newer": {"x": 1}}
     ready = IndexSpec(entry).changed(state=None)
     assert ready.entry == {key: value for key, value in entry.items() if key != "state"} and not ready.is_building
+
+
+async def test_a_copy_holds_the_index_as_its_source_does() -> None:
+    async with opened(MemoryDisk()) as here:
+        source = await new_database(here)
+        await insert(source, *({"_id": n, "a": n} for n in range(30)))
+        await operations.create_index(source, "things", [["a", 1]], {"unique": True, "expireAfterSeconds": 9})
+        await insert(source, {"_id": 99, "a": 99})
+        await settled(source, source.mark())
+        disk = MemoryDisk()
+        for start in (2, 3):
+            async with opened(disk, start=start, memtable_records_max=10) as there:
+                target = await there.create_database(source.name, uuid=source.uuid, shards=source.shards)
+                while (run := await source.read_log(target.position.seq, 500)) and run.data:
+                    await settled(target, target.append_frames(run.data))
+                for database in (source, target):
+                    if start == 2:
+                        await database.mark_advance.wait_for(source.position.seq)
+                if start == 2:
+                    assert target.marks == source.marks and None not in target.marks.values()
+                    await target.sealing.seal_now()
+                    continue
+                assert operations.list_indexes(target, "things") == operations.list_indexes(source, "things")
+                await settled(target, target.begin_reign(2))
+                result = await operations.insert(target, "things", [encode_document({"_id": 100, "a": 7})])
+                assert [row.error.fields["index"] for row in result.errors] == ["a_1"]
+                await check_entries(target)

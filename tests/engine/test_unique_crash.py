@@ -13,8 +13,8 @@ from storage import Database, MemoryDisk, encode_document, operations
 from storage.check import Severity, check_database
 from storage.commit import codec
 from storage.commit.segment import HEADER_BYTES, SPARE
+from storage.declaring import finish_builds, unfinished
 from storage.errors import DuplicateKey
-from storage.indexing import finish_builds, unfinished
 from tests.engine.model import check_entries, everything, insert, new_database, opened, settled
 
 THINGS = "things"

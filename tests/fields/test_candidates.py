@@ -15,12 +15,51 @@ from storage.query.literals import ANYTHING, required
 from tests.fields.test_text import text_of
 from tests.query.needs import is_met
 
-vocabulary = ["foo", "Foo", "bar", "foobar", "bär", "xfoo", "fo", "o", "as\u212a", "ASK", "ſfoo", "fooß", "BÄR", "foo\u212a", "q_1", "y" * 70, "z" * 130 + "foo"]
+vocabulary = [
+    "foo",
+    "Foo",
+    "bar",
+    "foobar",
+    "bär",
+    "xfoo",
+    "fo",
+    "o",
+    "as\u212a",
+    "ASK",
+    "ſfoo",
+    "fooß",
+    "BÄR",
+    "foo\u212a",
+    "q_1",
+    "y" * 70,
+    "z" * 130 + "foo",
+]
 strings = st.lists(st.sampled_from(vocabulary), max_size=4).flatmap(
     lambda words: st.sampled_from([" ", "-", "\n", ", ", ""]).map(lambda between: between.join(words))
 )
 rows_of_strings = st.lists(st.lists(strings, max_size=2), max_size=12)
-PATTERNS = ["foo", "^foo", "foo$", r"\bfoo\b", "foo bar", "oo-f", "(foo|bar).*q", "ask", "a", "nothing", "b.r", "fo{2}bar", "foo|ba", "y{3}z", "-", "[fF]oo bar", r"\bfoo", r"foo\b", "bär", "ß"]
+PATTERNS = [
+    "foo",
+    "^foo",
+    "foo$",
+    r"\bfoo\b",
+    "foo bar",
+    "oo-f",
+    "(foo|bar).*q",
+    "ask",
+    "a",
+    "nothing",
+    "b.r",
+    "fo{2}bar",
+    "foo|ba",
+    "y{3}z",
+    "-",
+    "[fF]oo bar",
+    r"\bfoo",
+    r"foo\b",
+    "bär",
+    "ß",
+]
 specs = st.tuples(st.sampled_from(PATTERNS), st.sampled_from(["", "i"]))
 
 
@@ -29,7 +68,9 @@ def every_way(text: Text, need: object) -> list[list[int]]:
     ways = []
     for block_rows in (1, 3, 65_536):
         for descending in (False, True):
-            blocks = [block.tolist() for block in candidates(text, need, text.rows).blocks(descending=descending, block_rows=block_rows)]
+            blocks = [
+                block.tolist() for block in candidates(text, need, text.rows).blocks(descending=descending, block_rows=block_rows)
+            ]
             assert all(blocks) and all(len(block) <= block_rows for block in blocks)
             ways.append([row for block in (reversed(blocks) if descending else blocks) for row in block])
     found = candidates(text, need, text.rows)
@@ -65,8 +106,11 @@ def test_within_short_words_candidates_are_the_rows_whose_words_would_do(rows: l
     need = required(*spec)
     found = candidates(text_of(rows), need, len(rows))
     expected = {row for row, of_row in enumerate(rows) if any(is_met(need, string) for string in of_row)}
-    if not found.says_nothing and spec[0] not in ("(foo|bar).*q", "b.r", "oo-f"):  # which have single letters
-        assert set(found.rows.tolist()) == expected
+    if not found.says_nothing:
+        has_letters = spec[0] in ("(foo|bar).*q", "b.r", "oo-f")  # single ones, which are passed over
+        has_edges = "\\b" in spec[0] and spec[1] == "i"  # of which the model knows nothing
+        assert has_letters or expected >= set(found.rows.tolist())
+        assert has_edges or expected <= set(found.rows.tolist())
 
 
 def test_what_says_nothing_is_every_row():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import msgpack
@@ -18,6 +19,7 @@ from storage.fields import distinct
 from storage.fields.build import build_column
 from storage.fields.entries import Entries
 from storage.fields.extract import _extract_pure, entries_of_documents, extract
+from storage.fields.values import Kind
 from storage.query.paths import Path as FieldPath
 from storage.values.documents import encode
 from tests.fields.alike import differences
@@ -104,13 +106,17 @@ def test_walking_anything_stays_inside(data: bytes, damage: list[int]):
     for place, byte in zip(damage[::2], damage[1::2]):
         whole[place % len(whole)] = byte
     for candidate in (data, bytes(whole), b"\x85" + data):
-        try:
-            columns, _ = kernel.walk(candidate, np.zeros(1, np.uint64), np.array([len(candidate)], np.uint32), [(b"a", b"b"), (b"y",)])
-        except ValueError:
-            continue
-        for kind, payload, length in columns:
-            at, size = int.from_bytes(payload, "little"), int.from_bytes(length, "little")
-            assert kind[0] != 6 or at + size <= len(candidate)
+        where = np.zeros(1, np.uint64), np.array([len(candidate)], np.uint32)
+        found = []
+        with suppress(ValueError):
+            found += kernel.walk(candidate, *where, [(b"a", b"b"), (b"y",)])[0]
+        for path in ([(b"x", -1)], [(b"x", -1), (b"2", 2), (b"k", -1)], [(b"a", -1), (b"b", -1)]):
+            with suppress(ValueError):
+                _, *columns = kernel.reach(candidate, *where, np.zeros(1, np.uint32), tuple(path))
+                found.append(columns)
+        for kinds, payloads, lengths in found:
+            ends = np.frombuffer(payloads, np.uint64) + np.frombuffer(lengths, np.uint32)
+            assert (ends[np.frombuffer(kinds, np.uint8) == Kind.STRING] <= len(candidate)).all()
 
 
 # Ranks, groups and merges against numpy.
@@ -200,6 +206,7 @@ def test_what_does_not_fit_together_is_refused():
         lambda: kernel.merge_strings([(np.array([0, 2, 1], np.uint32), b"ab", None)]),
         lambda: kernel.merge_strings([(np.array([0, 2], np.uint32), b"ab", b"")]),
         lambda: kernel.walk(b"\x80", eight[:1], four, [(b"a",)]),
+        lambda: kernel.reach(b"\x80", eight[:1], four[:1] + np.uint32(1), four + np.uint32(1), ((b"a", -1),)),
         lambda: kernel.walk(b"\x80", eight[:1], four[:1] + np.uint32(1), [(b"a",), (b"a",)]),
     ]
     for call in refused:

@@ -72,3 +72,12 @@ def test_merging_nothing():
     one = build_column(entries_of_documents([{"a": "x"}], "a"))
     assert differences(merge_columns([(one, np.zeros(1, bool)), (empty, None)]), empty) == []
     assert differences(merge_columns([(empty, None), (one, None)]), one) == []
+
+
+@pytest.mark.parametrize("values", [[0, 0.0], [0.0, 0], [0, 0, 1.0, 1], [2, 2.0, 2], [-0.0, 0], [-0.0, 0.0]])
+def test_numbers_written_in_two_ways_stay_marked(values: list[float]):
+    found = [{"_id": 1, "a": value} for value in values]
+    for edges in ([0, len(found)], list(range(len(found) + 1))):
+        merged = merge_columns(parts_of(found, edges, None, "a"))
+        built = build_column(entries_of_documents(found, "a"))
+        assert differences(merged, built) == [] and built.varied.any()

@@ -23,7 +23,9 @@ from storage.query.literals import Edge, fold_case
 SOURCE = Path(__file__).resolve().parents[2] / "storage" / "text.c"
 
 words = st.text("abkKsSiI_0éÉß\u212aſıİ漢", max_size=4)
-strings = st.lists(words, max_size=5).map(" ".join) | st.text("ab .-\n\0é", max_size=12) | st.integers(60, 140).map(lambda n: "a" * n)
+strings = (
+    st.lists(words, max_size=5).map(" ".join) | st.text("ab .-\n\0é", max_size=12) | st.integers(60, 140).map(lambda n: "a" * n)
+)
 rows_of_strings = st.lists(st.lists(strings, max_size=2), max_size=8)  # the strings of each row
 edges = st.sampled_from(list(Edge))
 
@@ -136,7 +138,11 @@ def test_terms_with_characters_of_no_known_case_may_match_anything_where_case_is
     assert [text.term(number) for number in found] == [b"foo", f"x{unassigned}".encode()]
 
 
-@given(st.lists(st.text("abc", min_size=1, max_size=6), unique=True, max_size=30), st.text("abc\n", min_size=1, max_size=3), st.booleans())
+@given(
+    st.lists(st.text("abc", min_size=1, max_size=6), unique=True, max_size=30),
+    st.text("abc\n", min_size=1, max_size=3),
+    st.booleans(),
+)
 def test_the_kernel_searches_as_the_pure_function_does(terms: list[str], needle: str, is_wide: bool):
     offsets, blob = pack_terms([term.encode() for term in sorted(terms)])
     offsets = offsets.astype(np.uint64 if is_wide else np.uint32)

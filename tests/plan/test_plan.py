@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.plan import GroupSpec, count, distinct, find, group
+from storage.errors import BadQuery
+from storage.plan import GroupSpec, Scale, count, distinct, find, group
 from storage.plan.choosing import values_at
 from storage.query.accumulators import compile_accumulator
 from storage.query.expression_operands import Scope
@@ -14,44 +16,65 @@ from storage.query.filters import compile_filter
 from storage.query.paths import MISSING, Path
 from storage.query.sorting import compile_sort
 from storage.values.order import sort_key
-from tests.plan.worlds import FILTERS, PATHS, SORTS, World, worlds
+from tests.plan.worlds import PATHS, SORTS, World, questions
+
+Question = tuple[World, dict, Scale]
 
 
 def keys(batches) -> list[bytes]:
     return [found.key for batch in batches for found in batch]
 
 
+def first(rows: list, wanted: int) -> list:
+    return rows[:wanted] if wanted else rows
+
+
 def last(steps):
     return list(steps)[-1]
 
 
-@given(worlds(), FILTERS, st.integers(0, 6))
-def test_finds_what_a_scan_finds(world: World, spec: dict, wanted: int):
+@given(questions(), st.integers(0, 6))
+def test_finds_what_a_scan_finds(question: Question, wanted: int):
+    world, spec, scale = question
     matches = compile_filter(spec)
     expected = [key for key, document in world.live if matches(document)]
-    assert keys(find(world.parts, world.loose, matches, None, wanted)) == (expected[:wanted] if wanted else expected)
-    assert last(count(world.parts, world.loose, matches)) == len(expected)
+    assert keys(find(world.parts, world.loose, matches, None, wanted, scale=scale)) == first(expected, wanted)
+    assert last(count(world.parts, world.loose, matches, scale=scale)) == len(expected)
 
 
-@given(worlds(), FILTERS, SORTS, st.integers(0, 6))
-def test_sorts_as_a_stable_sort_of_the_scan(world: World, spec: dict, fields: list, wanted: int):
+@given(questions(), st.integers(0, 6))
+def test_finds_backwards(question: Question, wanted: int):
+    world, spec, scale = question
+    matches, order = compile_filter(spec), compile_sort([["$natural", -1]])
+    expected = [key for key, document in world.live if matches(document)][::-1]
+    assert keys(find(world.parts, world.loose, matches, order, wanted, scale=scale)) == first(expected, wanted)
+
+
+@given(questions(), SORTS, st.integers(0, 6))
+def test_sorts_as_a_stable_sort_of_the_scan(question: Question, fields: list, wanted: int):
+    world, spec, scale = question
     matches, order = compile_filter(spec), compile_sort([list(field) for field in fields])
-    expected = [row for row in world.live if matches(row[1])]
-    expected = [key for key, document in sorted(expected, key=lambda row: order(row[1]))]
-    assert keys(find(world.parts, world.loose, matches, order, wanted)) == (expected[:wanted] if wanted else expected)
+    rows = [row for row in world.live if matches(row[1])]
+    try:
+        expected = [key for key, _ in sorted(rows, key=lambda row: order(row[1]))]
+    except BadQuery:  # two arrays side by side cannot be sorted by
+        with pytest.raises(BadQuery):
+            keys(find(world.parts, world.loose, matches, order, wanted, scale=scale))
+        return
+    assert keys(find(world.parts, world.loose, matches, order, wanted, scale=scale)) == first(expected, wanted)
 
 
-@given(worlds(), FILTERS, st.sampled_from(PATHS))
-def test_distinct_is_that_of_the_scan(world: World, spec: dict, path: str):
+@given(questions(), st.sampled_from(PATHS))
+def test_distinct_is_that_of_the_scan(question: Question, path: str):
+    world, spec, scale = question
     matches = compile_filter(spec)
     expected = {}
     for _, document in world.live:
         if matches(document):
             for value in values_at(document, Path(path)):
                 expected.setdefault(sort_key(value), value)
-    found = last(distinct(world.parts, world.loose, path, matches))
-    assert [sort_key(value) for value in found] == sorted(expected)
-
+    found = last(distinct(world.parts, world.loose, path, matches, scale=scale))
+    assert spelled(found) == spelled([value for _, value in sorted(expected.items(), key=lambda item: item[0])])
 
 
 SCOPE = Scope(lambda spec, scope: compile_expression(spec))
@@ -96,11 +119,12 @@ def spelled(value: object) -> object:
     return (type(value).__name__, str(value))
 
 
-@given(worlds(), FILTERS, _GROUP_KEYS, _FOLDS)
-def test_groups_as_the_accumulators_do(world: World, filter_spec: dict, key: object, folds: dict):
+@given(questions(), _GROUP_KEYS, _FOLDS)
+def test_groups_as_the_accumulators_do(question: Question, key: object, folds: dict):
+    world, filter_spec, scale = question
     matches = compile_filter(filter_spec)
     spec = {"_id": key, **folds}
-    steps = group(world.parts, world.loose, matches, GroupSpec.read(spec))
+    steps = group(world.parts, world.loose, matches, GroupSpec.read(spec), scale=scale)
     if steps is None:
         return
     expected = naive_groups([document for _, document in world.live if matches(document)], spec)

@@ -13,6 +13,8 @@ from storage.fields.column import Column
 from storage.fields.dead import Dead
 from storage.fields.indexed import index_documents
 from storage.fields.text import Text
+from storage.fields.values import COLUMN, WORDS
+from storage.plan import Scale
 from storage.values.documents import decode, encode
 
 PATHS = ("a", "b", "a.b", "c", "a.0", "b.a")
@@ -21,7 +23,7 @@ PATHS = ("a", "b", "a.b", "c", "a.0", "b.a")
 class BuiltPart:
     """A part over a list of documents."""
 
-    def __init__(self, documents: list[bytes], dead: list[bool], indexed: dict[str, bool], first: int) -> None:
+    def __init__(self, documents: list[bytes], dead: list[bool], indexed: dict[str, int], first: int) -> None:
         self.rows = len(documents)
         self.dead = Dead.of(np.array(dead, bool)) if documents else Dead(None, 0)
         self._documents = documents
@@ -32,6 +34,10 @@ class BuiltPart:
         self.fetched = 0
 
     def column(self, path: str) -> Column | None:
+        found = self._indexed.columns.get(path)
+        return None if found is None or found.is_hollow else found
+
+    def kinds(self, path: str) -> Column | None:
         return self._indexed.columns.get(path)
 
     def text(self, path: str) -> Text | None:
@@ -46,7 +52,7 @@ class BuiltPart:
 class World:
     """parts, loose rows, and `live`: (key, document) of all that a scan would see, in natural order."""
 
-    def __init__(self, documents: list[dict], cuts: list[int], dead: list[bool], indexed: list[dict[str, bool]], loose: int) -> None:
+    def __init__(self, documents: list[dict], cuts: list[int], dead: list[bool], indexed: list[dict[str, int]], loose: int) -> None:
         stored = [encode(document) for document in documents]
         edges = sorted({0, *(min(cut, len(stored) - loose) for cut in cuts), len(stored) - loose})
         self.parts = [
@@ -76,64 +82,109 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "0"]), inner, max_size=2),
     max_leaves=4,
 )
-PLAIN_DOCUMENTS = st.fixed_dictionaries({}, optional={"a": USUAL, "b": USUAL, "c": USUAL})
-ANY_DOCUMENTS = st.fixed_dictionaries({}, optional={"a": VALUES, "b": VALUES, "c": SCALARS})
-INDEXED = st.dictionaries(st.sampled_from(PATHS), st.booleans()) | st.just(dict.fromkeys(PATHS, True))
+INDEXED = st.dictionaries(st.sampled_from(PATHS), st.sampled_from([COLUMN, WORDS, COLUMN | WORDS])) | st.just(dict.fromkeys(PATHS, 3))
+SCALES = st.just(Scale()) | st.builds(
+    Scale,
+    fetch_rows=st.integers(1, 4),
+    window_rows_min=st.integers(1, 4),
+    window_rows_max=st.integers(4, 8),
+    gathered_always=st.sampled_from([0, 2, 100]),
+    gathered_max=st.sampled_from([0, 100]),
+    batch_places_min=st.integers(1, 3),
+    batch_places_max=st.integers(3, 6),
+    tied_rows_max=st.integers(1, 3),
+    candidates_at_once=st.sampled_from([0, 100]),
+    pattern_values=st.sampled_from([0, 100]),
+    many_unsure=st.sampled_from([0, 2, 100]),
+    dense_groups=st.sampled_from([0, 100]),
+    weighed_by_row=st.sampled_from([0, 100]),
+)
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
-    documents = draw(st.lists(PLAIN_DOCUMENTS, max_size=30) | st.lists(ANY_DOCUMENTS, max_size=30))
+def pools(draw: st.DrawFn) -> list[object]:
+    """The few values of one world: documents and filters are made of the same ones, so that they meet."""
+    return draw(st.lists(USUAL | SCALARS, min_size=2, max_size=5) | st.lists(VALUES, min_size=2, max_size=5))
+
+
+@st.composite
+def worlds(draw: st.DrawFn, pool: list[object]) -> World:
+    value = st.sampled_from(pool)
+    nested = value | st.lists(value, max_size=3) | st.builds(lambda inner: {"b": inner}, value)
+    field = draw(st.sampled_from([value, nested, nested | st.lists(st.builds(lambda inner: {"b": inner}, value), max_size=2)]))
+    shape = st.fixed_dictionaries({}, optional={"a": field, "b": field, "c": value})
+    documents = draw(st.lists(shape, min_size=draw(st.sampled_from([0, 10, 25])), max_size=40))
     if draw(st.booleans()):  # a field that ascends with the rows, as times do
+        step = draw(st.sampled_from([1, 2, 7]))
         for number, document in enumerate(documents):
-            document["c"] = number // draw(st.sampled_from([1, 1, 2, 7]))
+            document["c"] = number // step
     documents = [{"_id": number, **document} for number, document in enumerate(documents)]
     loose = draw(st.integers(0, min(4, len(documents))))
-    cuts = draw(st.lists(st.integers(0, 30), max_size=3))
-    deaths = draw(st.booleans())
-    dead = draw(st.lists(st.booleans(), min_size=len(documents), max_size=len(documents))) if deaths else [False] * len(documents)
-    indexed = draw(st.lists(INDEXED, min_size=5, max_size=5))
+    cuts = draw(st.lists(st.integers(0, 40), max_size=2))
+    share = draw(st.sampled_from([0, 2, 3, 10]))
+    fate = st.integers(0, 11).map(lambda n: n < share)
+    dead = draw(st.lists(fate, min_size=len(documents), max_size=len(documents))) if share else [False] * len(documents)
+    indexed = draw(st.lists(INDEXED, min_size=3, max_size=3)) if draw(st.booleans()) else [dict.fromkeys(PATHS, True)] * 3
     return World(documents, cuts, dead, indexed, loose)
 
 
 _PATTERNS = st.sampled_from(["foo", "^a", "bar$", "o b", "x", "", "^foo bar$", "(?i)FOO", "a|b"])
-_ARGUMENTS = VALUES.filter(lambda value: not isinstance(value, Regex) and not _is_operator(value))
 
 
 def _is_operator(value: object) -> bool:
     return isinstance(value, dict) and next(iter(value), "").startswith("$")
 
 
-_CONDITIONS = st.one_of(
-    st.builds(lambda op, value: {op: value}, st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"]), _ARGUMENTS),
-    st.builds(lambda a, b: {"$gte": a, "$lt": b}, _ARGUMENTS, _ARGUMENTS),
-    st.builds(lambda op, values: {op: values}, st.sampled_from(["$in", "$nin"]), st.lists(_ARGUMENTS, max_size=4)),
-    st.builds(lambda flag: {"$exists": flag}, st.booleans()),
-    st.builds(
-        lambda names: {"$type": names},
-        st.lists(st.sampled_from(["number", "int", "double", "string", "array", "object", "null", "binData", "decimal"]), min_size=1),
-    ),
-    st.builds(lambda pattern: {"$regex": pattern}, _PATTERNS),
-    st.builds(lambda pattern, flags: {"$not": {"$regex": pattern, "$options": flags}}, _PATTERNS, st.sampled_from(["", "i"])),
-    st.builds(lambda size: {"$size": size}, st.integers(0, 3)),
-    st.just({"$mod": [2, 1]}),
-    st.just({"$bitsAnySet": 3}),
-    st.builds(lambda a, b: {"$elemMatch": {"$gte": a, "$lte": b}}, USUAL, USUAL),
-    st.builds(lambda field, value: {"$elemMatch": {field: value}}, st.sampled_from(["a", "b", "0"]), USUAL),
-    st.builds(lambda field, value: {"$elemMatch": {field: {"$gt": value}}}, st.sampled_from(["a", "b"]), USUAL),
-    st.builds(lambda values: {"$all": values}, st.lists(USUAL, min_size=1, max_size=2)),
-    st.builds(lambda a: {"$not": {"$gte": a}}, USUAL),
-)
-_TESTS = st.builds(lambda path, condition: {path: condition}, st.sampled_from(PATHS), _CONDITIONS)
-FILTERS = st.just({}) | st.recursive(
-    _TESTS,
-    lambda inner: st.one_of(
+def conditions(pool: list[object]) -> st.SearchStrategy[dict]:
+    """What may stand under a field."""
+    plain = [value for value in pool if not isinstance(value, Regex) and not _is_operator(value)] or [1]
+    value = st.sampled_from(plain)
+    return st.one_of(
+        st.builds(lambda op, value: {op: value}, st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"]), value),
+        st.builds(lambda a, b: {"$gte": a, "$lt": b}, value, value),
+        st.builds(lambda a, b: {"$gt": a, "$lte": b}, value, value),
+        st.builds(lambda op, values: {op: values}, st.sampled_from(["$in", "$nin"]), st.lists(value, max_size=4)),
+        st.builds(lambda flag: {"$exists": flag}, st.booleans()),
         st.builds(
+            lambda names: {"$type": names},
+            st.lists(
+                st.sampled_from(["number", "int", "double", "string", "array", "object", "null", "binData", "decimal"]), min_size=1
+            ),
+        ),
+        st.builds(lambda pattern: {"$regex": pattern}, _PATTERNS),
+        st.builds(lambda pattern, flags: {"$not": {"$regex": pattern, "$options": flags}}, _PATTERNS, st.sampled_from(["", "i"])),
+        st.builds(lambda size: {"$size": size}, st.integers(0, 3)),
+        st.just({"$mod": [2, 1]}),
+        st.just({"$bitsAnySet": 3}),
+        st.builds(lambda a, b: {"$elemMatch": {"$gte": a, "$lte": b}}, value, value),
+        st.builds(lambda field, value: {"$elemMatch": {field: value}}, st.sampled_from(["a", "b", "0"]), value),
+        st.builds(lambda field, value: {"$elemMatch": {field: {"$gt": value}}}, st.sampled_from(["a", "b"]), value),
+        st.builds(lambda values: {"$all": values}, st.lists(value, min_size=1, max_size=2)),
+        st.builds(lambda a: {"$not": {"$gte": a}}, value),
+    )
+
+
+def filters(pool: list[object]) -> st.SearchStrategy[dict]:
+    tests = st.builds(lambda path, condition: {path: condition}, st.sampled_from(PATHS), conditions(pool))
+    return st.just({}) | st.recursive(
+        tests,
+        lambda inner: st.builds(
             lambda op, parts: {op: parts}, st.sampled_from(["$and", "$or", "$nor"]), st.lists(inner, min_size=1, max_size=3)
         ),
-    ),
-    max_leaves=4,
-)
+        max_leaves=4,
+    )
+
+
 SORTS = st.lists(
-    st.tuples(st.sampled_from(("a", "b", "c", "a.b", "a.0")), st.sampled_from([1, -1])), min_size=1, max_size=3, unique_by=lambda f: f[0]
+    st.tuples(st.sampled_from(("a", "b", "c", "a.b", "a.0")), st.sampled_from([1, -1])),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda field: field[0],
 )
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> tuple[World, dict, Scale]:
+    """A world, a filter over it, and the sizes at which the planner changes its way."""
+    pool = draw(pools())
+    return draw(worlds(pool)), draw(filters(pool)), draw(SCALES)

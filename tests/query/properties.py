@@ -41,10 +41,26 @@ def updates_agree(document: dict, spec: dict, array_filters: list) -> None:
     opinions.check_update(document, spec, array_filters if "$[x]" in str(spec) else None)
 
 
-@given(some.documents, some.positional_changes, some.positional_filters)
+@given(st.one_of(some.documents, some.array_documents), st.one_of(some.single_updates, some.double_updates))
+def small_updates_agree(document: dict, spec: dict) -> None:
+    """One or two changes: most of them can be made."""
+    opinions.check_update(document, spec, None)
+
+
+@given(st.one_of(some.documents, some.array_documents), some.positional_changes, some.positional_filters)
 def positional_updates_agree(document: dict, spec: dict, filter: dict) -> None:
     if filters.matches(document, filter):
         opinions.check_update(document, spec, None, filter)
+
+
+@given(some.documents, some.expressions)
+def expressions_agree(document: dict, spec: object) -> None:
+    opinions.check_expression(document, spec)
+
+
+@given(some.collections, some.pipelines, some.collections)
+def pipelines_agree(documents: list[dict], stages: list[dict], others: list[dict]) -> None:
+    opinions.check_pipeline(documents, stages, others)
 
 
 PURE: dict[str, Callable[[], None]] = {
@@ -53,5 +69,8 @@ PURE: dict[str, Callable[[], None]] = {
     "sorts": sorts_agree,
     "projections": projections_agree,
     "updates": updates_agree,
+    "small updates": small_updates_agree,
     "positional updates": positional_updates_agree,
+    "expressions": expressions_agree,
+    "pipelines": pipelines_agree,
 }

@@ -142,27 +142,36 @@ pushes = st.one_of(
 pulls = st.one_of(values, conditions, shallow_filters)
 
 
-def fields_of(argument: st.SearchStrategy, *, at: st.SearchStrategy = update_paths) -> st.SearchStrategy:
-    return st.dictionaries(at, argument, min_size=1, max_size=2)
+def changes_at(at: st.SearchStrategy, *, most: int) -> st.SearchStrategy:
+    """One operator with its map of fields."""
+
+    def fields_of(argument: st.SearchStrategy) -> st.SearchStrategy:
+        return st.dictionaries(at, argument, min_size=1, max_size=most)
+
+    bits = st.dictionaries(st.sampled_from(["and", "or", "xor", "not"]), st.sampled_from([0, 1, 5, 2**40, 1.0]), max_size=2)
+    return st.one_of(
+        st.tuples(st.sampled_from(["$set", "$set", "$min", "$max", "$setOnInsert"]), fields_of(values)),
+        st.tuples(st.just("$unset"), fields_of(st.just(""))),
+        st.tuples(st.sampled_from(["$inc", "$mul"]), fields_of(steps)),
+        st.tuples(st.just("$push"), fields_of(pushes)),
+        st.tuples(st.just("$push"), fields_of(pushes)),
+        st.tuples(st.just("$addToSet"), fields_of(st.one_of(values, each.map(lambda items: {"$each": items})))),
+        st.tuples(st.just("$pull"), fields_of(pulls)),
+        st.tuples(st.just("$pullAll"), fields_of(st.one_of(each, each, few))),
+        st.tuples(st.just("$pop"), fields_of(st.sampled_from([1, -1, 1.0, 2, "a"]))),
+        st.tuples(st.just("$bit"), fields_of(bits)),
+        st.tuples(st.just("$rename"), st.dictionaries(plain_paths, st.one_of(plain_paths, few), min_size=1, max_size=1)),
+    )
 
 
-changes = st.one_of(
-    st.tuples(st.sampled_from(["$set", "$set", "$min", "$max", "$setOnInsert"]), fields_of(values)),
-    st.tuples(st.just("$unset"), fields_of(st.just(""))),
-    st.tuples(st.sampled_from(["$inc", "$mul"]), fields_of(steps)),
-    st.tuples(st.just("$push"), fields_of(pushes)),
-    st.tuples(st.just("$addToSet"), fields_of(st.one_of(values, each.map(lambda items: {"$each": items})))),
-    st.tuples(st.just("$pull"), fields_of(pulls)),
-    st.tuples(st.just("$pullAll"), fields_of(st.one_of(each, few))),
-    st.tuples(st.just("$pop"), fields_of(st.sampled_from([1, -1, 1.0, 2, "a"]))),
-    st.tuples(
-        st.just("$bit"),
-        fields_of(st.dictionaries(st.sampled_from(["and", "or", "xor", "not"]), st.sampled_from([0, 1, 5, 2**40, 1.0]), max_size=2)),
-    ),
-    st.tuples(st.just("$rename"), st.dictionaries(plain_paths, st.one_of(plain_paths, few), min_size=1, max_size=1)),
-    st.sampled_from([("$nonsense", {"a": 1}), ("a", 1), ("$set", 5)]),
+updates = st.one_of(
+    st.lists(changes_at(update_paths, most=2), min_size=1, max_size=3).map(dict),
+    st.sampled_from([{"$nonsense": {"a": 1}}, {"a": 1}, {"$set": 5}, {}]),
 )
-updates = st.lists(changes, min_size=1, max_size=3).map(dict)
+single_updates = changes_at(plain_paths, most=1).map(lambda change: dict([change]))
+double_updates = st.builds(lambda a, b: dict([a, b]), changes_at(st.sampled_from(["d", "a.b", "c.d"]), most=1), changes_at(plain_paths, most=1))
+arrays = st.lists(st.one_of(few, depth_1, st.dictionaries(fields, few, min_size=1, max_size=2)), max_size=4)
+array_documents = st.builds(lambda document, a: {**document, "a": a}, documents, arrays)
 array_filters = st.one_of(
     st.builds(lambda condition: [{"x": condition}], st.one_of(values, st.builds(lambda v: {"$gte": v}, values))),
     st.builds(lambda condition: [{"x.b": condition}], st.one_of(few, st.builds(lambda v: {"$gte": v}, few))),
@@ -191,10 +200,11 @@ def with_operators(inner: st.SearchStrategy) -> st.SearchStrategy:
     return st.one_of(
         st.builds(lambda name, given: {name: given}, st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$cmp"]), pair),
         st.builds(lambda name, given: {name: given}, st.sampled_from(["$add", "$multiply", "$concat", "$concatArrays"]), several),
-        st.builds(lambda name, given: {name: given}, st.sampled_from(["$subtract", "$divide", "$mod", "$in", "$ifNull"]), pair),
+        st.builds(lambda name, given: {name: given}, st.sampled_from(["$subtract", "$divide", "$mod", "$ifNull"]), pair),
+        st.builds(lambda wanted, array: {"$in": [wanted, array]}, inner, references),
         st.builds(lambda name, given: {name: given}, st.sampled_from(["$and", "$or", "$sum", "$avg", "$min", "$max"]), several),
         st.builds(
-            lambda name, given: {name: given},
+            lambda name, given: {name: [given]},
             st.sampled_from(["$not", "$abs", "$ceil", "$floor", "$isArray", "$type", "$first", "$last", "$reverseArray", "$isNumber"]),
             inner,
         ),
@@ -245,7 +255,7 @@ simple_stages = st.one_of(
         lambda key, bounds, more: {"$bucket": {"groupBy": key, "boundaries": bounds, **more}},
         references,
         st.sampled_from([[0, 1, 2], [None, 0, "a"], [1, 0], ["", "b"]]),
-        st.fixed_dictionaries({}, optional={"default": st.just("other"), "output": group_fields}),
+        st.fixed_dictionaries({}, optional={"default": st.sampled_from(["other", -1, 1]), "output": group_fields}),
     ),
 )
 stages = st.one_of(

@@ -218,6 +218,7 @@ TABLE = [
     ({"$minN": {"n": 5, "input": [1, None, 3, 2]}}, [1, 2, 3]),
     # Maps.
     ({"$mergeObjects": [{"a": 1, "b": 1}, None, {"b": 2}]}, {"a": 1, "b": 2}),
+    ({"$mergeObjects": [[{"a": 1}, {"b": 2}]]}, {"a": 1, "b": 2}),
     ({"$getField": "a"}, 1),
     ({"$getField": {"field": {"$literal": "$p.q"}, "input": {"$literal": {"$p.q": 3}}}}, 3),
     ({"$setField": {"field": "x.y", "input": "$m.none", "value": 1}}, None),

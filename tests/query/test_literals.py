@@ -75,7 +75,22 @@ EXPECTED = [
 NOT_READ = [
     *("foo(?=bar)", "(?!a)foo", "(?<=a)foo", "(?<!a)foo", r"(a)\1foo", r"(?P<n>a)(?P=n)foo", "(?#note)foo", "(?|a|b)foo"),
     *("(*UTF8)foo", r"\Qa.b\E", r"foo\Kbar", "(?x)f o o", "(?(1)a|b)foo", r"\0foo", r"\x{41}", r"\cAfoo", r"foo\yz", r"\ü"),
-    *("foo{e<=1}", "foo{,3}", "foo{", "{foo", "[[:alpha:]]", "[a&&b]", "[]a]", "[a", "(foo", "foo)", "*foo", "a**", "a{2}{3}", "^*a"),
+    *(
+        "foo{e<=1}",
+        "foo{,3}",
+        "foo{",
+        "{foo",
+        "[[:alpha:]]",
+        "[a&&b]",
+        "[]a]",
+        "[a",
+        "(foo",
+        "foo)",
+        "*foo",
+        "a**",
+        "a{2}{3}",
+        "^*a",
+    ),
     *("foo\\", "(?", "(?P<n", r"\p{L", "(?P<1>a)", "(?i", "[a\\", "[a-"),
     *("(" * 60 + "a" + ")" * 60, "a" * 5_000, "((((((((a{8}){8}){8}){8}){8}){8}){8}){8}){8}"),
     "|".join(f"word{n}" for n in range(NEED_LITERALS_MAX + 1)),
@@ -107,11 +122,50 @@ def test_nested_repeats_take_bounded_time():
 
 # Random patterns, mostly of what the reader knows, each with a text that it matches (but for anchors that came to stand inside).
 
-OTHERS = [(".", "x"), ("^", ""), ("$", ""), (r"\b", ""), (r"\B", ""), (r"\d", "1"), (r"\w", "_"), (r"\W", "-"), (r"\s", "\n"), (r"\.", ".")]
-OTHERS += [(r"\n", "\n"), (r"\x41", "A"), (r"\A", ""), (r"\bab\b", "ab"), ("^ab", "ab"), ("ab$", "ab"), ("[ab]", "b"), ("[^a]", "é")]
-OTHERS += [("[a-d]", "c"), ("[ -k]", "-"), ("[a-zé]", "é"), (r"[\d_]", "7"), (r"[a\-b]", "-"), ("[k]", "k"), ("[-a]", "-"), ("[a-]", "a")]
+OTHERS = [
+    (".", "x"),
+    ("^", ""),
+    ("$", ""),
+    (r"\b", ""),
+    (r"\B", ""),
+    (r"\d", "1"),
+    (r"\w", "_"),
+    (r"\W", "-"),
+    (r"\s", "\n"),
+    (r"\.", "."),
+]
+OTHERS += [
+    (r"\n", "\n"),
+    (r"\x41", "A"),
+    (r"\A", ""),
+    (r"\bab\b", "ab"),
+    ("^ab", "ab"),
+    ("ab$", "ab"),
+    ("[ab]", "b"),
+    ("[^a]", "é"),
+]
+OTHERS += [
+    ("[a-d]", "c"),
+    ("[ -k]", "-"),
+    ("[a-zé]", "é"),
+    (r"[\d_]", "7"),
+    (r"[a\-b]", "-"),
+    ("[k]", "k"),
+    ("[-a]", "-"),
+    ("[a-]", "a"),
+]
 OTHERS += [("(?i)", ""), ("(?m)", "")]
-REPEATS = {"*": (0, 1, 3), "+": (1, 3), "?": (0, 1), "{2}": (2,), "{0,2}": (0, 2), "{2,}": (2, 3), "{1}": (1,), "+?": (1, 2), "??": (0,)}
+REPEATS = {
+    "*": (0, 1, 3),
+    "+": (1, 3),
+    "?": (0, 1),
+    "{2}": (2,),
+    "{0,2}": (0, 2),
+    "{2,}": (2, 3),
+    "{1}": (1,),
+    "+?": (1, 2),
+    "??": (0,),
+}
 LETTERS = "abkKsi_ -éßÉ"
 
 
@@ -176,7 +230,15 @@ def test_every_match_meets_the_need(seed: int):
     for _ in range(5):
         pattern, text = sequence(rng, 2)
         before, behind = letters(rng, 3), letters(rng, 3)
-        texts = [text, before + text, text + behind, f"{before}\n{text}\n{behind}", text.swapcase(), text.upper(), before + behind]
+        texts = [
+            text,
+            before + text,
+            text + behind,
+            f"{before}\n{text}\n{behind}",
+            text.swapcase(),
+            text.upper(),
+            before + behind,
+        ]
         check(pattern, rng.choice(["", "", "i", "m", "s", "im"]), [*texts, text.replace("k", "\u212a").replace("s", "ſ")])
 
 
@@ -193,7 +255,11 @@ def test_any_string_has_a_need_and_no_error(pattern: str, text: str):
 
 
 def test_what_engines_take_for_equal_folds_to_the_same():
-    cased = [char for char in map(chr, range(0x20000)) if not "\ud800" <= char <= "\udfff" and len({char, char.lower(), char.upper(), char.title()}) > 1]
+    cased = [
+        char
+        for char in map(chr, range(0x20000))
+        if not "\ud800" <= char <= "\udfff" and len({char, char.lower(), char.upper(), char.title()}) > 1
+    ]
     folded = {char: fold_case(char) for char in cased}
     everything = "".join(cased)
     for char in cased:

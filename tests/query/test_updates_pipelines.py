@@ -17,7 +17,7 @@ NOW, STAMP = datetime.datetime(2024, 1, 1), Timestamp(1, 1)
 
 
 def updated(document: dict, stages: list, variables: dict[str, Any] | None = None) -> dict:
-    update = compile_update(stages)
+    update = compile_update(stages, names=variables or ())
     assert not update.needs_position
     return update.apply(document, position=None, is_insert=False, now=NOW, now_timestamp=STAMP, variables=variables)
 

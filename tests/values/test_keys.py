@@ -9,9 +9,10 @@ import pytest
 import xxhash
 from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex
 from hypothesis import example, given
+from hypothesis import strategies as st
 
 from storage.errors import BadDocument
-from storage.values.keys import KEY_BYTES_MAX, canonical, hash64
+from storage.values.keys import KEY_BYTES_MAX, canonical, canonical_part, hash64
 from storage.values.order import equal
 
 from .generated import ids, numbers
@@ -137,3 +138,20 @@ def test_refused_as_ids(refused: object) -> None:
 
 def test_the_longest_key_is_allowed() -> None:
     assert len(canonical("x" * (KEY_BYTES_MAX - 1))) == KEY_BYTES_MAX
+
+
+@given(st.one_of(ids, st.lists(ids, max_size=3)), st.one_of(ids, st.lists(ids, max_size=3)))
+@example([1, [2]], [1, [2.0]])
+@example(["a"], ["a", None])
+@example("a", "ab")
+@example(Int64(1), 1)
+@example(Regex("a"), Regex("a", "i"))
+def test_keys_of_parts_can_stand_side_by_side(a: object, b: object) -> None:
+    one, other = canonical_part(a), canonical_part(b)
+    assert (one == other) == equal(a, b)
+    assert one == other or not (one.startswith(other) or other.startswith(one))
+
+
+def test_a_part_may_be_longer_than_an_id() -> None:
+    assert len(canonical_part(["x"] * 20_000)) > KEY_BYTES_MAX
+    assert canonical_part("x" * 20_000)[5:] == b"x" * 20_000

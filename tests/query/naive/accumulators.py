@@ -63,13 +63,22 @@ ACCUMULATORS: dict[str, Callable[[list], object]] = {
 }
 
 
-def accumulated(spec: object, documents: list[dict]) -> object:
+def checked(fields: dict) -> dict:
+    """The fields of a $group, each with one accumulator that there is."""
+    for spec in fields.values():
+        if not isinstance(spec, dict) or len(spec) != 1:
+            raise Refused("a field of $group has one accumulator")
+        [(name, expression)] = spec.items()
+        if name not in ACCUMULATORS:
+            raise Refused(f"no accumulator {name}")
+        if isinstance(expression, list):
+            raise Refused("an accumulator takes one operand", 40237)
+        if name == "$count" and expression != {}:
+            raise Refused("$count takes an empty map")
+    return fields
+
+
+def accumulated(spec: dict, documents: list[dict]) -> object:
     """The value of one field of $group."""
-    if not isinstance(spec, dict) or len(spec) != 1:
-        raise Refused("a field of $group has one accumulator", None)
     [(name, expression)] = spec.items()
-    if name not in ACCUMULATORS:
-        raise Refused(f"no accumulator {name}", None)
-    if name == "$count" and expression != {}:
-        raise Refused("$count takes an empty map", None)
     return ACCUMULATORS[name]([expressions.value(expression, document) for document in documents])

@@ -60,11 +60,11 @@ def path_value(expression: str, variables: Variables) -> object:
 
 
 def walked(found: object, path: list[str]) -> object:
-    """Arrays are gone through, and what is not there in an element leaves no trace."""
+    """The maps of an array are gone through; what is not there in one, and what is no map, leaves no trace."""
     if not path:
         return found
     if isinstance(found, list):
-        inner = [walked(item, path) for item in found if isinstance(item, dict | list)]
+        inner = [walked(item, path) for item in found if isinstance(item, dict)]
         return [item for item in inner if item is not MISSING]
     return walked(found.get(path[0], MISSING), path[1:]) if isinstance(found, dict) else MISSING
 
@@ -82,13 +82,13 @@ def numbers_in_turn(given: list) -> list | None:
     return given
 
 
-def two_numbers(given: list, code: int | None) -> list | None:
+def two_numbers(given: list) -> list | None:
     """Two operands, or None when either is null or missing."""
     pair = exactly(given, 2)
     if any(is_nothing(item) for item in pair):
         return None
     if not all(is_number(item) for item in pair):
-        raise Refused("a number is needed", code)
+        raise Refused("a number is needed")
     return pair
 
 
@@ -113,7 +113,7 @@ def add(given: list) -> object:
 
 
 def subtract(given: list) -> object:
-    found = two_numbers(given, None)
+    found = two_numbers(given)
     if found is None:
         return None
     a, b = found
@@ -133,7 +133,7 @@ def multiply(given: list) -> object:
 
 
 def divide(given: list) -> object:
-    found = two_numbers(given, 16609)
+    found = two_numbers(given)
     if found is None:
         return None
     a, b = found
@@ -145,12 +145,12 @@ def divide(given: list) -> object:
 
 
 def mod(given: list) -> object:
-    found = two_numbers(given, 16611)
+    found = two_numbers(given)
     if found is None:
         return None
     a, b = found
     if exact(b) == 0:
-        raise Refused("modulo by zero", 16610)
+        raise Refused("modulo by zero")
     if isinstance(a, Decimal128) or isinstance(b, Decimal128):
         return Decimal128(DECIMAL128.remainder(as_decimal(a), as_decimal(b)))
     if isinstance(a, int) and isinstance(b, int):

@@ -18,11 +18,14 @@ Number = int | float | Decimal128
 
 
 def as_decimal(number: Number) -> Decimal:
-    """A double becomes the decimal of its 15 leading digits."""
+    """A double becomes the decimal of its 15 leading digits, zeros kept."""
     if isinstance(number, Decimal128):
         return number.to_decimal()
     if isinstance(number, float):
-        return FIFTEEN_DIGITS.create_decimal(number) if math.isfinite(number) else Decimal(str(number))
+        if not math.isfinite(number) or number == 0:
+            return Decimal(str(number)) if number else Decimal(0).copy_sign(Decimal(number))
+        rounded = FIFTEEN_DIGITS.create_decimal(number)
+        return DECIMAL128.quantize(rounded, Decimal((0, (1,), rounded.adjusted() - 14)))
     return Decimal(number)
 
 

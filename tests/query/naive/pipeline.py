@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import expressions, filters, projections, sorting
-from .accumulators import accumulated
-from .values import MISSING, Refused, compare, equal, exact, is_number
+from .accumulators import accumulated, checked
+from .values import MISSING, Refused, compare, equal, exact, is_number, rank
 
+SPARING = ("$match", "$limit")  # what a later one of these would drop need not be worked out, and then is not refused
 Documents = list[dict]
 Collections = dict[str, Documents]
 
 
 def run(documents: Documents, stages: list[dict], collections: Collections) -> Documents:
-    for stage in stages:
+    for place, stage in enumerate(stages):
         if not isinstance(stage, dict) or len(stage) != 1:
             raise Refused("a stage has one name", 40323)
         [(name, argument)] = stage.items()
         if name not in STAGES:
             raise Refused(f"no stage {name}", 40324)
-        documents = STAGES[name](documents, argument, collections)
+        try:
+            documents = STAGES[name](documents, argument, collections)
+        except Refused as refusal:
+            refusal.is_spared |= any(later in SPARING for later in map(first_name, stages[place + 1 :]))
+            raise
     return documents
+
+
+def first_name(stage: object) -> object:
+    return next(iter(stage), None) if isinstance(stage, dict) else None
 
 
 def match(documents: Documents, spec: dict, _: Collections) -> Documents:
@@ -31,6 +40,7 @@ def match(documents: Documents, spec: dict, _: Collections) -> Documents:
 def project(documents: Documents, spec: dict, _: Collections) -> Documents:
     if not isinstance(spec, dict) or not spec:
         raise Refused("$project takes a map that is not empty", None)
+    projections.understood(spec)
     return [projections.projected(document, spec) for document in documents]
 
 
@@ -38,8 +48,10 @@ def add_fields(documents: Documents, spec: dict, _: Collections) -> Documents:
     found = []
     for document in documents:
         new = document
-        for name, expression in spec.items():
-            new = projections.with_value(new, name.split("."), expressions.value(expression, document))
+        for name, expression in projections.dotted(spec):
+            new = projections.with_value(
+                new, name.split("."), lambda spec=expression, document=document: expressions.value(spec, document)
+            )
         found.append(new)
     return found
 
@@ -53,6 +65,7 @@ def group(documents: Documents, spec: dict, _: Collections) -> Documents:
     """Groups in the order in which they were first met; a missing _id is null."""
     if "_id" not in spec:
         raise Refused("$group needs _id", 15955)
+    fields = checked({name: inner for name, inner in spec.items() if name != "_id"})
     groups: list[tuple[object, Documents]] = []
     for document in documents:
         key = expressions.nothing_is_null(expressions.value(spec["_id"], document))
@@ -62,7 +75,6 @@ def group(documents: Documents, spec: dict, _: Collections) -> Documents:
                 break
         else:
             groups.append((key, [document]))
-    fields = {name: inner for name, inner in spec.items() if name != "_id"}
     return [{"_id": k, **{name: accumulated(f, members) for name, f in fields.items()}} for k, members in groups]
 
 
@@ -92,15 +104,27 @@ def unwind(documents: Documents, spec: str | dict, _: Collections) -> Documents:
         for part in path:
             value = value.get(part, MISSING) if isinstance(value, dict) else MISSING
         if isinstance(value, list) and value:
-            rows = [(projections.with_value(document, path, item), index) for index, item in enumerate(value)]
+            rows = [(put(document, path, item), index) for index, item in enumerate(value)]
         elif isinstance(value, list):
-            rows = [(projections.with_value(document, path, MISSING), None)] if keeps else []
+            rows = [(put(document, path, MISSING), None)] if keeps else []
         elif expressions.is_nothing(value):
             rows = [(document, None)] if keeps else []
         else:
             rows = [(document, None)]
         for row, index in rows:
-            found.append(projections.with_value(row, index_field.split("."), index) if index_field else row)
+            found.append(put(row, index_field.split("."), index) if index_field else row)
+    return found
+
+
+def put(value: object, path: list[str], inner: object) -> object:
+    """A value at a path; what is no map on the way, an array too, is replaced by one."""
+    if not path:
+        return inner
+    found = dict(value) if isinstance(value, dict) else {}
+    if len(path) == 1 and inner is MISSING:
+        found.pop(path[0], None)
+    else:
+        found[path[0]] = put(found.get(path[0], MISSING), path[1:], inner)
     return found
 
 
@@ -118,7 +142,7 @@ def lookup(documents: Documents, spec: dict, collections: Collections) -> Docume
             joined = [row for row in foreign if any(joins(row, spec["foreignField"], value) for value in wanted)]
         if "pipeline" in spec:
             joined = run(joined, spec["pipeline"], collections)
-        found.append(projections.with_value(document, spec["as"].split("."), joined))
+        found.append(put(document, spec["as"].split("."), joined))
     return found
 
 
@@ -150,6 +174,11 @@ def bucket(documents: Documents, spec: dict, _: Collections) -> Documents:
     bounds = spec["boundaries"]
     if len(bounds) < 2 or any(compare(a, b) >= 0 for a, b in zip(bounds, bounds[1:], strict=False)):
         raise Refused("boundaries ascend", None)
+    if len({rank(bound) for bound in bounds}) > 1:
+        raise Refused("boundaries are of one type", 40193)
+    if "default" in spec and compare(bounds[0], spec["default"]) <= 0 > compare(spec["default"], bounds[-1]):
+        raise Refused("the default lies outside of the boundaries", 40199)
+    output = checked(spec.get("output", {"count": {"$sum": 1}}))
     members: list[tuple[object, Documents]] = []
     for document in documents:
         value = expressions.value(spec["groupBy"], document)
@@ -163,12 +192,14 @@ def bucket(documents: Documents, spec: dict, _: Collections) -> Documents:
                 break
         else:
             members.append((key, [document]))
-    output = spec.get("output", {"count": {"$sum": 1}})
     groups = [{"_id": key, **{name: accumulated(f, rows) for name, f in output.items()}} for key, rows in members]
     return sorting.ordered(groups, {"_id": 1})
 
 
 def sort_by_count(documents: Documents, expression: object, collections: Collections) -> Documents:
+    is_operator = isinstance(expression, dict) and len(expression) == 1 and next(iter(expression)).startswith("$")
+    if not is_operator and not (isinstance(expression, str) and expression.startswith("$")):
+        raise Refused("$sortByCount takes a path or an operator", None)
     groups = group(documents, {"_id": expression, "count": {"$sum": 1}}, collections)
     return sorting.ordered(groups, {"count": -1})
 

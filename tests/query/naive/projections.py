@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from . import expressions, filters
 from .values import MISSING, Refused, exact, is_number
 
@@ -14,17 +16,28 @@ def projected(document: dict, projection: dict) -> dict:
     elif kind == "exclude":
         shaped = excluded(document, tree)
     for name, value in computed:
-        shaped = with_value(shaped, name.split("."), expressions.value(value, document))
+        shaped = with_value(shaped, name.split("."), lambda spec=value: expressions.value(spec, document))
     for name, operator, argument in shapes:
         shaped = SHAPES[operator](document, shaped, name, argument)
     return shaped
+
+
+def dotted(spec: dict, before: str = "") -> list[tuple[str, object]]:
+    """The fields of a map of new fields; {a: {b: 1}} says the same as {"a.b": 1}."""
+    found = []
+    for name, value in spec.items():
+        if isinstance(value, dict) and value and not next(iter(value)).startswith("$"):
+            found += dotted(value, f"{before}{name}.")
+        else:
+            found.append((before + name, value))
+    return found
 
 
 def understood(projection: dict) -> tuple[dict, str, list, list]:
     """The tree of the named fields, whether they are kept or left out, the array shapes, and the computed fields."""
     keeps, drops, shapes, computed = [], [], [], []
     id_is_kept = None
-    for name, value in projection.items():
+    for name, value in dotted(projection):
         if name == "_id" and (isinstance(value, bool) or is_number(value)):
             id_is_kept = bool(exact(value))
         elif isinstance(value, bool) or is_number(value):
@@ -86,10 +99,10 @@ def excluded(value: object, tree: dict) -> object:
     }
 
 
-def with_value(value: object, parts: list[str], computed: object) -> object:
-    """A computed field: into every element of an array; what is no map is replaced by one."""
+def with_value(value: object, parts: list[str], computed: Callable[[], object]) -> object:
+    """A computed field: into every element of an array, so not worked out for an empty one; what is no map is replaced by one."""
     if not parts:
-        return computed
+        return computed()
     if isinstance(value, list):
         return [with_value(item, parts, computed) for item in value]
     found = dict(value) if isinstance(value, dict) else {}

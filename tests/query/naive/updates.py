@@ -34,12 +34,12 @@ def updated(
     new = copy.deepcopy(document)
     plain: list[Change] = []
     for path, operator, argument in changes:
-        if operator == "$setOnInsert" and not is_insert:
-            continue
         for found in plain_paths(document, [], path, positions, named):
             plain.append((found, operator, argument))
     check_conflicts([path for path, operator, _ in plain if operator != "$rename"], renames(plain))
     for path, operator, argument in sorted(plain, key=place_of):
+        if operator == "$setOnInsert" and not is_insert:
+            continue  # its paths are looked at all the same
         apply(new, path, operator, argument)
     if "_id" in document and not same_id(document, new):
         raise Refused("_id cannot change", 66)

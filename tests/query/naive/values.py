@@ -16,11 +16,13 @@ from bson.datetime_ms import DatetimeMS
 
 
 class Refused(Exception):
-    """What was asked for is not in the language; code is MongoDB's number, None where it is not certain."""
+    """What was asked for is not in the language; code is MongoDB's number, None where it is not certain. is_spared: an evaluator
+    that works out less than this one may answer."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.is_spared = False
 
 
 class Missing:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
@@ -30,10 +30,7 @@ from .shard.shardset import COLD
 from .unique import UniqueIndex, entries_of
 from .values.documents import decode
 
-if TYPE_CHECKING:
-    from .engine import Engine
-
-log = logging.getLogger("twinlog.indexing")
+log = logging.getLogger("twinlog.declaring")
 
 UNFINISHED_CHECK_S = 5.0
 GROUP_S = 0.004  # of a build (INV-9)
@@ -146,13 +143,12 @@ def unfinished(db: Database) -> list[tuple[str, IndexSpec]]:
     return [(name, building[number]) for name, number in db.catalog.ids.items() if number in building] if building else []
 
 
-async def keep_building(engine: Engine) -> None:
-    """Finish the builds that nobody is running, in databases that this node writes, until cancelled."""
+async def keep_building(db: Database) -> None:
+    """Finish the builds that nobody is running while this node writes the database, until cancelled."""
     while True:
         await trio.sleep(UNFINISHED_CHECK_S)
-        for db in list(engine.databases.values()):
-            if db.refusal is None and db.history:
-                await finish_builds(db)
+        if db.refusal is None and db.history:
+            await finish_builds(db)
 
 
 async def finish_builds(db: Database) -> None:
@@ -162,7 +158,7 @@ async def finish_builds(db: Database) -> None:
             continue
         try:
             await _build(db, collection, spec)
-        except TwinlogError as error:  # its index is gone, or the next round tries again
+        except (OSError, TwinlogError) as error:  # its index is gone, or the next round tries again
             log.warning("%s.%s: the index %s was not built: %s", db.name, collection, spec.name, error)
 
 
