@@ -26,7 +26,20 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from .words import CAPITALISED, COMMA, FIRST_NAME, FIRST_NUMBER, FULL_STOP, MARKS, NAMES, NUMBERS, WORDS, Vocabulary, vocabulary, zipf
+from .words import (
+    CAPITALISED,
+    COMMA,
+    FIRST_NAME,
+    FIRST_NUMBER,
+    FULL_STOP,
+    MARKS,
+    NAMES,
+    NUMBERS,
+    WORDS,
+    Vocabulary,
+    vocabulary,
+    zipf,
+)
 
 SEED = 20_260
 BLOCK = 100_000
