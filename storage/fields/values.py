@@ -133,6 +133,8 @@ def number_key(value: float) -> tuple[float, int]:
 def number_between(value: float | Decimal | Decimal128) -> tuple[float, int, int]:
     """Where any number stands among keys: (d, low, high). Keys below it are those below (d, low), keys not above it those
     up to (d, high); it is a key itself exactly when low == high. Takes what is no int64 and no double as well. Never NaN."""
+    if type(value) is int and -(2**53) <= value <= 2**53:
+        return float(value), 0, 0
     if isinstance(value, Decimal128):
         value = to_decimal(value.bid)
     if isinstance(value, float):

@@ -8,8 +8,8 @@ Plain rows are known by their codes; rows with arrays, and values that an index 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +20,12 @@ from ..query.paths import NO_INDEX, Path
 from ..values.documents import decode as decode_document
 from ..values.order import SortKey, sort_key
 from .clauses import clause_of
-from .parts import SCALE, Counters, Found, Loose, Part, Scale
+from .identities import Identity, identities, is_varied, values_of
+from .parts import SCALE, Counters, Loose, Part, Scale
 from .ranks import odd_rows
 from .reading import Candidates, Reader
-from .rowsets import Everything, RowSet, coded, complement, intersection
-from .tallies import live_counts
+from .rowsets import Everything, Nothing, RowSet, coded, complement, intersection
+from .tallies import codes_at, live_counts
 from .walking import walk
 
 _CODES_A_STEP = 4_096
@@ -45,7 +46,9 @@ def distinct(
     for number, part in enumerate(parts):
         yield from _of_part(number, part, path, reader, values)
     for batch in reader.read_loose():
-        values.add_documents(found for _, found in batch)
+        for _, found in batch:
+            for value in values_at(found.document, values.path):
+                values.found.setdefault(sort_key(value), value)
     reader.counters.returned = len(values.found)
     yield values.ordered()
 
@@ -53,60 +56,73 @@ def distinct(
 def _of_part(number: int, part: Part, path: str, reader: Reader, values: _Values) -> Iterator[None]:
     clause = clause_of(reader.matches.tree, part, reader.scale)
     column = part.column(path)
-    if column is None:
-        yield from _read(Candidates(number, np.empty(0, np.uint32), clause.is_exact), clause.may, reader, values)
-        return
-    odd = odd_rows([column], part.rows)
-    plain = intersection([clause.must, complement(odd, part.rows)], part.rows)
-    unread = intersection([clause.may, complement(plain, part.rows)], part.rows)
-    if clause.is_exact:
-        unread = intersection([clause.may, odd], part.rows)
-    yield from _of_codes(number, part, column, plain, reader, values)
-    yield from _read(Candidates(number, np.empty(0, np.uint32), clause.is_exact), unread, reader, values)
+    unread: RowSet = clause.may
+    plain: RowSet = Nothing()
+    if column is not None:
+        odd = odd_rows([column], part.rows)
+        plain = intersection([clause.must, complement(odd, part.rows)], part.rows)
+        unread = intersection([clause.may, odd if clause.is_exact else complement(plain, part.rows)], part.rows)
+    read: dict[SortKey, tuple[int, Any]] = {}  # what was read: (first row, value)
+    size = reader.scale.fetch_rows
+    for window in walk(unread, part.dead, 0, reader.scale):
+        for start in range(0, len(window), size):
+            rows = window[start : start + size]
+            for row, found in zip(rows.tolist(), reader.read(Candidates(number, rows, clause.is_exact))):
+                for value in values_at(found.document, values.path) if found is not None else ():
+                    read.setdefault(sort_key(value), (row, value))
+            yield None
+    if column is not None:
+        yield from _of_codes(_Plain(number, part, column, plain, reader), read, values)
+    for key, (_, value) in read.items():
+        values.found.setdefault(key, value)
 
 
-def _of_codes(
-    number: int, part: Part, column: Column, plain: RowSet, reader: Reader, values: _Values
-) -> Iterator[None]:
-    if isinstance(plain, Everything) and not len(column.many):
+class _Plain(NamedTuple):
+    """The rows of one part that codes answer for."""
+
+    number: int
+    part: Part
+    column: Column
+    rows: RowSet
+    reader: Reader
+
+
+def _of_codes(plain: _Plain, read: Mapping[SortKey, tuple[int, Any]], values: _Values) -> Iterator[None]:
+    _, part, column, rows, reader = plain
+    if isinstance(rows, Everything) and not len(column.many):
         seen = live_counts(column, part.dead) > 0
     else:
         seen = np.zeros(column.codes + 1, bool)
-        for window in walk(plain, part.dead, 0, reader.scale):
-            seen[column.codes_of(window)] = True
+        for window in walk(rows, part.dead, 0, reader.scale):
+            seen[codes_at(column, window)] = True
             reader.counters.keys_examined += len(window)
             yield None
     for kind in Kind:
         if kind not in EXACT or kind is Kind.MISSING:
             continue
         lo, hi = column.kind_range(kind)
-        codes = np.flatnonzero(seen[lo:hi])
-        for place, (code, value) in enumerate(zip(codes.tolist(), column.values(codes + lo)), 1):
-            if kind is Kind.NUMBER and column.varied is not None and column.varied[code]:
-                value = _first_spelling(number, part, column, lo + code, plain, reader, values)
-            values.add(value)
-            if place % _CODES_A_STEP == 0:
+        codes = np.flatnonzero(seen[lo:hi]) + lo
+        for start in range(0, len(codes), _CODES_A_STEP):
+            some = values.unknown(column, codes[start : start + _CODES_A_STEP])
+            for code, value, varied in zip(some.tolist(), values_of(column, some), is_varied(column, some).tolist()):
+                key = sort_key(value)
+                if kind is Kind.NUMBER and (varied or key in read):
+                    value = _first_spelling(plain, code, read.get(key), values.path)
+                values.found.setdefault(key, value)
+            if start:
                 yield None
 
 
-def _first_spelling(
-    number: int, part: Part, column: Column, code: int, plain: RowSet, reader: Reader, values: _Values
-) -> Any:
-    """A number that rows write in several ways, as the first one does."""
-    rows = intersection([plain, coded(column, [(code, code + 1)])], part.rows)
-    first = next(window for window in walk(rows, part.dead, 1, reader.scale) if len(window))[:1]
-    (found,) = reader.read(Candidates(number, first, is_exact=True))
+def _first_spelling(plain: _Plain, code: int, read: tuple[int, Any] | None, path: Path) -> Any:
+    """A number that rows may write in several ways, as the first one does; read: as the first one that was read does."""
+    rows = intersection([plain.rows, coded(plain.column, [(code, code + 1)])], plain.part.rows)
+    windows = walk(rows, plain.part.dead, 1, plain.reader.scale)
+    first = next(window for window in windows if len(window))[:1]
+    if read is not None and read[0] < int(first[0]):
+        return read[1]
+    (found,) = plain.reader.read(Candidates(plain.number, first, is_exact=True))
     assert found is not None, "rows of an exact set match"
-    return next(iter(values_at(found.document, values.path)))
-
-
-def _read(kind: Candidates, rows: RowSet, reader: Reader, values: _Values) -> Iterator[None]:
-    for window in walk(rows, reader.parts[kind.part].dead, 0, reader.scale):
-        size = reader.scale.fetch_rows
-        for start in range(0, len(window), size):
-            found = reader.read(kind._replace(rows=window[start : start + size]))
-            values.add_documents(one for one in found if one is not None)
-            yield None
+    return next(iter(values_at(found.document, path)))
 
 
 class _Values:
@@ -115,14 +131,14 @@ class _Values:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found: dict[SortKey, Any] = {}
+        self._seen: set[Identity] = set()
 
-    def add(self, value: Any) -> None:
-        self.found.setdefault(sort_key(value), value)
-
-    def add_documents(self, documents: Iterator[Found]) -> None:
-        for found in documents:
-            for value in values_at(found.document, self.path):
-                self.add(value)
+    def unknown(self, column: Column, codes: np.ndarray) -> np.ndarray:
+        """Those of the codes whose values no part before had by code."""
+        names = identities(column, codes, missing_is_null=False)
+        fresh = [place for place, name in enumerate(names) if name not in self._seen]
+        self._seen.update(names)
+        return codes[fresh]
 
     def ordered(self) -> list[Any]:
         return [value for _, value in sorted(self.found.items(), key=lambda item: item[0])]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from ..errors import BadQuery
 from ..fields.column import Column
 from ..fields.values import KINDS, Kind, kind_of
@@ -27,6 +29,7 @@ _OPAQUE_BESIDE: Mapping[Kind, Kind] = MappingProxyType(
     # Kinds that share a type with one that keeps values: an entry there may equal or be in the range of the argument.
     {Kind.NUMBER: Kind.DECIMAL, Kind.DECIMAL: Kind.DECIMAL, Kind.UUID: Kind.BINARY}
 )
+_EXACT_INT_MAX = 2**53
 _ORDERED = frozenset({Kind.NUMBER, Kind.DECIMAL, Kind.STRING, Kind.UUID, Kind.OBJECT_ID, Kind.BOOL, Kind.DATE})
 _KINDS_OF_TYPE: Mapping[str, tuple[tuple[Kind, ...], tuple[Kind, ...]]] = MappingProxyType(
     # (kinds whose every entry is of the type, kinds that hold others besides)
@@ -92,15 +95,34 @@ def _is_nan(value: Any, kind: Kind) -> bool:
 
 
 def _one_of(column: Column, values: Any) -> Passing | None:
-    may: Codes = []
-    must: Codes = []
+    numbers = [value for value in values if _is_usual_number(value)] if column.remainders is None else []
+    found = _number_codes(column, numbers)
+    may, must = [*found, column.kind_range(Kind.DECIMAL)] if numbers else [], found
     for value in values:
+        if column.remainders is None and _is_usual_number(value):
+            continue
         found = _equal(column, value)
         if found is None:
             return None
         may += found[0]
         must += found[1]
     return may, must
+
+
+def _is_usual_number(value: Any) -> bool:
+    """A number that is a double, so that many are looked up at once."""
+    kind = type(value)
+    return (kind is int and -_EXACT_INT_MAX <= value <= _EXACT_INT_MAX) or (kind is float and value == value)
+
+
+def _number_codes(column: Column, values: list[Any]) -> Codes:
+    if not values:
+        return []
+    start, _ = column.kind_range(Kind.NUMBER)
+    wanted = np.array(values, np.float64)
+    lo, hi = column.numbers.searchsorted(wanted) + start, column.numbers.searchsorted(wanted, "right") + start
+    is_there = hi > lo
+    return list(zip(lo[is_there].tolist(), hi[is_there].tolist()))
 
 
 def _range(column: Column, value: Any, name: str) -> Passing | None:

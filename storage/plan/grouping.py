@@ -23,11 +23,12 @@ from ..values.order import sort_key
 from .clauses import clause_of
 from .groups import Groups
 from .groupspec import GroupSpec
+from .identities import is_varied, values_of
 from .parts import SCALE, Counters, Loose, Part, Scale
 from .ranks import odd_rows
 from .reading import Candidates, Reader
 from .rowsets import Everything, RowSet, coded, complement, intersection, union
-from .tallies import first_rows, live_counts
+from .tallies import codes_at, first_rows, live_counts
 from .walking import walk
 from .weights import Weights, unsummed_rows, weights_of_codes, weights_of_rows
 
@@ -58,14 +59,44 @@ def _group(reader: Reader, spec: GroupSpec) -> Iterator[list[dict[str, Any]] | N
     for batch in reader.read_loose():
         for place, found in batch:
             groups.add_document(len(reader.parts), place, found.document)
-    order = sorted(range(len(groups.first)), key=groups.first.__getitem__)
+    yield from _results(groups, reader)
+
+
+def _results(groups: Groups, reader: Reader) -> Iterator[list[dict[str, Any]] | None]:
+    """The groups' documents, in the order of their first ones."""
+    first = np.array(groups.first, np.uint64)
+    values = _key_values(groups, first, reader)
     found = []
+    order = np.argsort(first).tolist()
     for start in range(0, len(order), _RESULTS_A_STEP):
         some = order[start : start + _RESULTS_A_STEP]
-        found += groups.documents(some, _values_of_keys(groups, some, reader))
-        yield None
+        found += groups.documents(some, [values[group] for group in some])
+        if start:
+            yield None
     reader.counters.returned = len(found)
     yield found
+
+
+def _key_values(groups: Groups, first: np.ndarray, reader: Reader) -> list[Sequence[Any]]:
+    """For each group the values of its keys, as its first document has them."""
+    values: list[Sequence[Any]] = [()] * len(first)
+    codes = [np.array(of_key, np.int64) for of_key in groups.codes]
+    is_coded = np.ones(len(first), bool)
+    is_coded[list(groups.values)] = False
+    parts = (first >> np.uint64(32)).astype(np.int64)
+    for number in np.unique(parts[is_coded]).tolist() if codes else ():
+        mine = np.flatnonzero(is_coded & (parts == number))
+        columns = [reader.parts[number].column(path) for _, path in groups.spec.keys]
+        for group, found in zip(mine.tolist(), zip(*(values_of(column, kept[mine]) for column, kept in zip(columns, codes)))):
+            values[group] = found
+        varied = np.any([is_varied(column, kept[mine]) for column, kept in zip(columns, codes)], axis=0)
+        rows = (first[mine[varied]] & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        for group, one in zip(mine[varied].tolist(), reader.read(Candidates(number, rows, is_exact=True)) if len(rows) else ()):
+            assert one is not None, "rows of an exact set match"
+            values[group] = groups.key_values(one.document)
+    for group, found in groups.values.items():
+        values[group] = found
+    return values
 
 
 def _columns(part: Part, paths: Sequence[str]) -> dict[str, Column] | None:
@@ -125,48 +156,6 @@ def _null_codes(column: Column) -> tuple[int, int]:
     """The codes of missing and null; (0, 0) unless both occur."""
     lo, hi = column.kind_range(Kind.MISSING)[0], column.kind_range(Kind.NULL)[1]
     return (lo, hi - 1) if hi - lo == 2 else (0, 0)
-
-
-def _values_of_keys(groups: Groups, some: Sequence[int], reader: Reader) -> list[Sequence[Any]]:
-    """The values of the keys of some groups as their first documents have them."""
-    values: list[Sequence[Any]] = [()] * len(some)
-    by_part: dict[int, list[int]] = {}
-    for place, group in enumerate(some):
-        shown = groups.shown[group]
-        if shown.values is not None:
-            values[place] = shown.values
-        else:
-            by_part.setdefault(shown.part, []).append(place)
-    for part, places in by_part.items():
-        columns = [reader.parts[part].column(path) for _, path in groups.spec.keys]
-        if any(column.varied is not None for column in columns):
-            for place in places:
-                values[place] = _key_values(groups, some[place], reader)
-            continue
-        codes = zip(*(groups.shown[some[place]].codes for place in places))
-        found = zip(*(column.values(np.array(of_key)) for column, of_key in zip(columns, codes)))
-        for place, keys in zip(places, found):
-            values[place] = keys
-    return values
-
-
-def _key_values(groups: Groups, group: int, reader: Reader) -> Sequence[Any]:
-    """The values of a group's keys as its first document has them."""
-    shown = groups.shown[group]
-    if shown.values is not None:
-        return shown.values
-    columns = [reader.parts[shown.part].column(path) for _, path in groups.spec.keys]
-    if any(_is_varied(column, code) for column, code in zip(columns, shown.codes)):
-        row = np.array([groups.first[group] & 0xFFFFFFFF], np.uint32)
-        (found,) = reader.read(Candidates(shown.part, row, is_exact=True))
-        assert found is not None, "rows of an exact set match"
-        return groups.key_values(found.document)
-    return [column.value(code) for column, code in zip(columns, shown.codes)]
-
-
-def _is_varied(column: Column, code: int) -> bool:
-    lo, hi = column.kind_range(Kind.NUMBER)
-    return column.varied is not None and lo <= code < hi and bool(column.varied[code - lo])
 
 
 class _PartFold:
@@ -270,9 +259,3 @@ class _PartFold:
                 value = column.value(code)
                 self._groups.add_extreme(group, place, fold, sort_key(value), value)
 
-
-def codes_at(column: Column, rows: np.ndarray) -> np.ndarray:
-    """The codes of ascending rows; of neighbours without gathering them one by one."""
-    if column.code_of is not None and len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
-        return column.code_of[int(rows[0]) : int(rows[-1]) + 1]
-    return column.codes_of(rows)

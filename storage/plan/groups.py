@@ -7,7 +7,7 @@ few steps; what was read document by document is kept beside them. Groups come o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,30 +15,18 @@ from bson import Decimal128
 
 from ..errors import QueryTooLarge
 from ..fields.column import Column
-from ..fields.values import SINGLE, Kind, kind_of, number_between, number_key
 from ..query.expressions import compile_expression
 from ..query.numbers import Total, fitted
 from ..query.paths import MISSING
 from ..values.extensions import INT64_MAX
 from ..values.order import sort_key
 from .groupspec import Fold, GroupSpec
+from .identities import Identity, identities, identity_of
 
 GROUPS_MAX = 1_000_000
 _ROW_BITS = 32
 _HIGH_BITS_MAX = 29  # of the high half of a sum that surely fits 64 bits together with the low one
 _NUMBERS = frozenset((int, float, Decimal128))
-Identity = tuple[Any, ...]
-
-
-class Shown:
-    """How a group's `_id` is found: by a part's codes, or it is at hand."""
-
-    __slots__ = ("codes", "part", "values")
-
-    def __init__(self, part: int, codes: tuple[int, ...] | None, values: tuple[Any, ...] | None) -> None:
-        self.part = part
-        self.codes = codes
-        self.values = values
 
 
 class Sums:
@@ -98,13 +86,14 @@ class _Read:
 
 
 class Groups:
-    """See the module."""
+    """See the module. How a group's `_id` looks is said by its first row: a part's codes of the keys, or values that were read."""
 
     def __init__(self, spec: GroupSpec) -> None:
         self.spec = spec
         self._index: dict[Identity, int] = {}
-        self.shown: list[Shown] = []
-        self.first: list[int] = []  # part << 32 | row of the first document
+        self.first: list[int] = []  # of each group: part << 32 | row of the first document
+        self.codes: list[list[int]] = [[] for _ in spec.keys]  # of each key and group
+        self.values: dict[int, tuple[Any, ...]] = {}  # of groups whose first document was read
         self.counts = np.zeros(0, np.int64)
         self.sums = {fold.path: Sums() for fold in spec.folds if fold.operator in ("$sum", "$avg") and fold.path is not None}
         self._read: dict[tuple[int, int], _Read] = {}
@@ -113,32 +102,32 @@ class Groups:
 
     def ids_of(self, part: int, columns: Sequence[Column], codes: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
         """The groups of rows with these codes of the keys (arrays of equal length, each combination once); first: their first rows."""
-        by_key = [_identities(column, of_key, is_bare=self.spec.is_bare) for column, of_key in zip(columns, codes)]
         index, known = self._index, len(self._index)
-        identities = list(zip(*by_key)) if by_key else [()] * len(first)
-        ids = [index.setdefault(identity, len(index)) for identity in identities]
+        by_key = [identities(column, of_key, missing_is_null=self.spec.is_bare) for column, of_key in zip(columns, codes)]
+        names: Iterable[Any] = by_key[0] if len(by_key) == 1 else zip(*by_key) if by_key else [()] * len(first)
+        ids = np.fromiter((index.setdefault(name, len(index)) for name in names), np.int64, len(first))
         if len(index) > known:
-            self._check_size()
-            for place, group in enumerate(ids):
-                if group >= known:
-                    self.shown.append(Shown(part, tuple(int(of_key[place]) for of_key in codes), None))
-                    self.first.append(part << _ROW_BITS | int(first[place]))
+            new = np.flatnonzero(ids >= known)  # numbered as they stand
+            self.first += (np.uint64(part << _ROW_BITS) | first[new].astype(np.uint64)).tolist()
+            for kept, of_key in zip(self.codes, codes):
+                kept += of_key[new].tolist()
             self._grow()
-        return np.array(ids, np.int64)
+        return ids
 
     def add_document(self, part: int, row: int, document: dict) -> None:
         """One document that matches, in any order within its part, after the part's rows that were not read."""
         values = self.key_values(document)
-        identity = tuple([identity_of(value, is_bare=self.spec.is_bare) for value in values])
-        group = self._index.setdefault(identity, len(self._index))
+        names = tuple([identity_of(value, missing_is_null=self.spec.is_bare) for value in values])
+        group = self._index.setdefault(names[0] if len(names) == 1 else names, len(self._index))
         at = part << _ROW_BITS | row
-        if group == len(self.shown):
-            self._check_size()
-            self.shown.append(Shown(part, None, values))
+        if group == len(self.first):
             self.first.append(at)
+            for kept in self.codes:
+                kept.append(0)
+            self.values[group] = values
             self._grow()
         elif at < self.first[group]:
-            self.shown[group], self.first[group] = Shown(part, None, values), at
+            self.values[group], self.first[group] = values, at
         self.counts[group] += 1
         for number, (fold, operand) in enumerate(zip(self.spec.folds, self._operands)):
             if operand is not None:
@@ -165,13 +154,11 @@ class Groups:
 
     def _grow(self) -> None:
         size = len(self._index)
+        if size > GROUPS_MAX:
+            raise QueryTooLarge(f"grouping makes more than {GROUPS_MAX} groups; narrow the filter first", limit=GROUPS_MAX)
         self.counts = grown(self.counts, size)
         for sums in self.sums.values():
             sums.grow(size)
-
-    def _check_size(self) -> None:
-        if len(self._index) > GROUPS_MAX:
-            raise QueryTooLarge(f"grouping makes more than {GROUPS_MAX} groups; narrow the filter first", limit=GROUPS_MAX)
 
     def documents(self, groups: Sequence[int], values: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """The results for some groups, whose keys have these values."""
@@ -209,56 +196,3 @@ class Groups:
         if fold.operator == "$sum":
             return read.total.value()
         return read.total.mean(count) if count else None
-
-
-def _identities(column: Column, codes: np.ndarray, *, is_bare: bool) -> list[Identity]:
-    """The identities of exact codes of a column."""
-    found: list[Any] = [None] * len(codes)
-    for kind in Kind:
-        lo, hi = column.kind_range(kind)
-        places = np.flatnonzero((codes >= lo) & (codes < hi)) if hi > lo else ()
-        if not len(places):
-            continue
-        at = codes[places].astype(np.int64) - lo
-        for place, identity in zip(places.tolist(), _of_kind(column, kind, at, is_bare)):
-            found[place] = identity
-    return found
-
-
-def _of_kind(column: Column, kind: Kind, at: np.ndarray, is_bare: bool) -> list[Identity]:  # noqa: FBT001 - as is_bare above
-    if kind in SINGLE:
-        return [(Kind.NULL if is_bare and kind is Kind.MISSING else kind,)] * len(at)
-    if kind is Kind.NUMBER:
-        numbers = column.numbers[at].tolist()
-        rest = [0] * len(at) if column.remainders is None else column.remainders[at].tolist()
-        return [(kind, d, r) for d, r in zip(numbers, rest)]
-    if kind is Kind.STRING:
-        return [(kind, column.strings.bytes_at(i)) for i in at.tolist()]
-    if kind is Kind.DATE:
-        return [(kind, ms) for ms in column.dates[at].tolist()]
-    lo, _ = column.kind_range(kind)
-    return [identity_of(column.value(lo + i), is_bare=is_bare) for i in at.tolist()]
-
-
-def identity_of(value: Any, *, is_bare: bool) -> Identity:
-    """The identity of a key's value; is_bare: missing is null."""
-    kind = kind_of(value)
-    if kind is Kind.MISSING and is_bare:
-        return (Kind.NULL,)
-    if kind in SINGLE:
-        return (kind,)
-    if kind is Kind.NUMBER:
-        return (kind, *number_key(value))
-    if kind is Kind.STRING:
-        return (kind, value.encode("utf-8", "surrogatepass"))
-    key = sort_key(value)
-    if kind is Kind.DATE:
-        return (kind, key[1])
-    if kind is Kind.DECIMAL:
-        if len(key) == 2:
-            return (Kind.NAN,)
-        d, low, high = number_between(value)
-        if low == high:
-            return (Kind.NUMBER, d, low)
-    return (kind, key)
-

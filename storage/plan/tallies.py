@@ -1,4 +1,4 @@
-"""Tallies: how many live rows each code of a column has, without looking at the rows. Pure; numpy."""
+"""Tallies: codes of rows, and how many live rows each code of a column has without a look at the rows. Pure; numpy."""
 
 from __future__ import annotations
 
@@ -40,3 +40,9 @@ def first_rows(column: Column, dead: Dead, codes: np.ndarray) -> np.ndarray:
 
 def _rows_at(column: Column, places: np.ndarray) -> np.ndarray:
     return places.astype(np.uint32) if column.posting_rows is None else column.posting_rows[places]
+
+def codes_at(column: Column, rows: np.ndarray) -> np.ndarray:
+    """The codes of ascending rows; of neighbours without gathering them one by one."""
+    if column.code_of is not None and len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
+        return column.code_of[int(rows[0]) : int(rows[-1]) + 1]
+    return column.codes_of(rows)

@@ -60,11 +60,15 @@ class World:
         ]
         end = edges[-1] if len(edges) > 1 else 0
         self.loose = [(number, 0, b"%d" % number, stored[number]) for number in range(end, len(stored))]
+        self._shown = f"World({documents!r}, {cuts!r}, {dead!r}, {indexed!r}, {loose!r})"
         self.live = [
             (b"%d" % number, decode(data))
             for number, data in enumerate(stored)
             if number >= end or not dead[number]
         ]
+
+    def __repr__(self) -> str:
+        return self._shown
 
 
 SCALARS = st.sampled_from(

@@ -1,0 +1,105 @@
+"""Identities: values named so that equal ones of different parts, and of documents that were read, are found to be one. Pure.
+
+    1, 1.0, Decimal128("1")    (NUMBER, 1.0, 0)         missing, null    (MISSING,) and (NULL,), or one where missing is null
+    "a"                        (STRING, b"a")           a kind that keeps no values    (kind, sort key)
+
+Made for many codes of a column at once, as are the values themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..fields.column import Column
+from ..fields.values import SINGLE, Kind, kind_of, number_between, number_key
+from ..values.order import sort_key
+
+Identity = tuple[Any, ...]
+
+
+def identity_of(value: Any, *, missing_is_null: bool) -> Identity:
+    """The identity of a value, or of MISSING."""
+    kind = kind_of(value)
+    if kind in SINGLE:
+        return _single(kind, missing_is_null=missing_is_null)
+    if kind is Kind.NUMBER:
+        return (kind, *number_key(value))
+    if kind is Kind.STRING:
+        return (kind, value.encode("utf-8", "surrogatepass"))
+    key = sort_key(value)
+    if kind is Kind.DATE:
+        return (kind, key[1])
+    if kind is Kind.DECIMAL:
+        if len(key) == 2:
+            return (Kind.NAN,)
+        d, low, high = number_between(value)
+        if low == high:
+            return (Kind.NUMBER, d, low)
+    return (kind, key)
+
+
+def _single(kind: Kind, *, missing_is_null: bool) -> Identity:
+    return (Kind.NULL if missing_is_null and kind is Kind.MISSING else kind,)
+
+
+def identities(column: Column, codes: np.ndarray, *, missing_is_null: bool) -> list[Identity]:
+    """The identities of codes that keep their values."""
+
+    def of_kind(kind: Kind, at: np.ndarray) -> list[Identity]:
+        if kind in SINGLE:
+            return [_single(kind, missing_is_null=missing_is_null)] * len(at)
+        if kind is Kind.NUMBER:
+            rest = [0] * len(at) if column.remainders is None else column.remainders[at].tolist()
+            return [(kind, d, r) for d, r in zip(column.numbers[at].tolist(), rest)]
+        if kind is Kind.STRING:
+            return [(kind, column.strings.bytes_at(i)) for i in at.tolist()]
+        if kind is Kind.DATE:
+            return [(kind, ms) for ms in column.dates[at].tolist()]
+        lo, _ = column.kind_range(kind)
+        return [identity_of(column.value(lo + i), missing_is_null=missing_is_null) for i in at.tolist()]
+
+    return _by_kind(column, codes, of_kind)
+
+
+def values_of(column: Column, codes: np.ndarray) -> list[Any]:
+    """The values of codes that keep them, as Column.value gives them."""
+
+    def of_kind(kind: Kind, at: np.ndarray) -> list[Any]:
+        if kind is Kind.STRING:
+            return [column.strings.get(i) for i in at.tolist()]
+        if kind is not Kind.NUMBER:
+            lo, _ = column.kind_range(kind)
+            return [column.value(lo + i) for i in at.tolist()]
+        numbers = column.numbers[at].tolist()
+        rest = [0] * len(at) if column.remainders is None else column.remainders[at].tolist()
+        is_double = [False] * len(at) if column.doubles is None else column.doubles[at].tolist()
+        return [number if double else int(number) + r for number, r, double in zip(numbers, rest, is_double)]
+
+    return _by_kind(column, codes, of_kind)
+
+
+def _by_kind(column: Column, codes: np.ndarray, of_kind: Callable[[Kind, np.ndarray], list[Any]]) -> list[Any]:
+    """What of_kind makes of the codes' places within each kind, in the order of the codes."""
+    found: list[Any] = [None] * len(codes)
+    for kind in Kind:
+        lo, hi = column.kind_range(kind)
+        if lo == hi:
+            continue
+        if hi - lo == column.codes:
+            return of_kind(kind, codes.astype(np.int64) - lo)
+        places = np.flatnonzero((codes >= lo) & (codes < hi))
+        for place, made in zip(places.tolist(), of_kind(kind, codes[places].astype(np.int64) - lo)):
+            found[place] = made
+    return found
+
+
+def is_varied(column: Column, codes: np.ndarray) -> np.ndarray:
+    """Which of the codes are numbers that rows write in several ways (1 and 1.0)."""
+    lo, hi = column.kind_range(Kind.NUMBER)
+    if column.varied is None:
+        return np.zeros(len(codes), bool)
+    is_number = (codes >= lo) & (codes < hi)
+    return is_number & column.varied[np.where(is_number, codes.astype(np.int64) - lo, 0)]
