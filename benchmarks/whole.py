@@ -103,7 +103,7 @@ def take_all(address: tuple[str, int], db: str, collection: str, documents: int,
         sock.settimeout(None)
         _send(sock, wire.Find(1, db, collection, everything, batch=BATCH_ROWS))
         while True:
-            batch = _batch(_frame(sock))
+            batch = _batch(read_frame(sock))
             if batch.cursor:
                 _send(sock, wire.More(1, batch.cursor, BATCH_ROWS))
             expected.take(_rows(bytes(batch.docs)))
@@ -118,7 +118,7 @@ def get_one(address: tuple[str, int], db: str, collection: str, key: int) -> byt
     """One document from a node, as the answer that has it."""
     with dial_twinlog(address, None).sock as sock:
         _send(sock, wire.Get(1, db, collection, msgspec.Raw(msgspec.msgpack.encode(key))))
-        return bytes(_frame(sock))
+        return bytes(read_frame(sock))
 
 
 def select_one(address: tuple[str, int], key: int) -> bytes:
@@ -133,7 +133,8 @@ def _send(sock: socket.socket, request: wire.Request) -> None:
     sock.sendall(FRAME.pack(len(body)) + body)
 
 
-def _frame(sock: socket.socket) -> bytearray:
+def read_frame(sock: socket.socket) -> bytearray:
+    """One answer of a node, without its length."""
     return _exactly(sock, FRAME.unpack(_exactly(sock, FRAME.size))[0])
 
 

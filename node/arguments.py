@@ -14,6 +14,13 @@ from storage import decode_value, errors
 
 BULK_KINDS = {"insert": (1, 1), "replace": (2, 3), "update": (2, 3), "delete": (1, 2)}  # fewest and most arguments
 WRITING_STAGES = frozenset(("$out", "$merge"))
+_EXPLAINED = (
+    ("filter", dict, "a map"),
+    ("path", str, "text"),
+    ("pipeline", list, "a list"),
+    ("skip", int, "a number"),
+    ("limit", int, "a number"),
+)
 _FAILED_TO_PARSE = 9
 _TYPE_MISMATCH = 14
 
@@ -28,7 +35,10 @@ def filter_of(raw: Raw) -> dict[str, Any]:
 
 def sort_of(raw: Raw) -> list[list[Any]] | None:
     """A sort is a list of [field, 1 or -1]; nil is none."""
-    value = decode_value(bytes(raw))
+    return _sort(decode_value(bytes(raw)))
+
+
+def _sort(value: Any) -> list[list[Any]] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(
@@ -58,7 +68,10 @@ def change_of(raw: Raw) -> dict[str, Any] | list[Any]:
 
 def array_filters_of(raw: Raw) -> list[Any] | None:
     """A list of filters; nil is none."""
-    value = decode_value(bytes(raw))
+    return _array_filters(decode_value(bytes(raw)))
+
+
+def _array_filters(value: Any) -> list[Any] | None:
     if value is None or (isinstance(value, list) and all(isinstance(item, dict) for item in value)):
         return value
     raise errors.BadQuery("array filters are a list of maps", code=_TYPE_MISMATCH)
@@ -103,10 +116,17 @@ def index_of(keys: Raw, options: Raw) -> tuple[Any, dict[str, Any]]:
 
 
 def explained_of(raw: Raw) -> dict[str, Any]:
-    """The arguments of the request that is to be explained."""
+    """The fields of the request that is to be explained: those that it has are of their kinds."""
     value = decode_value(bytes(raw))
     if not isinstance(value, dict):
         raise errors.BadRequest(f"what is to be explained is a map of a request's fields, not {type(value).__name__}")
+    _sort(value.get("sort"))
+    for name, kind, what in _EXPLAINED:
+        given = value.get(name)
+        if given is not None and (not isinstance(given, kind) or isinstance(given, bool)):
+            raise errors.BadRequest(f"the {name} of what is to be explained must be {what}, not {type(given).__name__}")
+    if any((value.get(name) or 0) < 0 for name in ("skip", "limit")):
+        raise errors.BadRequest("the skip and limit of what is to be explained must not be negative")
     return value
 
 
@@ -131,7 +151,9 @@ def _bulk_write(index: int, write: list[Raw]) -> tuple[Any, ...]:
     if kind == "update":
         if last is not None and not isinstance(last, dict):
             raise errors.BadRequest(f"bulk write {index}: the last argument of update must be a map", index=index)
-        return (kind, filter_of(arguments[0]), change_of(arguments[1]), last or {})
+        options = last or {}
+        checked = {"sort": _sort(options.get("sort")), "array_filters": _array_filters(options.get("array_filters"))}
+        return (kind, filter_of(arguments[0]), change_of(arguments[1]), {**options, **checked})
     if last is not None and not isinstance(last, bool):
         raise errors.BadRequest(f"bulk write {index}: the last argument of {kind} must be true or false", index=index)
     if kind == "replace":

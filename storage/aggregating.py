@@ -35,6 +35,7 @@ from .views import View
 SLICE_S = 0.002
 SLICE_ITEMS = 16  # and as many items at most between two pauses, for clocks that stand still
 _DISTINCT_TOO_LARGE = 17217
+_NUL_IN_DISTINCT = 31032
 
 
 async def aggregate(
@@ -149,8 +150,7 @@ async def distinct(db: Database, collection: str, path: str, spec: Mapping[str, 
     """The different values that a path has in the documents that match, in MongoDB's order; of an array, its elements.
     Raises BadQuery (17217) when they are over 16 MiB together."""
     check_collection_name(collection)
-    if not isinstance(path, str) or not path:
-        raise BadQuery("distinct takes a field's name", code=14)
+    check_distinct_path(path)
     matches = compile_filter(spec)
     view = db.view()
     number = view.catalog.ids.get(collection)
@@ -165,6 +165,15 @@ async def distinct(db: Database, collection: str, path: str, spec: Mapping[str, 
         if size > DOCUMENT_BYTES_MAX:
             raise _distinct_too_large(path)
     return found
+
+
+def check_distinct_path(path: Any) -> None:
+    """Raises BadQuery for what is no field's name."""
+    if not isinstance(path, str) or not path:
+        raise BadQuery("distinct takes a field's name", code=14)
+    if "\0" in path:
+        raise BadQuery(f"distinct {path[:40]!r}: a field's name must not hold NUL", code=_NUL_IN_DISTINCT)
+    Path(path)  # for its rules
 
 
 async def _distinct_by_documents(view: View, collection: int, path: str, matches: Filter) -> list[Any]:

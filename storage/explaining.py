@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from . import plan
+from .aggregating import check_distinct_path
 from .database import Database
 from .errors import BadRequest
 from .matching import count_rows, find_rows, standing_for, stepped
@@ -19,6 +20,7 @@ from .names import check_collection_name
 from .query.filters import Filter, compile_filter
 from .query.sorting import Sort, compile_sort
 from .query.stages import parse_pipeline
+from .values.extensions import INT64_MAX
 from .views import View
 
 VERBS = ("find", "count", "distinct", "aggregate")
@@ -35,15 +37,17 @@ async def explain(db: Database, collection: str, verb: str, arguments: Mapping[s
         spec = parse_pipeline(arguments.get("pipeline") or []).leading_filter()[0]
     matches = compile_filter(spec)
     order = compile_sort(arguments["sort"]) if arguments.get("sort") else None
-    limit = arguments.get("limit") or 0
-    wanted = limit + (arguments.get("skip") or 0) if limit else 0
+    path = arguments.get("path") if verb == "distinct" else None
+    if verb == "distinct":
+        check_distinct_path(path)
+    limit, skip = _rows_of(arguments, "limit"), _rows_of(arguments, "skip")
+    wanted = limit + skip if limit else 0
     view = db.view()
     number = view.catalog.ids.get(collection)
     began = trio.current_time()
     counters = plan.Counters()
     found: dict[str, Any] = {"winningPlan": {"stage": "EOF"}, "parts": []}
     if number is not None:
-        path = arguments.get("path") if verb == "distinct" else None
         found = await _explained(view, number, verb, matches, order, wanted, path, counters)
     stats = {
         "nReturned": counters.returned,
@@ -53,6 +57,13 @@ async def explain(db: Database, collection: str, verb: str, arguments: Mapping[s
     }
     planner = {"namespace": f"{db.name}.{collection}", "winningPlan": found["winningPlan"]}
     return {"queryPlanner": planner, "executionStats": stats, "parts": found["parts"]}
+
+
+def _rows_of(arguments: Mapping[str, Any], name: str) -> int:
+    given = arguments.get(name) or 0
+    if type(given) is not int or not 0 <= given <= INT64_MAX:
+        raise BadRequest(f"explain: {name} is a whole number that is not negative, not {given!r:.40}")
+    return given
 
 
 async def _explained(

@@ -17,7 +17,7 @@ import msgspec
 
 from node.wire import Answer, Failure, Reply, Request
 
-from .errors import ConnectionFailure, TwinlogError
+from .errors import ConnectionFailure, OperationFailure, TwinlogError, WriteError
 from .exchange import GO_ELSEWHERE, Exchange, Kind
 from .scope import Scope
 from .url import ReadFrom
@@ -27,13 +27,18 @@ T = TypeVar("T")
 
 
 class Call(msgspec.Struct, Generic[T]):
-    """result: what a Reply means; it may raise the TwinlogError of a write that the node refused."""
+    """result: what a Reply means; it may raise the TwinlogError of a write that the node refused.
+
+    is_write_command: PyMongo calls what is wrong with an update or a deletion a WriteError, with any other command an
+    OperationFailure.
+    """
 
     kind: Kind
     scope: Scope
     db: str
     request: Request
     result: Callable[[Reply], T]
+    is_write_command: bool = False
 
     @property
     def is_for_primary(self) -> bool:
@@ -41,7 +46,13 @@ class Call(msgspec.Struct, Generic[T]):
 
     def finish(self, answer: Answer) -> T:
         """The call's result. Raises the error of a Failure."""
-        return self.result(noted(self.scope, self.db, answer))
+        try:
+            reply = noted(self.scope, self.db, answer)
+        except OperationFailure as error:
+            if self.is_write_command and error.details.get("name") == "BadQuery":
+                raise WriteError(error.message, error.code, error.details) from None
+            raise
+        return self.result(reply)
 
     def exchange(self) -> Exchange:
         """The same request for carrying.py, not sent yet."""

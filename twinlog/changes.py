@@ -63,7 +63,7 @@ def replace_one(
         scope.write_id(),
         sort_bytes(sort),
     )
-    return Call(Kind.WRITE, scope, db, request, _updated)
+    return Call(Kind.WRITE, scope, db, request, _updated, is_write_command=True)
 
 
 def update(
@@ -92,7 +92,7 @@ def update(
         sort_bytes(sort),
         scope.write_id(),
     )
-    return Call(Kind.WRITE, scope, db, request, _updated)
+    return Call(Kind.WRITE, scope, db, request, _updated, is_write_command=True)
 
 
 def _updated(reply: Reply) -> UpdateResult:
@@ -144,7 +144,7 @@ def delete(
 ) -> Call[DeleteResult]:
     read_options("delete_many" if many else "delete_one", options)
     request = Delete(0, db, collection, filter_bytes(filter), many, scope.write_id())
-    return Call(Kind.WRITE, scope, db, request, _deleted)
+    return Call(Kind.WRITE, scope, db, request, _deleted, is_write_command=True)
 
 
 def _deleted(reply: Reply) -> DeleteResult:

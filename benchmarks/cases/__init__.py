@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import bulk, catchup, client, durable, opening, point, sealing, volume
+from . import bulk, catchup, chat, client, durable, opening, point, sealing, volume
 
 CASES: dict[str, ModuleType] = {
     "point": point,
@@ -15,4 +15,5 @@ CASES: dict[str, ModuleType] = {
     "catchup": catchup,
     "open": opening,
     "volume": volume,
+    "chat": chat,
 }

@@ -3,10 +3,9 @@
     NAME.frames.I   for Twinlog: insert_many frames, as the wire has them, one behind the other
     NAME.copy.I     for PostgreSQL: CopyData messages of text rows (the _id stands outside the document, dates in milliseconds)
 
-    python -m benchmarks.chat.spool DIRECTORY NAME FIRST LAST ROWS BATCH PART KINDS
+    python -m benchmarks.chat.spool DIRECTORY KIND I OF
 
-makes the files of the blocks FIRST to LAST (not included), of each the first ROWS messages, in requests of BATCH messages; PART is I, KINDS a comma
-between "frames" and "copy". One process makes one part; memory is one block's.
+makes part I of all orders, which stand on its standard input as JSON. One process makes one part; memory is one block's.
 """
 
 from __future__ import annotations
@@ -34,6 +33,20 @@ SLOTS = 1 << 16  # request ids in turn; far more than are outstanding
 FRAMES, COPY = "frames", "copy"
 
 
+class Order(msgspec.Struct, frozen=True):
+    """Files to make: the blocks from first to last (not included), of each the first rows messages, in requests of batch messages."""
+
+    name: str
+    first: int
+    last: int
+    rows: int
+    batch: int
+
+    def share(self, part: int, parts: int) -> range:
+        count = self.last - self.first
+        return range(self.first + count * part // parts, self.first + count * (part + 1) // parts)
+
+
 def part_of(directory: Path, name: str, kind: str, part: int) -> Path:
     return directory / f"{name}.{kind}.{part}"
 
@@ -51,35 +64,33 @@ def copied(documents: list[dict[str, object]]) -> bytes:
     return postgres_message(b"d", b"".join(b"%d\t%b\n" % (document.pop("_id"), encode(document)) for document in documents))
 
 
-def make_part(directory: Path, name: str, blocks: range, rows: int, batch: int, part: int, kinds: list[str]) -> None:
+def make_part(directory: Path, kind: str, part: int, parts: int, orders: list[Order]) -> None:
+    """The blocks of each order that fall to this part."""
     chat = Chat()
-    files = {kind: part_of(directory, name, kind, part).open("wb", buffering=1 << 20) for kind in kinds}
-    for number in blocks:
-        block, first = chat.block(number), number * (BLOCK // batch)
-        if FRAMES in files:
-            documents = block.documents(packed_date)
-            for at in range(0, rows, batch):
-                files[FRAMES].write(frame(first + at // batch, name, documents[at : at + batch]))
-        if COPY in files:
-            documents = block.documents(int)
-            for at in range(0, rows, batch):
-                files[COPY].write(copied(documents[at : at + batch]))
-    for file in files.values():
-        file.close()
+    for order in orders:
+        with part_of(directory, order.name, kind, part).open("wb", buffering=1 << 20) as file:
+            for number in order.share(part, parts):
+                documents = chat.block(number).documents(packed_date if kind == FRAMES else int)
+                for at in range(0, order.rows, order.batch):
+                    lot = documents[at : at + order.batch]
+                    file.write(frame(number * (BLOCK // order.batch) + at // order.batch, order.name, lot) if kind == FRAMES else copied(lot))
 
 
-def make(directory: Path, name: str, blocks: range, rows: int, batch: int, kinds: list[str]) -> None:
-    """All files of these blocks, by as many processes as there are cores. Raises LoadFailed."""
-    parts = max(1, min(os.cpu_count() or 1, len(blocks)))
+def make(directory: Path, kind: str, orders: list[Order]) -> None:
+    """All files, by as many processes as there are cores. Raises LoadFailed."""
+    parts = os.cpu_count() or 1
+    text = msgspec.json.encode(orders)
     running = []
     for part in range(parts):
-        mine = blocks[len(blocks) * part // parts : len(blocks) * (part + 1) // parts]
-        words = [str(directory), name, str(mine.start), str(mine.stop), str(rows), str(batch), str(part), ",".join(kinds)]
-        running.append(subprocess.Popen([sys.executable, "-m", __name__, *words], stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]))
-    for process in running:
-        _, errors = process.communicate()
-        if process.returncode:
-            raise LoadFailed(f"the messages could not be made: {errors.decode()[-500:]}")
+        command = [sys.executable, "-m", "benchmarks.chat.spool", str(directory), kind, str(part), str(parts)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        assert process.stdin is not None
+        process.stdin.write(text)
+        process.stdin.close()
+        running.append(process)
+    errors = [process.stderr.read() for process in running if process.stderr is not None]
+    if any([process.wait() for process in running]):
+        raise LoadFailed(f"the messages could not be made: {b''.join(errors).decode()[-500:]}")
 
 
 def parts_of(directory: Path, name: str, kind: str) -> list[Path]:
@@ -110,5 +121,5 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    directory, name, first, last, rows, batch, part, kinds = sys.argv[1:]
-    make_part(Path(directory), name, range(int(first), int(last)), int(rows), int(batch), int(part), kinds.split(","))
+    directory, kind, part, parts = sys.argv[1:]
+    make_part(Path(directory), kind, int(part), int(parts), msgspec.json.decode(sys.stdin.buffer.read(), type=list[Order]))

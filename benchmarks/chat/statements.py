@@ -10,7 +10,7 @@ What a row means (JSON, a number) is the caller's to read. Raises LoadFailed wit
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from benchmarks.generator import LoadFailed, greet_postgres
 from benchmarks.templates import postgres_message
@@ -51,6 +51,14 @@ class Statements:
     def copy(self, rows: bytes) -> None:
         """rows: CopyData messages."""
         self._sock.sendall(COPY_IN + rows + COPY_DONE)
+        self._rows()
+
+    def copy_many(self, rows: Iterable[bytes]) -> None:
+        """One COPY of all of them."""
+        self._sock.sendall(COPY_IN)
+        for lot in rows:
+            self._sock.sendall(lot)
+        self._sock.sendall(COPY_DONE)
         self._rows()
 
     def close(self) -> None:

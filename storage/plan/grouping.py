@@ -67,9 +67,11 @@ def _results(groups: Groups, reader: Reader) -> Iterator[list[dict[str, Any]] | 
     first = np.array(groups.first, np.uint64)
     values = _key_values(groups, first, reader)
     found = []
-    for group in np.argsort(first).tolist():
-        found.append(groups.document(group, values[group]))
-        if len(found) % _RESULTS_A_STEP == 0:
+    order = np.argsort(first).tolist()
+    for start in range(0, len(order), _RESULTS_A_STEP):
+        some = order[start : start + _RESULTS_A_STEP]
+        found += groups.documents(some, [values[group] for group in some])
+        if start:
             yield None
     reader.counters.returned = len(found)
     yield found

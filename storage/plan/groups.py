@@ -18,12 +18,14 @@ from ..fields.column import Column
 from ..query.expressions import compile_expression
 from ..query.numbers import Total, fitted
 from ..query.paths import MISSING
+from ..values.extensions import INT64_MAX
 from ..values.order import sort_key
 from .groupspec import Fold, GroupSpec
 from .identities import Identity, identities, identity_of
 
 GROUPS_MAX = 1_000_000
 _ROW_BITS = 32
+_HIGH_BITS_MAX = 29  # of the high half of a sum that surely fits 64 bits together with the low one
 _NUMBERS = frozenset((int, float, Decimal128))
 
 
@@ -158,12 +160,24 @@ class Groups:
         for sums in self.sums.values():
             sums.grow(size)
 
-    def document(self, group: int, values: Sequence[Any]) -> dict[str, Any]:
-        """The result for one group, whose keys have these values."""
-        found: dict[str, Any] = {"_id": self._id(values)}
-        for number, fold in enumerate(self.spec.folds):
-            found[fold.name] = self._result(group, number, fold)
-        return found
+    def documents(self, groups: Sequence[int], values: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+        """The results for some groups, whose keys have these values."""
+        names = ["_id", *(fold.name for fold in self.spec.folds)]
+        columns = [self._results(groups, number, fold) for number, fold in enumerate(self.spec.folds)]
+        return [dict(zip(names, row)) for row in zip(map(self._id, values), *columns)]
+
+    def _results(self, groups: Sequence[int], number: int, fold: Fold) -> list[Any]:
+        """One fold's results: whole numbers that fit are taken as columns."""
+        which = np.array(groups, np.int64)
+        if fold.path is None:
+            counts = self.counts[which]
+            if abs(fold.constant) * int(counts.max(initial=0)) <= INT64_MAX:
+                return (counts * fold.constant).tolist()
+        elif fold.operator == "$sum" and not any(of == number for _, of in self._read):
+            sums = self.sums[fold.path]
+            if not sums.doubles[which].any() and not (np.abs(sums.high_ints[which]) >> _HIGH_BITS_MAX).any():
+                return ((sums.high_ints[which] << 32) + sums.low_ints[which]).tolist()
+        return [self._result(group, number, fold) for group in groups]
 
     def _id(self, values: Sequence[Any]) -> Any:
         if not self.spec.keys:

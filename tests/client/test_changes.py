@@ -103,15 +103,20 @@ def test_bulk_write_mixes_updates_with_the_rest(things):
 
 def test_an_update_that_cannot_be_says_mongodbs_code(things):
     things.insert_one({"_id": 1, "text": "x"})
-    for change, kind, code in (
-        ({"$inc": {"text": 1}}, errors.OperationFailure, 14),
-        ({"$set": {"_id": 2}}, errors.WriteError, 66),
-        ({"$set": {"a": 1, "a.b": 2}}, errors.OperationFailure, 40),
-        ({"$nonsense": {"a": 1}}, errors.OperationFailure, 9),
+    for change, code in (
+        ({"$inc": {"text": 1}}, 14),
+        ({"$set": {"_id": 2}}, 66),
+        ({"$set": {"a": 1, "a.b": 2}}, 40),
+        ({"$nonsense": {"a": 1}}, 9),
     ):
-        with pytest.raises(kind) as refused:
+        with pytest.raises(errors.WriteError) as refused:
             things.update_one({"_id": 1}, change)
         assert refused.value.code == code, change
+        with pytest.raises(errors.OperationFailure) as refused:
+            things.find_one_and_update({"_id": 1}, change)
+        assert refused.value.code == code, change
+    with pytest.raises(errors.WriteError):
+        things.delete_many({"a": {"$nonsense": 1}})
     assert things.find_one(1) == {"_id": 1, "text": "x"}
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.engine import naive_world
 
-BRIEFLY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+BRIEFLY = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("memtable_records_max", [3, 1000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR
@@ -9,7 +10,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR
 from bson import Decimal128
 
 from .numbers import DECIMAL128, added, as_decimal, average, multiplied, total
-from .values import INT64, MISSING, NUMBERS, Refused, compare, equal, exact, is_nan, is_number, type_name
+from .values import INT64, MISSING, NUMBERS, Refused, compare, equal, exact, is_nan, is_number, milliseconds, type_name
 
 Variables = dict[str, object]
 
@@ -108,15 +109,34 @@ def int_or_double(number: object) -> object:
 
 
 def add(given: list) -> object:
-    found = numbers_in_turn(given)
-    return None if found is None else total(found)
+    dates = [item for item in given if type_name(item) == "date"]
+    if not dates:
+        found = numbers_in_turn(given)
+        return None if found is None else total(found)
+    if len(dates) > 1 and not any(is_nothing(item) for item in given):
+        raise Refused("$add takes one date", 16612)
+    found = numbers_in_turn([0 if type_name(item) == "date" else item for item in given])
+    return None if found is None else moved(dates[0], total(found))
+
+
+def moved(date: object, by: object) -> datetime.datetime:
+    """A date so many milliseconds later."""
+    if not isinstance(by, int) or abs(by) > 10**12:
+        refusal = Refused("how parts of milliseconds are rounded, and dates far away, are not this evaluator's to say")
+        refusal.is_spared = True
+        raise refusal
+    return date + datetime.timedelta(milliseconds=by)
 
 
 def subtract(given: list) -> object:
+    a, b = exactly(given, 2)
+    if type_name(a) == "date" and type_name(b) == "date":
+        return milliseconds(a) - milliseconds(b)
+    if type_name(a) == "date" and is_number(b):
+        return moved(a, -b if isinstance(b, int) else b)
     found = two_numbers(given)
     if found is None:
         return None
-    a, b = found
     if isinstance(a, Decimal128) or isinstance(b, Decimal128):
         return Decimal128(DECIMAL128.subtract(as_decimal(a), as_decimal(b)))
     return int_or_double(added(a, -b))
