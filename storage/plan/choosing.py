@@ -108,7 +108,7 @@ def _of_codes(plain: _Plain, read: Mapping[SortKey, tuple[int, Any]], values: _V
             some = values.unknown(column, codes[start : start + _CODES_AT_ONCE])
             for code, value, varied in zip(some.tolist(), values_of(column, some), is_varied(column, some).tolist()):
                 key = sort_key(value)
-                if kind is Kind.NUMBER and (varied or key in read):
+                if kind in (Kind.NUMBER, Kind.NAN) and (varied or key in read):
                     value = _first_spelling(plain, code, read.get(key), values.path)
                 values.found.setdefault(key, value)
             if reader.is_step(len(some) * _VALUE_ROWS):

@@ -113,7 +113,7 @@ def _of_part(number: int, reader: Reader, groups: Groups) -> Iterator[None]:
         odd = odd_rows([columns[path] for path in spec.paths], part.rows)
         odd = union([odd, *(unsummed_rows(columns[path]) for path in groups.sums)], part.rows)
         extremes = [fold.path for fold in spec.folds if fold.operator in ("$min", "$max")]
-        odd = union([odd, *(_varied_rows(columns[path]) for path in extremes)], part.rows)
+        odd = union([odd, *(_ambiguous_rows(columns[path]) for path in extremes)], part.rows)
         plain = intersection([clause.must, complement(odd, part.rows)], part.rows)
         unread = intersection([clause.may, odd if clause.is_exact else complement(plain, part.rows)], part.rows)
         if isinstance(plain, Everything) and len(spec.keys) == 1 and all(fold.path is None for fold in spec.folds):
@@ -131,9 +131,13 @@ def _of_part(number: int, reader: Reader, groups: Groups) -> Iterator[None]:
                 yield None
 
 
-def _varied_rows(column: Column) -> RowSet:
-    """Rows with a number that rows write in several ways: the one to show is not known by its code."""
-    lo, _ = column.kind_range(Kind.NUMBER)
+def _ambiguous_rows(column: Column) -> RowSet:
+    """Rows with a number of which not every row has the same spelling (1 and 1.0, or a Decimal128 beside): which one comes first
+    is not known by codes."""
+    lo, hi = column.kind_range(Kind.NUMBER)
+    decimals = column.kind_range(Kind.DECIMAL)
+    if decimals[0] < decimals[1]:
+        return coded(column, [(lo, hi), column.kind_range(Kind.NAN)])
     codes = () if column.varied is None else np.flatnonzero(column.varied).tolist()
     return coded(column, [(lo + code, lo + code + 1) for code in codes])
 
