@@ -82,6 +82,7 @@ async def standing_for(view: View, collection: int, fields: Fields) -> Standing 
     view.want(collection, fields)
     if not view.has_index(collection, fields):
         return None
+    view.asked(collection)
     return await view.standing(collection)
 
 

@@ -154,6 +154,11 @@ class View:
         if self._indexing is not None:
             self._indexing.want(collection, fields)
 
+    def asked(self, collection: int) -> None:
+        """Queries by index come for this collection."""
+        if self._indexing is not None:
+            self._indexing.asked(collection)
+
     async def standing(self, collection: int) -> Standing | None:
         """What a query by index stands on; None when the index does not cover the collection."""
         segments = self._index.segments(collection) if self._index is not None else None
