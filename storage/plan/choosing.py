@@ -19,7 +19,6 @@ from ..query.filters import Filter
 from ..query.paths import NO_INDEX, Path
 from ..values.documents import decode as decode_document
 from ..values.order import SortKey, sort_key
-from .clauses import clause_of
 from .identities import Identity, identities, is_varied, values_of
 from .parts import SCALE, Counters, Loose, Part, Scale
 from .ranks import odd_rows
@@ -28,7 +27,8 @@ from .rowsets import Everything, Nothing, RowSet, coded, complement, intersectio
 from .tallies import codes_at, live_counts
 from .walking import walk
 
-_CODES_A_STEP = 4_096
+_CODES_AT_ONCE = 1_024
+_VALUE_ROWS = 1_024  # making a value takes as long as so many row operations
 
 
 def distinct(
@@ -54,7 +54,7 @@ def distinct(
 
 
 def _of_part(number: int, part: Part, path: str, reader: Reader, values: _Values) -> Iterator[None]:
-    clause = clause_of(reader.matches.tree, part, reader.scale)
+    clause = reader.clause(number)
     column = part.column(path)
     unread: RowSet = clause.may
     plain: RowSet = Nothing()
@@ -70,7 +70,8 @@ def _of_part(number: int, part: Part, path: str, reader: Reader, values: _Values
             for row, found in zip(rows.tolist(), reader.read(Candidates(number, rows, clause.is_exact))):
                 for value in values_at(found.document, values.path) if found is not None else ():
                     read.setdefault(sort_key(value), (row, value))
-            yield None
+            if reader.is_step():
+                yield None
     if column is not None:
         yield from _of_codes(_Plain(number, part, column, plain, reader), read, values)
     for key, (_, value) in read.items():
@@ -96,20 +97,21 @@ def _of_codes(plain: _Plain, read: Mapping[SortKey, tuple[int, Any]], values: _V
         for window in walk(rows, part.dead, 0, reader.scale):
             seen[codes_at(column, window)] = True
             reader.counters.keys_examined += len(window)
-            yield None
+            if reader.is_step(len(window)):
+                yield None
     for kind in Kind:
         if kind not in EXACT or kind is Kind.MISSING:
             continue
         lo, hi = column.kind_range(kind)
         codes = np.flatnonzero(seen[lo:hi]) + lo
-        for start in range(0, len(codes), _CODES_A_STEP):
-            some = values.unknown(column, codes[start : start + _CODES_A_STEP])
+        for start in range(0, len(codes), _CODES_AT_ONCE):
+            some = values.unknown(column, codes[start : start + _CODES_AT_ONCE])
             for code, value, varied in zip(some.tolist(), values_of(column, some), is_varied(column, some).tolist()):
                 key = sort_key(value)
                 if kind is Kind.NUMBER and (varied or key in read):
                     value = _first_spelling(plain, code, read.get(key), values.path)
                 values.found.setdefault(key, value)
-            if start:
+            if reader.is_step(len(some) * _VALUE_ROWS):
                 yield None
 
 

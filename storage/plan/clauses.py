@@ -71,6 +71,18 @@ def clause_of(node: Node, part: Part, scale: Scale = SCALE) -> Clause:
     raise AssertionError(f"no node of a filter: {node!r}")
 
 
+def has_pattern(node: Node) -> bool:
+    """Whether a regular expression stands anywhere in a filter."""
+    match node:
+        case Test():
+            return node.op == "$regex"
+        case And(parts) | Or(parts) | Nor(parts):
+            return any(map(has_pattern, parts))
+        case Not(child):
+            return has_pattern(child)
+    return False
+
+
 def _exactly(rows: RowSet) -> Clause:
     return Clause(rows, rows)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..query.filters import Filter
 from ..values.documents import decode as decode_document
-from .clauses import Clause, clause_of
+from .clauses import Clause
 from .parts import SCALE, Counters, Loose, Part, Scale
 from .reading import Candidates, Reader
 from .rowsets import RowSet
@@ -31,25 +31,23 @@ def count(
     reader = Reader(parts, loose, matches, decode, counters, scale)
     total = 0
     for number, part in enumerate(parts):
-        clause = clause_of(matches.tree, part, scale)
+        clause = reader.clause(number)
         for found in _exactly(clause.may, part, reader) if clause.is_exact else _verified(clause, number, reader):
-            if found is None:
+            total += found
+            if reader.is_step(abs(found)):
                 yield None
-            else:
-                total += found
     for batch in reader.read_loose():
         total += len(batch)
     reader.counters.returned = total
     yield total
 
 
-def _exactly(rows: RowSet, part: Part, reader: Reader) -> Iterator[int | None]:
+def _exactly(rows: RowSet, part: Part, reader: Reader) -> Iterator[int]:
     size = rows.size()
     if size is None:
         for window in walk(rows, part.dead, 0, reader.scale):
             reader.counters.keys_examined += len(window)
             yield len(window)
-            yield None
         return
     reader.counters.keys_examined += size
     yield size
@@ -60,11 +58,11 @@ def _exactly(rows: RowSet, part: Part, reader: Reader) -> Iterator[int | None]:
     first, last = dead.searchsorted(ends)
     size = reader.scale.window_rows_max
     for start in range(int(first), int(last), size):
-        yield -int(np.count_nonzero(rows.test(dead[start : min(start + size, int(last))])))
-        yield None
+        some = dead[start : min(start + size, int(last))]
+        yield -int(np.count_nonzero(rows.test(some)))
 
 
-def _verified(clause: Clause, number: int, reader: Reader) -> Iterator[int | None]:
+def _verified(clause: Clause, number: int, reader: Reader) -> Iterator[int]:
     for window in walk(clause.may, reader.parts[number].dead, 0, reader.scale):
         is_certain = clause.must.test(window)
         yield int(np.count_nonzero(is_certain))
@@ -73,4 +71,3 @@ def _verified(clause: Clause, number: int, reader: Reader) -> Iterator[int | Non
         for start in range(0, len(unsure), size):
             found = reader.read(Candidates(number, unsure[start : start + size], is_exact=False))
             yield sum(one is not None for one in found)
-            yield None

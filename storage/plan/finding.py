@@ -15,7 +15,6 @@ import numpy as np
 from ..query.filters import Filter
 from ..query.sorting import Sort
 from ..values.documents import decode as decode_document
-from .clauses import clause_of
 from .ordering import Item, ordered
 from .parts import SCALE, Counters, Found, Loose, Part, Scale
 from .reading import Candidates, Reader
@@ -49,7 +48,7 @@ def _candidates(reader: Reader, order: Sort | None, wanted: int) -> Iterator[Ite
         return _oldest_first(reader, wanted)
     if natural < 0:
         return _newest_first(reader, wanted)
-    return ordered(reader, [clause_of(reader.matches.tree, part, reader.scale) for part in reader.parts], order, wanted)
+    return ordered(reader, order, wanted)
 
 
 def natural_direction(order: Sort | None) -> int:
@@ -76,7 +75,7 @@ def _newest_first(reader: Reader, wanted: int) -> Iterator[Item]:
 
 def _walked(reader: Reader, number: int, wanted: int, *, descending: bool = False) -> Iterator[Candidates | None]:
     part = reader.parts[number]
-    clause = clause_of(reader.matches.tree, part, reader.scale)
+    clause = reader.clause(number)
     for rows in walk(clause.may, part.dead, wanted, reader.scale, descending=descending):
         yield Candidates(number, rows, clause.is_exact) if len(rows) else None
 

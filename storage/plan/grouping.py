@@ -20,7 +20,6 @@ from ..fields.values import Kind
 from ..query.filters import Filter
 from ..values.documents import decode as decode_document
 from ..values.order import sort_key
-from .clauses import clause_of
 from .groups import Groups
 from .groupspec import GroupSpec
 from .identities import is_varied, values_of
@@ -33,6 +32,7 @@ from .walking import walk
 from .weights import Weights, unsummed_rows, weights_of_codes, weights_of_rows
 
 _RESULTS_A_STEP = 2_048
+_ROW_COSTS = 2  # row operations that a row takes for each key and fold
 
 
 def group(
@@ -106,7 +106,7 @@ def _columns(part: Part, paths: Sequence[str]) -> dict[str, Column] | None:
 
 def _of_part(number: int, reader: Reader, groups: Groups) -> Iterator[None]:
     part, spec = reader.parts[number], groups.spec
-    clause = clause_of(reader.matches.tree, part, reader.scale)
+    clause = reader.clause(number)
     columns = _columns(part, spec.paths)
     unread: RowSet = clause.may
     if columns is not None:
@@ -127,7 +127,8 @@ def _of_part(number: int, reader: Reader, groups: Groups) -> Iterator[None]:
             for row, found in zip(rows.tolist(), reader.read(Candidates(number, rows, clause.is_exact))):
                 if found is not None:
                     groups.add_document(number, row, found.document)
-            yield None
+            if reader.is_step():
+                yield None
 
 
 def _varied_rows(column: Column) -> RowSet:
@@ -167,6 +168,7 @@ class _PartFold:
         self._columns = columns
         self._groups = groups
         self._scale = scale
+        self._costs = _ROW_COSTS * (1 + len(groups.spec.keys) + len(groups.spec.folds))
         self._keys = [columns[path] for _, path in groups.spec.keys]
         self._weights: dict[str, Weights] = {}
 
@@ -178,7 +180,8 @@ class _PartFold:
             if len(rows):
                 reader.counters.keys_examined += len(rows)
                 self._add(rows)
-            yield None
+            if reader.is_step(len(rows) * self._costs):
+                yield None
 
     def _add(self, rows: np.ndarray) -> None:
         """Rows ascend; at most Scale.window_rows_max, so that sums of levels are exact."""

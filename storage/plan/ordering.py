@@ -25,7 +25,6 @@ import numpy as np
 
 from ..errors import QueryTooLarge
 from ..query.sorting import Sort
-from .clauses import Clause
 from .parts import SORT_BYTES_MAX, Found, Part, Scale
 from .ranks import SortColumn, SortKeys, best_codes, in_order, odd_rows, sort_columns
 from .reading import Candidates, Reader
@@ -40,12 +39,15 @@ _SAMPLE = 4_096
 _TEST_NS, _GATHER_NS, _COMPARE_NS = 30, 15, 1
 
 
-def ordered(reader: Reader, clauses: Sequence[Clause], order: Sort, wanted: int) -> Iterator[Item]:
+def ordered(reader: Reader, order: Sort, wanted: int) -> Iterator[Item]:
     """All candidates in the order of the sort. Raises QueryTooLarge when rows that must be held to be ordered take more than
     SORT_BYTES_MAX."""
     runs: list[_Run] = []
     unordered: list[tuple[int, RowSet, bool]] = []
-    for number, (part, clause) in enumerate(zip(reader.parts, clauses)):
+    for number, part in enumerate(reader.parts):
+        clause = reader.clause(number)
+        if reader.is_step():
+            yield None
         fields = sort_columns(part, order)
         if fields is None:
             unordered.append((number, clause.may, clause.is_exact))
@@ -179,7 +181,8 @@ def _hold(
             raise QueryTooLarge(
                 f"sorting needs more than {SORT_BYTES_MAX} bytes; narrow the filter or give a limit", limit=SORT_BYTES_MAX
             )
-        yield None
+        if reader.is_step():
+            yield None
     held.rows.sort(key=_key_of)
 
 

@@ -1,6 +1,7 @@
 """Reading: rows of parts, and loose rows, to documents that match. Pure but for Part.fetch, which blocks.
 
-A row whose clause is exact is known to match; any other document is asked itself.
+A row whose clause is exact is known to match; any other document is asked itself. The reader also keeps the time of a query, in
+rows looked at, so that steps are neither long nor many.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..query.filters import Filter
+from .clauses import Clause, clause_of, has_pattern
 from .parts import Counters, Found, Loose, Part, Scale
+
+_STEP_ROWS = 2**21  # row operations that make a step
+_DOCUMENT_ROWS = 4_096  # a document that is read takes as long as so many row operations
+_CLAUSE_ROWS = 2**16  # and a clause as so many
+_PATTERN_ROWS = 2**19  # or so many, if words must be searched for
 
 
 class Candidates(NamedTuple):
@@ -40,12 +47,28 @@ class Reader:
         self.decode = decode
         self.counters = counters if counters is not None else Counters()
         self.scale = scale
+        self._spent = 0
+        self._clause_rows = _PATTERN_ROWS if has_pattern(matches.tree) else _CLAUSE_ROWS
+
+    def clause(self, number: int) -> Clause:
+        """The filter's clause for a part."""
+        self._spent += self._clause_rows
+        return clause_of(self.matches.tree, self.parts[number], self.scale)
+
+    def is_step(self, rows: int = 0) -> bool:
+        """Whether what was done since the last time, and these row operations, make a step."""
+        self._spent += rows
+        if self._spent < _STEP_ROWS:
+            return False
+        self._spent = 0
+        return True
 
     def read(self, candidates: Candidates) -> list[Found | None]:
         """The documents, in the order of the rows; None for one that does not match. Callers ask for at most
         Scale.fetch_rows at a time."""
         part, rows, is_exact = candidates
         self.counters.docs_examined += len(rows)
+        self._spent += len(rows) * _DOCUMENT_ROWS
         self.counters.parts_used.add(part)
         decode, matches = self.decode, self.matches
         found: list[Found | None] = []
@@ -65,4 +88,5 @@ class Reader:
                 if matches(document):
                     batch.append((place, Found(key, data, document)))
             self.counters.docs_examined += min(size, len(self.loose) - start)
+            self._spent += len(batch) * _DOCUMENT_ROWS
             yield batch
