@@ -149,6 +149,8 @@ class View:
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """A step of a query, in the disk's thread; few at once, since they share one interpreter with the loop (INV-9)."""
+        if self._indexing is None:
+            return await self._disk.run(call, *args)
         async with self._indexing.turns:
             return await self._disk.run(call, *args)
 
