@@ -36,6 +36,7 @@ from .rowsets import (
 
 _CANDIDATE_SHARE = 4  # more than a quarter of all rows as candidates is no help
 _ELEMENT_OPERATORS = frozenset({"$eq", "$in", "$gt", "$gte", "$lt", "$lte", "$regex"})
+_OPERATORS_OF_KINDS = frozenset({"$exists", "$type", "$size"})  # what they ask needs no values
 
 
 class Clause(NamedTuple):
@@ -151,6 +152,8 @@ def _test(test: Test, part: Part, scale: Scale) -> Clause:
     if test.path is None:
         return _unknown(part.rows)
     column = part.column(test.path)
+    if column is None and test.op in _OPERATORS_OF_KINDS:
+        column = part.kinds(test.path)
     if test.op == "$elemMatch":
         return _element(test, part, column, scale)
     if test.op == "$regex":

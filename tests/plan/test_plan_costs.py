@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from storage.fields.values import COLUMN, WORDS
 from storage.plan import Counters, GroupSpec, count, distinct, explain, find, group, wanted_fields
 from storage.query.filters import compile_filter
 from storage.query.sorting import compile_sort
 from tests.plan.worlds import World
 
 ROWS = 3_000
-FIELDS = {"time": False, "channel": False, "text": True, "tags": False}
+FIELDS = {"time": COLUMN, "channel": COLUMN, "text": WORDS, "tags": COLUMN}
 
 
 def messages(first_loose: int = ROWS) -> World:
@@ -37,7 +38,7 @@ def test_the_newest_few_are_read_from_the_newest_part_alone(spec: dict):
 
 
 @pytest.mark.parametrize(
-    "spec", [{}, {"channel": 3}, {"time": {"$gte": 1500, "$lt": 2600}}, {"channel": 3, "time": {"$lt": 1800}}, {"tags": 3}, {"tags": None}]
+    "spec", [{}, {"channel": 3}, {"time": {"$gte": 1500, "$lt": 2600}}, {"channel": 3, "time": {"$lt": 1800}}, {"tags": 3}, {"tags": None}, {"text": {"$exists": False}}]
 )
 def test_counting_reads_nothing_where_the_index_knows(spec: dict):
     world, counters = messages(), Counters()
@@ -81,7 +82,7 @@ def test_wanted_fields_are_those_that_would_be_used():
     order = compile_sort([["time", -1], ["a", 1]])
     spec = GroupSpec.read({"_id": {"x": "$k"}, "n": {"$avg": "$v"}})
     found = wanted_fields(matches, order, spec, "w")
-    assert found == dict.fromkeys(["a", "c.d", "e", "e.f", "time", "k", "v", "w"], False) | {"b": True}
+    assert found == dict.fromkeys(["a", "c.d", "e", "e.f", "time", "k", "v", "w"], COLUMN) | {"b": WORDS}
     assert wanted_fields(compile_filter({}), compile_sort([["$natural", -1]])) == {}
 
 

@@ -86,7 +86,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "0"]), inner, max_size=2),
     max_leaves=4,
 )
-INDEXED = st.dictionaries(st.sampled_from(PATHS), st.sampled_from([COLUMN, WORDS, COLUMN | WORDS])) | st.just(dict.fromkeys(PATHS, 3))
+INDEXED = st.dictionaries(st.sampled_from(PATHS), st.sampled_from([COLUMN, WORDS, COLUMN | WORDS])) | st.just(
+    dict.fromkeys(PATHS, COLUMN | WORDS)
+)
 SCALES = st.just(Scale()) | st.builds(
     Scale,
     fetch_rows=st.integers(1, 4),
@@ -108,7 +110,27 @@ SCALES = st.just(Scale()) | st.builds(
 @st.composite
 def pools(draw: st.DrawFn) -> list[object]:
     """The few values of one world: documents and filters are made of the same ones, so that they meet."""
-    return draw(st.lists(USUAL | SCALARS, min_size=2, max_size=5) | st.lists(VALUES, min_size=2, max_size=5))
+    return draw(
+        st.sampled_from(_MEETING)
+        | st.lists(USUAL | SCALARS, min_size=2, max_size=5)
+        | st.lists(VALUES, min_size=2, max_size=5)
+    )
+
+
+# Values that are equal, share a type or stand side by side in the order of types although an index keeps them apart.
+_MEETING: list[list[object]] = [
+    [1, 1.0, Decimal128("1"), 2, Decimal128("2.5"), 2.5],
+    [1, 1.0, 0, -0.0, 3],
+    [float("nan"), Decimal128("NaN"), None, float("inf"), -1],
+    [2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63)],
+    [None, [], [None], {}, [[]], 1],
+    [1, [1, 2], [2], [1, 1.0], 3],
+    [uuid.UUID(int=5), Binary(b"x" * 16, 3), b"ab", uuid.UUID(int=2**127)],
+    ["foo", "foo bar", "Foo", "bar", Regex("foo", ""), "o b"],
+    [MinKey(), MaxKey(), None, True, False],
+    [None, 1, 2, 3],
+    [1, 2, 3, 4, 5],
+]
 
 
 @st.composite
@@ -128,7 +150,7 @@ def worlds(draw: st.DrawFn, pool: list[object]) -> World:
     share = draw(st.sampled_from([0, 2, 3, 10]))
     fate = st.integers(0, 11).map(lambda n: n < share)
     dead = draw(st.lists(fate, min_size=len(documents), max_size=len(documents))) if share else [False] * len(documents)
-    indexed = draw(st.lists(INDEXED, min_size=3, max_size=3)) if draw(st.booleans()) else [dict.fromkeys(PATHS, True)] * 3
+    indexed = draw(st.lists(INDEXED, min_size=3, max_size=3)) if draw(st.booleans()) else [dict.fromkeys(PATHS, COLUMN | WORDS)] * 3
     return World(documents, cuts, dead, indexed, loose)
 
 
