@@ -32,7 +32,7 @@ class Sample:
 
 @dataclass
 class Row:
-    """One contender. peers: the contenders that it is set against."""
+    """One contender. peers: the contenders that it is set against. Behind a colon in a name stands what this row alone is about."""
 
     contender: str
     peers: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ def _ratio_text(measure: Measure, row: Row) -> str:
             texts.append(f"{peer}: not measured")
             continue
         good = ratios[peer] >= 1 if measure.higher_is_better else ratios[peer] <= 1
-        text = f"{number(ratios[peer])} × {peer}"
+        text = f"{number(ratios[peer])} × {peer.partition(':')[0]}"
         texts.append(text if good else f"**{text}**")
     return ", ".join(texts)
 

@@ -125,6 +125,8 @@ class Node:
         metrics.watch_status(service.oversight.status_now)
         for place, name in enumerate(("hits", "misses", "bytes")):
             metrics.watch(f"hot_cache_{name}", f"Hot caches of all databases: {name}", partial(_cache_total, engine, place))
+        for name in ("builds", "merges", "failures"):
+            metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
         await nursery.start(member.run)
@@ -267,6 +269,10 @@ def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
 
 def _cache_total(engine: Any, place: int) -> int:
     return sum(database.cache_counts[place] for database in engine.databases.values())
+
+
+def _index_total(engine: Any, name: str) -> int:
+    return sum(getattr(database.indexing, name) for database in engine.databases.values())
 
 
 def _session_maker(config: NodeConfig, secrets: Secrets, seams: storage.Seams) -> Any:

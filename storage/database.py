@@ -499,6 +499,7 @@ class Database:
         await self.indexing.load(self.sealing.checkpoint.seq if self.sealing.checkpoint is not None else 0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.indexing.run)
+            nursery.start_soon(self.indexing.follow)
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
             nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)

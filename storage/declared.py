@@ -203,7 +203,7 @@ def _read_field(field: Any) -> str:
 
 
 def _read_kind(field: str, kind: Any) -> int | str:
-    if isinstance(kind, str):
+    if type(kind) is str:  # not Code, which cannot be looked up
         if kind in _KINDS:
             return kind
         raise BadIndex(f"index key {field!r}: {kind!r} is not supported; 1, -1, 'text' and 'hashed' are")

@@ -13,6 +13,7 @@ import trio
 
 from . import plan
 from .aggregating import check_distinct_path
+from .compiling import compiled
 from .database import Database
 from .errors import BadRequest
 from .matching import count_rows, find_rows, standing_for, stepped
@@ -34,8 +35,9 @@ async def explain(db: Database, collection: str, verb: str, arguments: Mapping[s
         raise BadRequest(f"{verb!r} cannot be explained, only {', '.join(VERBS)}")
     spec = arguments.get("filter") or {}
     if verb == "aggregate":
-        spec = parse_pipeline(arguments.get("pipeline") or []).leading_filter()[0]
-    matches = compile_filter(spec)
+        pipeline = await compiled(db, parse_pipeline, arguments.get("pipeline") or [])
+        spec = pipeline.leading_filter()[0]
+    matches = await compiled(db, compile_filter, spec)
     order = compile_sort(arguments["sort"]) if arguments.get("sort") else None
     path = arguments.get("path") if verb == "distinct" else None
     if verb == "distinct":

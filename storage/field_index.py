@@ -38,6 +38,7 @@ from .indexes.building import (
     put_extras,
     put_merged,
 )
+from .indexes.parts import ChunkPart
 
 if TYPE_CHECKING:
     from .database import Database
@@ -48,6 +49,9 @@ T = TypeVar("T")
 _CHECKED = object()
 
 QUERY_STEPS_AT_ONCE = 2  # of one database; more would only take the interpreter from each other and from the loop
+FOLLOW_S = 0.02
+FOLLOW_RECORDS_MIN = 512
+ASKED_LATELY_S = 10.0
 RETRY_S = 5.0
 ABSORBED_HERE_MAX = 100  # rows of a memtable made ready for queries on the loop, 0.1 ms; more go to the disk's thread
 NUMBERS_A_JOB = 100_000  # set aside for the files of one seal, build or merge
@@ -77,6 +81,8 @@ class Indexing:
         self._published_at = trio.current_time()
         self._overlays: WeakKeyDictionary[Memtable, dict[int, Overlay]] = WeakKeyDictionary()
         self._absorbing = trio.Lock()
+        self._asked: dict[int, float] = {}  # collection -> when a query by index came last
+        self._asking = trio.Event()
 
     # What queries see and say.
 
@@ -201,6 +207,36 @@ class Indexing:
                 self.state = found.state
             except (DamagedRecord, OSError) as error:
                 log.warning("%s: the field index is built anew: %s", database.name, error)
+
+    def asked(self, collection: int) -> None:
+        """A query by index has come for the collection: more may."""
+        if not self._asked:
+            self._asking.set()
+        self._asked[collection] = trio.current_time()
+
+    async def follow(self) -> None:
+        """Make the memtable's rows ready for queries as they are written, while queries come: so that none has to do much of it."""
+        database = self._database
+        while True:
+            await self._asking.wait()
+            self._asking = trio.Event()
+            while self._asked:
+                await trio.sleep(FOLLOW_S)
+                forgotten = trio.current_time() - ASKED_LATELY_S
+                self._asked = {number: at for number, at in self._asked.items() if at > forgotten}
+                if sum(memtable.records for memtable in database.sealing.pinned()[1]) >= FOLLOW_RECORDS_MIN:
+                    for number in list(self._asked):
+                        await self._make_ready(number)
+
+    async def _make_ready(self, collection: int) -> None:
+        try:
+            standing = await self._database.view().standing(collection)
+            for part in standing.parts if standing is not None else ():
+                if isinstance(part, ChunkPart):
+                    async with self.turns:
+                        await self._database.seams.disk.run(part.make_ready)
+        except (OSError, TwinlogError) as error:  # whoever asks next meets it too
+            self.last_error = str(error)
 
     async def run(self) -> None:
         """Look over what was found at opening, then build and merge, until cancelled."""

@@ -23,12 +23,17 @@ from .indexes.parts import Standing
 from .plan import SORT_BYTES_MAX, Found
 from .query.filters import Filter
 from .query.sorting import Sort
+from .query.weight import is_slow
 from .values.documents import decode
-from .views import View
+from .views import Row, View
 
 T = TypeVar("T")
 
 SLICE_ROWS = 64
+SLICE_S = 0.002  # of documents matched on the loop (INV-9)
+SLICE_BYTES_MAX = 256 * 2**10  # of the documents of one batch of a scan; more are decoded and matched in the disk's thread
+SLOW_ROWS = 8  # matched there at a time: a regular expression may take 50 ms a document
+WANTED_FIELDS_MAX = 32  # of one query: no habit has more, and every collection has only so many that can be indexed
 
 __all__ = ["Found", "count_rows", "find_rows", "standing_for", "stepped"]
 
@@ -76,12 +81,14 @@ async def count_rows(view: View, collection: int, matches: Filter) -> int:
 
 async def standing_for(view: View, collection: int, fields: Fields) -> Standing | None:
     """What a query that uses these fields stands on, None when a scan is as good; and the fields are indexed from now on, unless the
-    collection is small."""
+    collection is small or they are very many."""
     if not fields or not view.is_worth_indexing(collection):
         return None
-    view.want(collection, fields)
+    if len(fields) <= WANTED_FIELDS_MAX:
+        view.want(collection, fields)
     if not view.has_index(collection, fields):
         return None
+    view.asked(collection)
     return await view.standing(collection)
 
 
@@ -121,16 +128,36 @@ async def _by_scan(view: View, collection: int, matches: Filter) -> AsyncIterato
         if held is not None and matches(document := decode(held)):
             yield [Found(key, held, document)]
         return
+    beside = is_slow(matches.tree)
     async for rows in view.scan(collection):
-        for start in range(0, len(rows), SLICE_ROWS):
-            batch = []
-            for _, _, key, data in rows[start : start + SLICE_ROWS]:
-                document = decode(data)
-                if matches(document):
-                    batch.append(Found(key, data, document))
-            if batch:
-                yield batch
-            await trio.lowlevel.checkpoint()
+        if beside or sum([len(row[3]) for row in rows]) > SLICE_BYTES_MAX:
+            for start in range(0, len(rows), SLOW_ROWS):
+                batch = await view.run(_matching, matches, rows[start : start + SLOW_ROWS])
+                view.check_age()
+                if batch:
+                    yield batch
+            continue
+        batch, slice_ends = [], trio.current_time() + SLICE_S
+        for number, (_, _, key, data) in enumerate(rows, 1):
+            document = decode(data)
+            if matches(document):
+                batch.append(Found(key, data, document))
+            if number % SLICE_ROWS == 0 or trio.current_time() >= slice_ends:
+                if batch:
+                    yield batch
+                await trio.lowlevel.checkpoint()
+                batch, slice_ends = [], trio.current_time() + SLICE_S
+        if batch:
+            yield batch
+
+
+def _matching(matches: Filter, rows: list[Row]) -> list[Found]:
+    found = []
+    for _, _, key, data in rows:
+        document = decode(data)
+        if matches(document):
+            found.append(Found(key, data, document))
+    return found
 
 
 async def _sorted(

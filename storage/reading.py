@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from .commit.codec import PUT
+from .compiling import compiled
 from .database import Database
 from .matching import count_rows, find_rows
 from .names import check_collection_name
@@ -127,16 +128,16 @@ async def find(
     """Documents that match, encoded, in commit order or sorted; limit 0 is no limit."""
     check_collection_name(collection)
     view = db.view()
-    matches = compile_filter(spec)
+    matches = await compiled(db, compile_filter, spec)
     order = compile_sort(sort) if sort else None
-    project = compile_projection(projection, matches) if projection else None
+    project = await compiled(db, compile_projection, projection, matches) if projection else None
     return Cursor(_shaped(view, collection, matches, order, project, skip, limit), view)
 
 
 async def count(db: Database, collection: str, spec: dict, *, skip: int = 0, limit: int = 0) -> int:
     check_collection_name(collection)
     view = db.view()
-    matches = compile_filter(spec)
+    matches = await compiled(db, compile_filter, spec)
     collection_id = view.catalog.ids.get(collection)
     total = await count_rows(view, collection_id, matches) if collection_id is not None else 0
     total = max(0, total - skip)

@@ -172,7 +172,8 @@ class Sealing:
         del frozen  # readers' views may still hold it
         await _let_go(tables)
         await self.remove_unneeded()
-        await indexing.remove_unneeded()
+        async with indexing.changing:
+            await indexing.remove_unneeded()
 
     async def _seal_and_publish(self, frozen: Memtable) -> None:
         database = self._database

@@ -18,6 +18,7 @@ from bson import Timestamp
 from .appended import room
 from .changing import Asked, Shape, change_many, change_one, first_error, first_match
 from .committing import new_object_id, prepare, recalled
+from .compiling import compiled
 from .database import Database
 from .errors import BadQuery, ImmutableField, Overloaded
 from .names import check_collection_name
@@ -128,10 +129,11 @@ class Deleting:
         raise AssertionError("a deletion inserts nothing")
 
 
-def _asked(db: Database, collection: str, spec: Mapping[str, Any], sort: Sorting, request: bytes) -> Asked:
+async def _asked(db: Database, collection: str, spec: Mapping[str, Any], sort: Sorting, request: bytes) -> Asked:
     check_collection_name(collection)
     order = compile_sort(sort) if sort else None
-    return Asked(db=db, collection=collection, matches=compile_filter(spec), order=order, request=request)
+    matches = await compiled(db, compile_filter, spec)
+    return Asked(db=db, collection=collection, matches=matches, order=order, request=request)
 
 
 async def replace_one(
@@ -145,7 +147,7 @@ async def replace_one(
     request: bytes = b"",
 ) -> WriteResult:
     """Replace the first document that matches (of the sort, if any); upsert inserts when none does."""
-    asked = _asked(db, collection, spec, sort, request)
+    asked = await _asked(db, collection, spec, sort, request)
     return await _one(asked, _Replacing(db, asked.where, spec, doc), upsert=upsert)
 
 
@@ -184,8 +186,8 @@ async def update_until_error(
     """update(); but what ends an update of many documents half way is in the result's errors, beside what was done."""
     if many and sort:
         raise BadQuery("an update of many documents takes no sort", code=_FAILED_TO_PARSE)
-    asked = _asked(db, collection, spec, sort, request)
-    updating = _Updating(db, asked.where, asked.matches, compile_update(change, array_filters))
+    asked = await _asked(db, collection, spec, sort, request)
+    updating = _Updating(db, asked.where, asked.matches, await compiled(db, compile_update, change, array_filters))
     if not many:
         return await _one(asked, updating, upsert=upsert)
     for _ in range(_UPSERT_TRIES_MAX):
@@ -213,7 +215,7 @@ async def delete(
     """Delete the first document that matches (of the sort, if any), or all that do."""
     if many and sort:
         raise BadQuery("a deletion of many documents takes no sort", code=_FAILED_TO_PARSE)
-    asked = _asked(db, collection, spec, sort, request)
+    asked = await _asked(db, collection, spec, sort, request)
     if not many:
         return await _one(asked, Deleting())
     db.check_writable(frees_space=True)
@@ -238,10 +240,11 @@ async def find_one_and(
 
     change: operators or a pipeline, a document's bytes for REPLACE, nothing for DELETE. Raises AnswerForgotten when the request came before
     and its document was too large to be remembered."""
-    asked = _asked(db, collection, spec, sort, request)
-    doing = _change_of(asked, action, change, array_filters, is_plain=not (upsert or after))
+    asked = await _asked(db, collection, spec, sort, request)
+    doing = await _change_of(asked, action, change, array_filters, is_plain=not (upsert or after))
     # The document after the change need not match the filter, so no element of it is the one that matched.
-    project = compile_projection(projection, None if after else asked.matches) if projection else None
+    seen = None if after else asked.matches
+    project = await compiled(db, compile_projection, projection, seen) if projection else None
 
     def shape(old: bytes | None, new: bytes | None) -> bytes | None:
         data = new if after else old
@@ -251,7 +254,7 @@ async def find_one_and(
     return result, result.answered_document()
 
 
-def _change_of(asked: Asked, action: Action, change: Any, array_filters: Any, *, is_plain: bool) -> Any:
+async def _change_of(asked: Asked, action: Action, change: Any, array_filters: Any, *, is_plain: bool) -> Any:
     if array_filters and action is not Action.UPDATE:
         raise BadQuery(f"array filters belong to an update, not to {action.value}", code=_FAILED_TO_PARSE)
     if action is Action.DELETE:
@@ -262,4 +265,5 @@ def _change_of(asked: Asked, action: Action, change: Any, array_filters: Any, *,
         if not isinstance(change, bytes):
             raise BadQuery("a replacement must be a document", code=_FAILED_TO_PARSE)
         return _Replacing(asked.db, asked.where, asked.matches.spec, change)
-    return _Updating(asked.db, asked.where, asked.matches, compile_update(change, array_filters))
+    update = await compiled(asked.db, compile_update, change, array_filters)
+    return _Updating(asked.db, asked.where, asked.matches, update)

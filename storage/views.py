@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SLICE_KEYS = 256  # between two looks at the clock; a key costs up to 15 µs
 SLICE_S = 0.003  # how long one slice may hold the loop (INV-9)
 SCAN_ROWS = 256
+KEYS_IN_PLACE_MAX = 2_000  # of memtables, looked at in one piece on the loop: about 1 ms
 
 T = TypeVar("T")
 Row = tuple[int, int, bytes, bytes]  # seq, row, id, document
@@ -96,7 +97,7 @@ class View:
 
     async def scan(self, collection: int) -> AsyncIterator[list[Row]]:
         """Every live row, in commit order, in batches of at most SCAN_ROWS; the caller's work between batches is its own slice."""
-        changed = self._changed(collection)
+        changed = await self._changed(collection)
         if self._shards is not None:
             batches = self._shards.scan(collection)
             while (batch := await self._disk.run(_next_batch, batches)) is not None:
@@ -104,7 +105,7 @@ class View:
                 kept = [row for row in batch if row[2] not in changed]
                 if kept:
                     yield kept
-        rows = sorted((v[0], v[1], key, v[3]) for key, v in changed.items() if v[2] == Op.PUT)
+        rows = await self._where_it_fits(len(changed), _rows_in_order, changed)
         for start in range(0, len(rows), SCAN_ROWS):
             await trio.lowlevel.checkpoint()
             self.check_age()
@@ -112,9 +113,11 @@ class View:
 
     async def count(self, collection: int) -> int:
         """Live documents of one collection."""
-        total = self._shards.count(collection) if self._shards is not None else 0
-        async for _, version, old in self._changes(collection):
-            total += (version[2] == Op.PUT) - (old is not None)
+        changed = await self._changed(collection)
+        total = sum(version[2] == Op.PUT for version in changed.values())
+        if self._shards is not None:
+            older = await self._disk.run(self._shards.find_many, collection, list(changed)) if changed else []
+            total += self._shards.count(collection) - sum(record is not MISSING for record in older)
         return total
 
     async def state_hash(self) -> str:
@@ -146,6 +149,8 @@ class View:
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """A step of a query, in the disk's thread; few at once, since they share one interpreter with the loop (INV-9)."""
+        if self._indexing is None:
+            return await self._disk.run(call, *args)
         async with self._indexing.turns:
             return await self._disk.run(call, *args)
 
@@ -153,6 +158,11 @@ class View:
         """Queries use these fields: index them, if this view is a database's own."""
         if self._indexing is not None:
             self._indexing.want(collection, fields)
+
+    def asked(self, collection: int) -> None:
+        """Queries by index come for this collection."""
+        if self._indexing is not None:
+            self._indexing.asked(collection)
 
     async def standing(self, collection: int) -> Standing | None:
         """What a query by index stands on; None when the index does not cover the collection."""
@@ -186,18 +196,29 @@ class View:
                     found[at] = order_of(record.seq, record.row)
         return found
 
-    def _changed(self, collection: int) -> dict[bytes, Version]:
+    async def _changed(self, collection: int) -> dict[bytes, Version]:
+        """The newest version here of every key that the memtables hold."""
+        keys = [memtable.keys(collection) for memtable in self._memtables]  # copies: writers go on
+        return await self._where_it_fits(sum(map(len, keys)), self._newest_of, collection, keys)
+
+    def _newest_of(self, collection: int, keys: Sequence[Sequence[bytes]]) -> dict[bytes, Version]:
         found: dict[bytes, Version] = {}
-        for memtable in self._memtables:
-            for key in memtable.keys(collection):
-                if key not in found and (version := memtable.at(collection, key, self.seq)) is not None:
+        for memtable, of_one in zip(self._memtables, keys):
+            for key in of_one:
+                if key not in found and (version := memtable.at_listed(collection, key, self.seq)) is not None:
                     found[key] = version
         return found
+
+    async def _where_it_fits(self, keys: int, call: Callable[..., T], *args: Any) -> T:
+        """Work on so many keys of memtables: in place when it is short, else in the disk's thread (INV-9)."""
+        if keys <= KEYS_IN_PLACE_MAX:
+            return call(*args)
+        return await self._disk.run(call, *args)
 
     async def _changes(self, collection: int) -> AsyncIterator[tuple[bytes, Version, bytes | None]]:
         """(key, newest version, document in the checkpoint or None), sliced."""
         slice_ends = trio.current_time() + SLICE_S
-        for number, (key, version) in enumerate(self._changed(collection).items()):
+        for number, (key, version) in enumerate((await self._changed(collection)).items()):
             old = self._base_now(collection, key)
             if old is COLD:
                 old = await self._disk.run(self._base_blocking, collection, key)
@@ -217,6 +238,10 @@ class View:
             return None
         record = self._shards.find(collection, key)
         return None if record is MISSING else record.doc
+
+
+def _rows_in_order(changed: dict[bytes, Version]) -> list[Row]:
+    return sorted((v[0], v[1], key, v[3]) for key, v in changed.items() if v[2] == Op.PUT)
 
 
 def _next_batch(batches: Iterator[list[Row]]) -> list[Row] | None:

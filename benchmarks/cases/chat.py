@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.chat import spool
 from benchmarks.chat.messages import BLOCK, Chat
-from benchmarks.chat.questions import AFTER_WRITES, FIRST_QUESTIONS, QUESTIONS, Draws, Find, Question
+from benchmarks.chat.questions import AFTER_WRITES, FIRST_QUESTIONS, QUESTIONS, Draws, Find, Question, sampled
 from benchmarks.chat.stores import AskFailed, PostgresChat, Store, TwinlogChat
 from benchmarks.chat.timing import Budget, Execution, Timings, time_all, time_one
 from benchmarks.contest import Run, say, started
@@ -54,15 +54,16 @@ class Scale:
     budget: Budget
     after_rounds: int
     paced_seconds: float  # of messages that are spooled for it
-    quiet_s: float
+    quiet_s: float  # below 10 s a merge of idle segments may still come, while questions are put
     seal_age_s: int
+    starts: int = len(FIRST_QUESTIONS)
 
     @classmethod
     def of(cls, run: Run) -> Scale:
         documents = run.documents or run.count(short=200_000, long=16_000_000)
         documents -= documents % (BATCH if documents < BLOCK else BLOCK)
         if run.short and documents <= 200_000:
-            return cls(max(BATCH, documents), Budget(100, 0.3, 5, 1.0), 5, 20.0, 4.0, 3)
+            return cls(max(BATCH, documents), Budget(100, 0.25, 5, 1.0), 5, 20.0, 4.0, 3, starts=1)
         return cls(max(BATCH, documents), Budget(300, 4.0, 20, 20.0), 20, 300.0, 15.0, 20)
 
     @property
@@ -164,48 +165,58 @@ class Asker:
                 self.case.notes.append(f"{self.store.name} refuses `{question.name}`: {error}")
 
 
-def load_twinlog(asker: Asker, store: TwinlogChat, directory: Path, found: Findings) -> None:
-    scale = asker.scale
-    requests, total = spool.frames_in(spool.parts_of(directory, ALL, store.kind)), scale.documents
-    first = min(MARKED_AFTER, total // 2) // BATCH
-    with Watch(store.server, LOOK_SECONDS, dict) as watch:
-        cpu, began = store.server.cpu_seconds(), time.monotonic()
-        store.write(islice(requests, first))
-        took = time.monotonic() - began
-        store.wait_sealed()
-        asker.mark()
-        began = time.monotonic()
-        store.write(requests)
-        took += time.monotonic() - began
-        cpu = store.server.cpu_seconds() - cpu
-        say(f"  {store.name}: {total / took:,.0f} messages a second")
-        settled = store.wait_indexed(scale.quiet_s)
-    asker.case.series[f"{store.name} in"] = watch.seen
-    found.saw("in", store.name, Sample(total / took, {"server_us": cpu / total * 1e6, "seconds": took}))
-    found.saw("indexed", store.name, Sample(settled))
-    found.saw("in and indexed", store.name, Sample(total / (took + settled), {"seconds": took + settled}))
-    found.saw("memory", store.name, Sample(watch.largest("pss_mb"), {"anonymous": watch.largest("anonymous_mb"), "rss": watch.largest("rss_mb")}))
+def load_twinlog(asker: Asker, store: TwinlogChat, directory: Path) -> tuple[float, float]:
+    """Seconds of loading, and from its last answer until all is indexed."""
+    requests, total = requests_of(store, directory, ALL), asker.scale.documents
+    began = time.monotonic()
+    store.write(islice(requests, min(MARKED_AFTER, total // 2) // BATCH))
+    took = time.monotonic() - began
+    store.wait_sealed()
+    asker.mark()
+    began = time.monotonic()
+    store.write(requests)
+    took += time.monotonic() - began
+    say(f"  {store.name}: {total / took:,.0f} messages a second")
+    return took, store.wait_indexed(asker.scale.quiet_s)
 
 
-def load_postgres(asker: Asker, store: PostgresChat, directory: Path, found: Findings) -> None:
+def load_postgres(asker: Asker, store: PostgresChat, directory: Path) -> tuple[float, float]:
+    """Seconds of loading, and of making indexes."""
     total = asker.scale.documents
-    with Watch(store.server, LOOK_SECONDS, dict) as watch:
-        cpu, began = store.server.cpu_seconds(), time.monotonic()
-        store.load(spool.copies_in(spool.parts_of(directory, ALL, store.kind)))
-        took = time.monotonic() - began
-        cpu = store.server.cpu_seconds() - cpu
-        say(f"  {store.name}: {total / took:,.0f} messages a second")
-        indexes = store.make_indexes()
+    began = time.monotonic()
+    store.load(requests_of(store, directory, ALL))
+    took = time.monotonic() - began
+    say(f"  {store.name}: {total / took:,.0f} messages a second")
+    indexes = store.make_indexes()
     if store.lacks:
         asker.case.notes.append(store.lacks)
-    asker.case.series[f"{store.name} in"] = watch.seen
-    asker.case.series[f"{store.name} indexes"] = [indexes]
-    settled = sum(indexes.values())
     asker.case.notes.append(f"{store.name}'s indexes, seconds each: {', '.join(f'{name} {seconds:.1f}' for name, seconds in indexes.items())}")
-    found.saw("in", store.name, Sample(total / took, {"server_us": cpu / total * 1e6, "seconds": took}))
+    return took, sum(indexes.values())
+
+
+def load(asker: Asker, directory: Path) -> None:
+    """Everything in and indexed."""
+    store, found, total = asker.store, asker.found, asker.scale.documents
+    cpu = store.server.cpu_seconds()
+    with Watch(store.server, LOOK_SECONDS, dict) as watch:
+        if isinstance(store, TwinlogChat):
+            took, settled = load_twinlog(asker, store, directory)
+        else:
+            assert isinstance(store, PostgresChat)
+            took, settled = load_postgres(asker, store, directory)
+    cpu = store.server.cpu_seconds() - cpu
+    asker.case.series[f"{store.name} in"] = watch.seen
+    found.saw("in", store.name, Sample(total / took, {"seconds": took}))
     found.saw("indexed", store.name, Sample(settled))
-    found.saw("in and indexed", store.name, Sample(total / (took + settled), {"seconds": took + settled}))
-    found.saw("memory", store.name, Sample(watch.largest("pss_mb"), {"anonymous": watch.largest("anonymous_mb"), "rss": watch.largest("rss_mb")}))
+    found.saw("in and indexed", store.name, Sample(total / (took + settled), {"server_us": cpu / total * 1e6, "seconds": took + settled}))
+    found.saw("memory", store.name, memory_of(watch))
+    sizes = store.disk()
+    bytes_each = {kind: sizes.get(kind, 0.0) / total for kind in ("data", "index")}
+    found.saw("disk", store.name, Sample(sum(bytes_each.values()), {f"{kind}_bytes": size for kind, size in bytes_each.items()}))
+
+
+def memory_of(watch: Watch) -> Sample:
+    return Sample(watch.largest("pss_mb"), {"anonymous": watch.largest("anonymous_mb"), "rss": watch.largest("rss_mb")})
 
 
 @contextmanager
@@ -236,15 +247,8 @@ def paced_writes(store: Store, directory: Path, case: CaseReport) -> Iterator[No
 
 
 def one_store(asker: Asker, directory: Path, *, cold: bool) -> None:
-    store, found = asker.store, asker.found
-    if isinstance(store, TwinlogChat):
-        load_twinlog(asker, store, directory, found)
-    else:
-        assert isinstance(store, PostgresChat)
-        load_postgres(asker, store, directory, found)
-    sizes = store.disk()
-    bytes_each = {kind: sizes.get(kind, 0.0) / asker.scale.documents for kind in ("data", "index")}
-    found.saw("disk", store.name, Sample(sum(bytes_each.values()), {f"{kind}_bytes": size for kind, size in bytes_each.items()}))
+    store = asker.store
+    load(asker, directory)
     asker.check()
     with Watch(store.server, LOOK_SECONDS, dict) as watch:
         asker.all(WARM)
@@ -252,7 +256,7 @@ def one_store(asker: Asker, directory: Path, *, cold: bool) -> None:
         asker.after_writes(requests_of(store, directory, MORE))
         with paced_writes(store, directory, asker.case):
             asker.all(PACED)
-    found.saw("memory asked", store.name, Sample(watch.largest("pss_mb"), {"anonymous": watch.largest("anonymous_mb"), "rss": watch.largest("rss_mb")}))
+    asker.found.saw("memory asked", store.name, memory_of(watch))
     restarts(asker, "page cache warm", lambda: None)
     if cold:
         restarts(asker, "page cache dropped", drop_page_cache)
@@ -279,7 +283,7 @@ def note_scans(asker: Asker) -> None:
 def restarts(asker: Asker, cache: str, drop: Callable[[], None]) -> None:
     """For each of some questions a start of its own: how long from the start to its answer, and how long the answer alone took."""
     store = asker.store
-    for question in FIRST_QUESTIONS:
+    for question in FIRST_QUESTIONS[: asker.scale.starts]:
         execution = asker.execution(question, asker.draws(ASK_SEED))
         store.close()
         store.server.stop()
@@ -352,25 +356,27 @@ def agree(answers: dict[str, dict[str, object]]) -> list[str]:
 
 
 def measure(run: Run, case: CaseReport) -> None:
-    scale, chat, found = Scale.of(run), Chat(), Findings()
+    at_scale(Scale.of(run), run, case)
+
+
+def at_scale(scale: Scale, run: Run, case: CaseReport) -> None:
+    chat, found = Chat(), Findings()
     makers: list[tuple[Callable[[Path], Server], Callable[[Server], Store]]] = [
         (lambda directory: TwinlogServer(directory / "twinlog", seal_age_s=scale.seal_age_s), TwinlogChat),
         (lambda directory: PostgresServer(directory / "postgres"), PostgresChat),
     ]  # type: ignore[list-item]
-    sample = Draws(chat, scale.blocks, scale.rows, 0).sample
-    with run.directory() as messages:
-        for make, store_of in makers:
-            with run.directory() as directory, started(case, lambda make=make, directory=directory: make(directory)) as (server,):
-                if server is None:
-                    continue
-                began = time.monotonic()
+    sample = sampled(chat, scale.blocks, scale.rows)
+    for make, store_of in makers:
+        with run.directory() as directory, started(case, lambda make=make, directory=directory: make(directory)) as (server,):
+            if server is None:
+                continue
+            messages = directory / "messages"
+            messages.mkdir()
+            began = time.monotonic()
+            try:
                 spool.make(messages, store_of.kind, scale.orders)  # type: ignore[attr-defined]
                 say(f"  the messages for {server.name} took {time.monotonic() - began:.0f} s to make")
-                asker = Asker(store_of(server), scale, chat, sample, found, case)
-                try:
-                    one_store(asker, messages, cold=run.cold)
-                except (LoadFailed, ServerFailed) as error:
-                    case.notes.append(f"{server.name} failed: {error}")
-                for path in messages.iterdir():
-                    path.unlink()
+                one_store(Asker(store_of(server), scale, chat, sample, found, case), messages, cold=run.cold)
+            except (LoadFailed, ServerFailed) as error:
+                case.notes.append(f"{server.name} failed: {error}")
     report(case, scale.documents, found)

@@ -5,7 +5,7 @@
 
 Read-only; works on copies; shares the codecs with the engine. Checks identity, every checkpoint with the checksums of all its
 files (files.py), every record of the newest valid checkpoint, its index segments against an index worked out from the logs,
-its catalog and state hash against the live documents (content.py), and every frame and the chain of the commit log (log.py).
+its catalog and state hash against the live documents (content.py), the checksums of its field index, and every frame and the chain of the commit log (log.py).
 A database in use is written to meanwhile: stop its node or check a copy.
 
 Costs: about 6 µs a record, and 300 bytes of memory for each live one of the largest shard.
@@ -25,7 +25,7 @@ from ..shard.checkpoint import Checkpoint
 from ..shard.rebuild import HashKey
 from ..values.keys import hash64
 from .content import ContentCheck
-from .files import bare, check_checkpoints
+from .files import bare, check_checkpoints, check_fields
 from .log import check_log
 
 __all__ = ["Finding", "Severity", "check_database", "check_node", "database_names", "locate"]
@@ -48,6 +48,7 @@ def check_database(disk: Disk, directory: str, *, hash_key: HashKey = hash64) ->
     newest = sound[-1] if sound else None
     if newest is not None:
         yield from ContentCheck(disk, directory, newest, hash_key).run()
+        yield from check_fields(disk, directory, newest)
     uuid = identity.uuid if identity is not None else bytes.fromhex(newest.uuid) if newest is not None else None
     if uuid is not None:
         yield from check_log(disk, directory, uuid, sound)

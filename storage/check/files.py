@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from ..disk import Disk
 from ..errors import DamagedRecord
+from ..fields.opened import OpenIndex
+from ..fields.state import manifest_name, parse
 from ..finding import Finding, Severity
 from ..identity import Identity
 from ..index.primary import Segment
@@ -52,6 +54,24 @@ def check_checkpoints(
                     yield from _check_segment(disk, file, index.xxh3)
     if seqs and not sound:
         yield Finding(Severity.ERROR, f"{directory}/{checkpoints.DIRECTORY}", -1, "no checkpoint validates", REPAIR)
+
+
+def check_fields(disk: Disk, directory: str, newest: Checkpoint) -> Iterator[Finding]:
+    """The field index of the newest checkpoint, every block of it. One that is not there was never asked for, or is built anew."""
+    path = f"{directory}/{manifest_name(newest.seq)}"
+    if not disk.exists(path):
+        return
+    again = "nothing is lost: the node builds it anew"
+    try:
+        state = parse(disk.read_file(path))
+        if (state.uuid, state.seq) != (newest.uuid, newest.seq):
+            raise DamagedRecord("it belongs to another database or checkpoint", file=path, offset=0)
+        for segments in OpenIndex.open(disk, directory, state, None).collections.values():
+            for segment in segments:
+                for _ in segment.check():
+                    pass
+    except DamagedRecord as error:
+        yield Finding(Severity.WARNING, str(error.fields.get("file", path)), -1, bare(error, path), again)
 
 
 def bare(error: DamagedRecord, path: str) -> str:

@@ -82,6 +82,16 @@ class Memtable:
             version = version[5]
         return version
 
+    def at_listed(self, collection: int, key: bytes, seq: int) -> Version | None:
+        """at() for a key that keys() gave, from another thread than the writer's: a key that is written again is out of its table
+        for a moment."""
+        version = None
+        while version is None:
+            version = self.newest(collection, key)
+        while version is not None and version[0] > seq:
+            version = version[5]
+        return version
+
     def since(self, collection: int, seq: int) -> list[tuple[bytes, Version]]:
         """(key, newest version) of every key last written after seq, the latest first."""
         table = self.rows.get(collection)

@@ -11,7 +11,7 @@ segments are merged or the memtable is sealed. A **mask** (order, from) says tha
 query that took a Glance may go on reading it in a thread while the next commits are absorbed (INV-2, INV-3).
 
 Costs: take 0.1 µs a new row; absorb about 1 µs, 6 µs for one that supersedes a sealed row; a chunk's columns about 0.3 µs a row and field. Bound: the
-memtable's own (INV-8); chunks are rebuilt in tiers, so that every row is built log4(64,000 / 512) times at most.
+memtable's own (INV-8); small chunks are rebuilt in tiers, so that every row is built three times at most.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from .build import build_column
 from .column import Column
 from .entries import Entries
 from .extract import extract
-from .indexed import text_of
+from .indexed import Fields, text_of
 from .text import Text
+from .values import COLUMN, WORDS
 
 CHUNK_ROWS_MIN = 512
-CHUNK_RATIO = 4  # a new chunk takes in the ones before it that are not this many times larger
+CHUNK_RATIO = 4  # a new chunk takes in the ones before it that are not this many times larger,
+CHUNK_ROWS_MAX = 8_192  # nor have so many rows: those are never built again
 ROW_BITS = 16
 NEVER = 2**64 - 1
 FIRST_ROOM = 1024
@@ -83,6 +85,16 @@ class Chunk:
         self._columns: dict[str, Column] = {}
         self._kinds: dict[str, Column] = {}
         self._texts: dict[str, Text] = {}
+
+    def make_ready(self, fields: Fields) -> None:
+        """Build what queries have not asked for yet."""
+        for path, uses in fields.items():
+            if uses & COLUMN:
+                self.column(path)
+            if uses & WORDS:
+                self.text(path)
+                if not uses & COLUMN:
+                    self.kinds(path)
 
     def column(self, path: str) -> Column:
         found = self._columns.get(path)
@@ -220,7 +232,7 @@ class Overlay:
         """One chunk of all rows behind the last one, and of the chunks before that are not much larger."""
         kept = list(self._chunks)
         stop = len(self.docs)
-        while kept and kept[-1].rows < CHUNK_RATIO * (stop - kept[-1].stop):
+        while kept and kept[-1].rows < min(CHUNK_RATIO * (stop - kept[-1].stop), CHUNK_ROWS_MAX):
             kept.pop()
         start = kept[-1].stop if kept else 0
         chunk = Chunk(start, self.order.view(stop)[start:], self.keys[start:stop], self.docs[start:stop])

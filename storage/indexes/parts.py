@@ -81,6 +81,10 @@ class ChunkPart:
     def column(self, path: str) -> Column | None:
         return self._chunk.column(path) if self._fields.get(path, 0) & COLUMN else None
 
+    def make_ready(self) -> None:
+        """Build all that the chunk will be asked for."""
+        self._chunk.make_ready(self._fields)
+
     def kinds(self, path: str) -> Column | None:
         uses = self._fields.get(path, 0)
         return self._chunk.column(path) if uses & COLUMN else self._chunk.kinds(path) if uses else None

@@ -40,7 +40,7 @@ TOO_LONG = 2
 class Matcher:
     """A compiled regular expression. Equal patterns with equal options are one matcher."""
 
-    __slots__ = ("_exact", "options", "pattern", "search")
+    __slots__ = ("_exact", "is_slow", "options", "pattern", "search")
 
     def __init__(self, pattern: str, options: str) -> None:
         """Raises BadQuery."""
@@ -48,7 +48,9 @@ class Matcher:
         self.options = "".join(sorted(set(options)))
         self._exact: regex.Pattern | None = None
         found = translate(pattern, options)
-        self.search: Callable[[str], bool] = self._literal_search(found) or self._linear_search(found) or self._stopped_search(found)
+        quick = self._literal_search(found) or self._linear_search(found)
+        self.is_slow = quick is None  # a text may take SECONDS_MAX
+        self.search: Callable[[str], bool] = quick or self._stopped_search(found)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Matcher) and (self.pattern, self.options) == (other.pattern, other.options)

@@ -7,7 +7,10 @@ distinct, aggregate), whose answers must be equal in content and order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import trio
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import Database, Engine, MemoryDisk, decode_document, decode_value, encode_document, operations
@@ -239,4 +242,29 @@ STEPS = {
     "ask": ask,
     "distinct": distinct,
     "aggregate": aggregate,
+}
+
+
+# Properties: the same worlds over an engine that never indexes, one that indexes all it can, and one that seals all the time.
+
+
+@given(worlds)
+def answers_by_scan_agree(steps: list[Step]) -> None:
+    trio.run(partial(play, steps, index_rows_min=10**6))
+
+
+@given(worlds)
+def answers_by_index_agree(steps: list[Step]) -> None:
+    trio.run(partial(play, steps, memtable_records_max=1000, index_rows_min=0))
+
+
+@given(worlds)
+def answers_while_sealing_agree(steps: list[Step]) -> None:
+    trio.run(partial(play, steps, memtable_records_max=8, index_rows_min=0))
+
+
+PROPERTIES = {
+    "engine by scan": answers_by_scan_agree,
+    "engine by index": answers_by_index_agree,
+    "engine while sealing": answers_while_sealing_agree,
 }

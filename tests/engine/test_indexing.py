@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
+from storage.check import Severity, check_database
 from storage.fields.extract import entries_of
 from storage.query.paths import Path
 from storage.views import View
@@ -216,5 +217,19 @@ def test_many_small_segments_become_one_and_keep_what_is_live():
             assert database.indexing.merges
             assert len(database.indexing.index.segments(number)) == 1
             assert await check(database.view(), database)
+
+    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_the_checker_finds_a_damaged_index():
+    async def play() -> None:
+        disk = MemoryDisk()
+        await _grown(disk)
+        assert [f for f in check_database(disk, "db") if "fields." in f.file] == []
+        name = next(name for name in disk.list_dir("db") if name.startswith("fields.sgidx."))
+        data = disk.read_file(f"db/{name}")
+        disk.remove(f"db/{name}")
+        disk.replace_file(f"db/{name}", data[:200] + bytes([data[200] ^ 1]) + data[201:])
+        assert [f.severity for f in check_database(disk, "db") if "fields." in f.file] == [Severity.WARNING]
 
     trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 from hypothesis import HealthCheck, Phase, seed, settings
 
+from tests.engine import naive_world
 from tests.query.properties import PURE
+
+EVERYTHING = {**PURE, **naive_world.PROPERTIES}
 
 
 def run(name: str, prop: Callable[[], None], examples: int, chosen: int) -> bool:
@@ -49,7 +52,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="properties whose name holds this")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}")  # noqa: T201
-    named = [(name, prop) for name, prop in PURE.items() if chosen.only in name]
+    named = [(name, prop) for name, prop in EVERYTHING.items() if chosen.only in name]
     held = [run(name, prop, chosen.examples, chosen.seed) for name, prop in named]
     return 0 if all(held) else 1
 

@@ -10,7 +10,19 @@ from decimal import ROUND_CEILING, ROUND_FLOOR
 from bson import Decimal128
 
 from .numbers import DECIMAL128, added, as_decimal, average, multiplied, total
-from .values import INT64, MISSING, NUMBERS, Refused, compare, equal, exact, is_nan, is_number, milliseconds, type_name
+from .values import (
+    INT64,
+    MISSING,
+    NUMBERS,
+    Refused,
+    compare,
+    equal,
+    exact,
+    is_nan,
+    is_number,
+    milliseconds,
+    type_name,
+)
 
 Variables = dict[str, object]
 

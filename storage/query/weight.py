@@ -1,0 +1,63 @@
+"""How much a request asks for: what to compile or to run where nobody waits for it. Pure.
+
+Costs: what is small is counted in a microsecond or two; counting ends as soon as the bound is passed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from bson import Regex
+
+from .regex import Matcher
+from .tree import And, Node, Nor, Not, Or, Test, Whole
+
+CONDITIONS_MAX = 32  # that a document of a scan may be asked on the loop
+TEXT_SHIFT: Final = 4  # 16 characters weigh as much as a value: a pattern of a thousand is compiled in 2 ms
+_NONE: Final = frozenset[str]()
+
+
+def is_heavier(most: int, *specs: Any, heavy: Collection[str] = _NONE) -> bool:
+    """Whether the specs hold more than so many values and keys, or any of the heavy keys."""
+    left = most
+    waiting: list[Any] = list(specs)
+    while waiting:
+        value = waiting.pop()
+        left -= 1
+        if isinstance(value, str):
+            left -= len(value) >> TEXT_SHIFT
+        elif isinstance(value, Mapping):
+            left -= len(value)
+            if left >= 0:
+                if heavy and not heavy.isdisjoint(value):  # type: ignore[attr-defined]
+                    return True
+                waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            if len(value) > left:
+                return True
+            waiting += value
+        elif isinstance(value, (Regex, re.Pattern)):
+            left -= len(value.pattern) >> TEXT_SHIFT
+        if left < 0:
+            return True
+    return False
+
+
+def is_slow(tree: Node) -> bool:
+    """Whether a document may take more than some 20 µs: many conditions, an expression or a regular expression that backtracks."""
+    waiting = [tree]
+    for count, node in enumerate(waiting):
+        if count > CONDITIONS_MAX or isinstance(node, Whole):
+            return True
+        if isinstance(node, (And, Or, Nor)):
+            waiting += node.parts[: CONDITIONS_MAX + 1]
+        elif isinstance(node, Not):
+            waiting.append(node.part)
+        elif isinstance(node, Test):
+            if isinstance(node.argument, Matcher) and node.argument.is_slow:
+                return True
+            if node.parts is not None:
+                waiting.append(node.parts)
+    return False
