@@ -34,7 +34,6 @@ from .rowsets import (
     union,
 )
 
-_CANDIDATE_SHARE = 4  # more than a quarter of all rows as candidates is no help
 _ELEMENT_OPERATORS = frozenset({"$eq", "$in", "$gt", "$gte", "$lt", "$lte", "$regex"})
 _OPERATORS_OF_KINDS = frozenset({"$exists", "$type", "$size"})  # what they ask needs no values
 
@@ -177,8 +176,8 @@ def _pattern(test: Test, part: Part, column: Column | None, scale: Scale) -> Cla
     text = part.text(test.path)
     if text is None:
         return clause
-    found = candidates(text, required(test.argument.pattern, test.argument.options), part.rows // _CANDIDATE_SHARE)
-    if found.is_plenty:
+    found = candidates(text, required(test.argument.pattern, test.argument.options), part.rows)
+    if found.estimate >= part.rows:
         return clause
     words: RowSet = Worded(found, part.rows, scale.candidates_at_once)
     kinds = part.kinds(test.path)

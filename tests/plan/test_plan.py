@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from bson import Regex
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import BadQuery
+from storage.fields.values import COLUMN, WORDS
 from storage.plan import GroupSpec, Scale, count, distinct, find, group
 from storage.plan.choosing import values_at
 from storage.query.accumulators import compile_accumulator
@@ -16,8 +18,12 @@ from storage.query.filters import compile_filter
 from storage.query.paths import MISSING, Path
 from storage.query.sorting import compile_sort
 from storage.values.order import sort_key
-from tests.plan.worlds import PATHS, SORTS, World, questions
+from tests.plan.worlds import EVERY_SCALAR, PATHS, SORTS, World, questions
 
+BSON_TYPES = (
+    "double", "string", "object", "array", "binData", "objectId", "bool", "date", "null", "regex", "javascript", "int",
+    "timestamp", "long", "decimal", "minKey", "maxKey", "number", "undefined",
+)  # fmt: skip
 Question = tuple[World, dict, Scale]
 
 
@@ -33,6 +39,7 @@ def last(steps):
     return list(steps)[-1]
 
 
+@settings(deadline=None, max_examples=100)
 @given(questions(), st.integers(0, 6))
 def test_finds_what_a_scan_finds(question: Question, wanted: int):
     world, spec, scale = question
@@ -42,6 +49,7 @@ def test_finds_what_a_scan_finds(question: Question, wanted: int):
     assert last(count(world.parts, world.loose, matches, scale=scale)) == len(expected)
 
 
+@settings(deadline=None, max_examples=40)
 @given(questions(), st.integers(0, 6))
 def test_finds_backwards(question: Question, wanted: int):
     world, spec, scale = question
@@ -50,6 +58,7 @@ def test_finds_backwards(question: Question, wanted: int):
     assert keys(find(world.parts, world.loose, matches, order, wanted, scale=scale)) == first(expected, wanted)
 
 
+@settings(deadline=None, max_examples=100)
 @given(questions(), SORTS, st.integers(0, 6))
 def test_sorts_as_a_stable_sort_of_the_scan(question: Question, fields: list, wanted: int):
     world, spec, scale = question
@@ -64,6 +73,50 @@ def test_sorts_as_a_stable_sort_of_the_scan(question: Question, fields: list, wa
     assert keys(find(world.parts, world.loose, matches, order, wanted, scale=scale)) == first(expected, wanted)
 
 
+def every_value() -> World:
+    """Rows of all values, alone, in arrays and beside one another; some rows without any."""
+    values = [*EVERY_SCALAR, *([value] for value in EVERY_SCALAR), [], {}, {"b": 1}, [1, "a"], [0, 3], [[1]], [None, 5], [{"b": 1}, 2]]
+    documents = [{"_id": number, "a": value} for number, value in enumerate(values)]
+    documents += [{"_id": len(documents) + number} for number in range(2)]
+    return World(documents, [len(values) // 2], [False] * len(documents), [{"a": COLUMN | WORDS}] * 2, 0)
+
+
+@pytest.mark.parametrize("operator", ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$all", "$elemMatch"])
+def test_every_operator_with_every_value(operator: str):
+    world = every_value()
+    for value in EVERY_SCALAR:
+        if isinstance(value, Regex) and operator not in ("$eq", "$in"):
+            continue
+        argument = {"$in": [value], "$nin": [value], "$all": [value], "$elemMatch": {"$gte": value}}.get(operator, value)
+        if operator == "$elemMatch" and isinstance(value, Regex):
+            continue
+        matches = compile_filter({"a": {operator: argument}})
+        expected = [key for key, document in world.live if matches(document)]
+        assert keys(find(world.parts, [], matches)) == expected, value
+        assert last(count(world.parts, [], matches)) == len(expected), value
+        between = compile_filter({"a": {"$gte": 1, operator: argument}}) if operator != "$gte" else matches
+        assert keys(find(world.parts, [], between)) == [key for key, document in world.live if between(document)], value
+
+
+@pytest.mark.parametrize("name", sorted(BSON_TYPES))
+def test_every_type(name: str):
+    world = every_value()
+    for spec in ({"a": {"$type": name}}, {"a": {"$not": {"$type": name}}}):
+        matches = compile_filter(spec)
+        expected = [key for key, document in world.live if matches(document)]
+        assert keys(find(world.parts, [], matches)) == expected
+        assert last(count(world.parts, [], matches)) == len(expected)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("wanted", [0, 7])
+def test_every_value_is_sorted(direction: int, wanted: int):
+    world, order = every_value(), compile_sort([["a", direction]])
+    expected = [key for key, _ in sorted(world.live, key=lambda row: order(row[1]))]
+    assert keys(find(world.parts, [], compile_filter({}), order, wanted)) == first(expected, wanted)
+
+
+@settings(deadline=None, max_examples=100)
 @given(questions(), st.sampled_from(PATHS))
 def test_distinct_is_that_of_the_scan(question: Question, path: str):
     world, spec, scale = question
@@ -119,6 +172,7 @@ def spelled(value: object) -> object:
     return (type(value).__name__, str(value))
 
 
+@settings(deadline=None, max_examples=100)
 @given(questions(), _GROUP_KEYS, _FOLDS)
 def test_groups_as_the_accumulators_do(question: Question, key: object, folds: dict):
     world, filter_spec, scale = question

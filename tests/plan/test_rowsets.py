@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.fields.build import column_from_values
@@ -86,6 +86,7 @@ TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(TREES, st.lists(st.tuples(st.integers(0, ROWS), st.integers(0, ROWS)), max_size=3), st.integers(0, 999))
 def test_row_sets_are_sets(tree: tuple[RowSet, set[int]], windows: list[tuple[int, int]], seed: int):
     rows, expected = tree
@@ -100,6 +101,7 @@ def test_row_sets_are_sets(tree: tuple[RowSet, set[int]], windows: list[tuple[in
     assert not expected or (rows.lo <= min(expected) and max(expected) < rows.hi)
 
 
+@settings(deadline=None)
 @given(TREES, st.integers(0, 50), st.booleans(), st.integers(0, 99))
 def test_a_walk_gives_the_live_rows_in_order(tree: tuple[RowSet, set[int]], wanted: int, descending: bool, seed: int):
     rows, expected = tree
@@ -109,6 +111,7 @@ def test_a_walk_gives_the_live_rows_in_order(tree: tuple[RowSet, set[int]], want
     assert found == sorted((row for row in expected if not bits[row]), reverse=descending)
 
 
+@settings(deadline=None)
 @given(KINDS.filter(lambda kind: kind != "several"), st.sampled_from([0.0, 0.3, 0.9, 0.999]), st.integers(0, 9))
 def test_tallies_count_and_find_live_rows(kind: str, share: float, seed: int):
     column, codes_of = COLUMNS[kind]

@@ -71,15 +71,14 @@ class World:
         return self._shown
 
 
-SCALARS = st.sampled_from(
-    [
-        None, True, False, 0, 1, 1.0, -1, 2, 2.5, -0.0, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 1e300, float("inf"),
-        float("-inf"), float("nan"), Decimal128("1"), Decimal128("2.5"), Decimal128("NaN"), Decimal128("1E+400"), "", "a", "ab",
-        "abc foo", "foo bar", "Foo", "é foo-bar", b"", b"ab", Binary(b"x" * 16, 3), uuid.UUID(int=5), uuid.UUID(int=2**127),
-        ObjectId(b"a" * 12), ObjectId(b"b" * 11 + b"\0"), datetime.datetime(2020, 1, 1), datetime.datetime(1960, 1, 1, 1),
-        Timestamp(1, 1), Timestamp(1, 2), Regex("foo", ""), Regex("a", "i"), MinKey(), MaxKey(), Code("x"),
-    ]
-)  # fmt: skip
+EVERY_SCALAR = [
+    None, True, False, 0, 1, 1.0, -1, 2, 2.5, -0.0, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 1e300, float("inf"),
+    float("-inf"), float("nan"), Decimal128("1"), Decimal128("2.5"), Decimal128("NaN"), Decimal128("1E+400"), "", "a", "ab",
+    "abc foo", "foo bar", "Foo", "é foo-bar", b"", b"ab", Binary(b"x" * 16, 3), uuid.UUID(int=5), uuid.UUID(int=2**127),
+    ObjectId(b"a" * 12), ObjectId(b"b" * 11 + b"\0"), datetime.datetime(2020, 1, 1), datetime.datetime(1960, 1, 1, 1),
+    Timestamp(1, 1), Timestamp(1, 2), Regex("foo", ""), Regex("a", "i"), MinKey(), MaxKey(), Code("x"),
+]  # fmt: skip
+SCALARS = st.sampled_from(EVERY_SCALAR)
 USUAL = st.sampled_from([None, 0, 1, 2, 3, 4, 5, "a", "ab", "foo bar", 2.5])
 VALUES = st.recursive(
     USUAL | SCALARS,
