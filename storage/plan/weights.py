@@ -19,7 +19,7 @@ from .parts import SCALE
 from .rowsets import Listed, RowSet, coded, union
 
 _WINDOW_BITS = SCALE.window_rows_max.bit_length()  # one more than the logarithm: room for a sign
-_LEVELS = 3  # 90 bits below the largest number; a double keeps 53
+_LEVELS_MAX = 6  # exact over 180 bits; what lies below is added as it is
 _NUMBER_MAX = 2.0**900  # larger ones cannot be split without overflow
 _SMALL_INT = 2**31
 
@@ -82,12 +82,12 @@ def _int_levels(ints: np.ndarray) -> list[tuple[int, np.ndarray]]:
 def _double_levels(doubles: np.ndarray) -> list[np.ndarray]:
     levels = []
     rest = doubles
-    for _ in range(_LEVELS):
+    for _ in range(_LEVELS_MAX):
         largest = float(np.abs(rest).max(initial=0.0))
         if not largest:
-            break
+            return levels
         anchor = math.ldexp(1.5, math.frexp(largest)[1] + _WINDOW_BITS)
         level = (rest + anchor) - anchor
         levels.append(level)
         rest = rest - level
-    return levels
+    return [*levels, rest]

@@ -10,14 +10,9 @@ from hypothesis import strategies as st
 from storage.errors import BadQuery
 from storage.fields.values import COLUMN, WORDS
 from storage.plan import GroupSpec, Scale, count, distinct, find, group
-from storage.plan.choosing import values_at
-from storage.query.accumulators import compile_accumulator
-from storage.query.expression_operands import Scope
-from storage.query.expressions import compile_expression
 from storage.query.filters import compile_filter
-from storage.query.paths import MISSING, Path
 from storage.query.sorting import compile_sort
-from storage.values.order import sort_key
+from tests.plan.scanning import first, keys, last, naive_distinct, naive_groups, spelled
 from tests.plan.worlds import EVERY_SCALAR, PATHS, SORTS, World, questions
 
 BSON_TYPES = (
@@ -25,18 +20,6 @@ BSON_TYPES = (
     "timestamp", "long", "decimal", "minKey", "maxKey", "number", "undefined",
 )  # fmt: skip
 Question = tuple[World, dict, Scale]
-
-
-def keys(batches) -> list[bytes]:
-    return [found.key for batch in batches for found in batch]
-
-
-def first(rows: list, wanted: int) -> list:
-    return rows[:wanted] if wanted else rows
-
-
-def last(steps):
-    return list(steps)[-1]
 
 
 @settings(deadline=None, max_examples=100)
@@ -121,16 +104,10 @@ def test_every_value_is_sorted(direction: int, wanted: int):
 def test_distinct_is_that_of_the_scan(question: Question, path: str):
     world, spec, scale = question
     matches = compile_filter(spec)
-    expected = {}
-    for _, document in world.live:
-        if matches(document):
-            for value in values_at(document, Path(path)):
-                expected.setdefault(sort_key(value), value)
     found = last(distinct(world.parts, world.loose, path, matches, scale=scale))
-    assert spelled(found) == spelled([value for _, value in sorted(expected.items(), key=lambda item: item[0])])
+    assert spelled(found) == spelled(naive_distinct([document for _, document in world.live if matches(document)], path))
 
 
-SCOPE = Scope(lambda spec, scope: compile_expression(spec))
 _FOLDS = st.dictionaries(
     st.sampled_from(["x", "y", "z"]),
     st.one_of(
@@ -145,31 +122,6 @@ _GROUP_KEYS = st.one_of(
     st.sampled_from(["$a", "$b", "$c", "$a.b", "$b.a"]),
     st.dictionaries(st.sampled_from(["k", "l"]), st.sampled_from(["$a", "$b", "$c", "$a.b"]), min_size=1),
 )
-
-
-def naive_groups(documents: list[dict], spec: dict) -> list[dict]:
-    """By the accumulators themselves."""
-    key = compile_expression(spec["_id"])
-    folds = [(name, compile_accumulator(*next(iter(part.items())), SCOPE)) for name, part in spec.items() if name != "_id"]
-    groups: dict = {}
-    for document in documents:
-        value = key(document, {})
-        value = None if value is MISSING else value
-        _, states = groups.setdefault(sort_key(value), (value, [accumulation.begin() for _, accumulation in folds]))
-        for state, (_, accumulation) in zip(states, folds):
-            state.add(accumulation.operand(document, {}))
-    return [
-        {"_id": value, **{name: state.value() for (name, _), state in zip(folds, states)}} for value, states in groups.values()
-    ]
-
-
-def spelled(value: object) -> object:
-    """Values in a form that tells types apart and holds NaN equal to itself."""
-    if isinstance(value, dict):
-        return [(key, spelled(inner)) for key, inner in value.items()]
-    if isinstance(value, list):
-        return [spelled(inner) for inner in value]
-    return (type(value).__name__, str(value))
 
 
 @settings(deadline=None, max_examples=100)
