@@ -19,7 +19,18 @@ from benchmarks import generator
 from benchmarks.cases import chat as case_chat
 from benchmarks.chat import spool, statements, writer
 from benchmarks.chat.messages import BLOCK, Block, Chat, packed_date
-from benchmarks.chat.questions import QUESTIONS, Ask, Count, Distinct, Draws, Find, Group, Question, milliseconds, moment
+from benchmarks.chat.questions import (
+    QUESTIONS,
+    Ask,
+    Count,
+    Distinct,
+    Draws,
+    Find,
+    Group,
+    Question,
+    milliseconds,
+    moment,
+)
 from benchmarks.chat.timing import Budget, Timings
 from benchmarks.chat.words import ABSENT_LETTERS
 from benchmarks.chosen import CHOSEN, Chosen
