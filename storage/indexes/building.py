@@ -53,7 +53,7 @@ def build_collection(
         if len(documents.order):
             info = SegmentInfo(bytes.fromhex(uuid), collection, first, last, len(documents.order))
             rows = Written(documents.order, *places, documents.at, documents.doc_len)
-            write_indexed(disk, directory, number, info, rows, documents.blob, documents.at, documents.doc_len, fields)
+            write_indexed(disk, directory, number, info, rows, documents.blob, documents.at, documents.doc_len, fields, is_synced=True)
             built.append(SegmentEntry(number, first, last, info.rows))
             number += 1
         first = last
