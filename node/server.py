@@ -78,7 +78,7 @@ class Node:
                 held.push_async_callback(worker.aclose)
             if workers:
                 await workers[0].start()  # the index worker starts with its first job
-            engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config)))
+            engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config), refusal=_unsettled()))
             engine.node_id = node_id
             async with trio.open_nursery() as nursery:
                 node = await cls._compose(config, seams, secrets, engine, ports, nursery)
@@ -269,6 +269,10 @@ def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
 
 def _cache_total(engine: Any, place: int) -> int:
     return sum(database.cache_counts[place] for database in engine.databases.values())
+
+
+def _unsettled() -> errors.ReadOnly:
+    return errors.ReadOnly("this node is starting and its role is not settled yet: try again soon")
 
 
 def _index_total(engine: Any, name: str) -> int:

@@ -494,7 +494,7 @@ class Database:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The tasks behind a database, until cancelled."""
-        if self.refusal is None:
+        if not self._failure and not self._damage:
             await self.log.make_ready()
         await self.indexing.load(self.sealing.checkpoint.seq if self.sealing.checkpoint is not None else 0)
         async with trio.open_nursery() as nursery:

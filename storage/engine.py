@@ -17,7 +17,7 @@ from . import identity as identities
 from .database import Database
 from .declaring import keep_building
 from .disk import Disk
-from .errors import DamagedRecord, DatabaseExists, NewerFormat, NoSuchDatabase, Overloaded
+from .errors import DamagedRecord, DatabaseExists, NewerFormat, NoSuchDatabase, Overloaded, TwinlogError
 from .expiry import keep_expiring
 from .identity import Identity
 from .names import check_database_name
@@ -34,8 +34,11 @@ log = logging.getLogger("twinlog.engine")
 class Engine:
     """Use `async with Engine.open(seams, options=...) as engine`."""
 
-    def __init__(self, seams: Seams, options: EngineOptions, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, seams: Seams, options: EngineOptions, nursery: trio.Nursery, refusal: TwinlogError | None = None
+    ) -> None:
         self.seams = seams
+        self._refusal = refusal
         self.options = options
         self.databases: dict[str, Database] = {}
         self.node_id = ""  # hex; whoever owns the data directory sets it
@@ -48,12 +51,15 @@ class Engine:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, seams: Seams, *, options: EngineOptions | None = None) -> AsyncIterator[Engine]:
+    async def open(
+        cls, seams: Seams, *, options: EngineOptions | None = None, refusal: TwinlogError | None = None
+    ) -> AsyncIterator[Engine]:
         """Opens every database below the seams' disk; on leaving, closes each in order. NewerFormat is raised;
-        a database that is too damaged to open stays closed, named in `unopened`."""
+        a database that is too damaged to open stays closed, named in `unopened`. refusal: what writes meet in a database, the
+        engine's own included (builds, expiry), until refuse_writes() says otherwise: for a node whose role is not settled yet (INV-4)."""
         raised: Exception | None = None
         async with trio.open_nursery() as nursery:
-            engine = cls(seams, options or EngineOptions(), nursery)
+            engine = cls(seams, options or EngineOptions(), nursery, refusal)
             try:
                 await engine._open_all()
                 yield engine
@@ -88,6 +94,7 @@ class Engine:
             found.findings += [str(finding) for finding in shards.findings]
             await disk.run(read_catalog, found, shards)
         database = Database(self.seams, name, name, self.options, found, shards)
+        database.refuse_writes(self._refusal)
         for finding in found.findings:
             log.warning("%s: %s", name, finding)
         scope, ended = trio.CancelScope(), trio.Event()

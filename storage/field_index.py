@@ -317,15 +317,16 @@ class Indexing:
         return merge_from(rows, MERGE_RATIO) if rows else 0
 
     async def _build(self, collection: int) -> None:
-        fields = dict(self.wanted[collection])
-        self._gone[collection] = []
+        async with self.changing:  # a seal under way may not know yet that the collection is wanted: its rows would be in nothing
+            fields, seq = dict(self.wanted[collection]), self.state.seq
+            self._gone[collection] = []
         try:
-            built = await self._job(build_collection, collection, fields)
+            built = await self._job(build_collection, collection, fields, seq=seq)
             async with self.changing:
                 if collection not in self._gone:
                     return  # everything began anew meanwhile
                 index = self.index or OpenIndex(self.state, {})
-                await self._put(put_built, index, collection, fields, built, self._gone[collection], self._numbers())
+                await self._put(put_built, index, collection, fields, built, seq, self._gone[collection], self._numbers())
         finally:
             self._gone.pop(collection, None)
         self.builds += 1
@@ -358,10 +359,10 @@ class Indexing:
         self._next_number += NUMBERS_A_JOB
         return first
 
-    async def _job(self, job: Callable[..., T], collection: int, *args: Any) -> T:
-        """Run a job upon the newest checkpoint, which stays where it is meanwhile."""
+    async def _job(self, job: Callable[..., T], collection: int, *args: Any, seq: int | None = None) -> T:
+        """Run a job upon a checkpoint, by default the newest one, which stays where it is meanwhile."""
         database = self._database
-        seq = self.state.seq
+        seq = self.state.seq if seq is None else seq
         self._job_from = first = self._numbers()
         with database.sealing.pinning(seq):
             head = (database.directory, self.state.uuid) if job is merge_segments else (database.directory, self.state.uuid, seq)

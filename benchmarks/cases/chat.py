@@ -32,6 +32,7 @@ WHAT = (
     "connection of one blocking client in Python on each side that reads the answer to its end and decodes its documents; their parameters are drawn anew for every execution out of the messages. "
     "The figure is the median of the executions in milliseconds; `p95 ratio` is Twinlog's 95th percentile over PostgreSQL's. PostgreSQL plans each execution for its parameters. Then each "
     "question again while a process of its own writes 5,000 messages a second (insert_many, or COPY, of 50), and the first two right after 10,000 writes. Memory is PSS of all processes of a server. "
+    "`until indexed` ends when everything is sealed and no file of an index changes any more; the last memtable, which no more writes fill, is sealed by its age, 20 seconds here (short: 3), and that is in it. "
     "One server after the other; plain connections."
 )
 OURS, PEER = TwinlogChat.name, PostgresChat.name

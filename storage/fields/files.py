@@ -35,7 +35,7 @@ from .segment import Segment, TextReader, TextSections
 from .values import KINDS
 
 NAMES = {Content.ROWS: "rows", Content.VALUES: "svidx", Content.GROUPS: "sgidx", Content.TEXTS: "stidx"}
-CHECKED_AT_OPEN_BYTES_MAX = 4 * 2**20
+CHECKED_AT_OPEN_BYTES_MAX = 16 * 2**20  # 3 ms; larger than any file that a seal makes, since those are not synced
 BYTES_TYPE = "|V1"
 _TABLE = ("seq", "row", "shard", "location", "length")
 _VALUES = ("numbers", "remainders", "doubles", "varied", "object_ids", "uuids", "dates", "bools")
@@ -96,10 +96,10 @@ class SegmentWriter:
         for name, pieces in groupby(sections, key=itemgetter(0)):
             file.put_chunks(name, BYTES_TYPE, (piece for _, piece in pieces), field)
 
-    def finish(self) -> list[str]:
-        """Make the files whole and durable; gives their paths. The directory's sync makes their names durable too."""
+    def finish(self, *, is_synced: bool = True) -> list[str]:
+        """Make the files whole, and durable unless they are small enough to be checked when they are opened; gives their paths."""
         for file in self._files.values():
-            file.finish()
+            file.finish(is_synced=is_synced or file.size > CHECKED_AT_OPEN_BYTES_MAX)
         return [file.path for file in self._files.values()]
 
     def abandon(self) -> None:
@@ -123,15 +123,15 @@ class SegmentWriter:
         return self._files[content]
 
 
-def write_segment(disk: Disk, directory: str, number: int, segment: Segment) -> list[str]:
-    """All of a segment that is in memory; gives the paths of its files. texts must have sections()."""
+def write_segment(disk: Disk, directory: str, number: int, segment: Segment, *, is_synced: bool = True) -> list[str]:
+    """All of a segment that is in memory; gives the paths of its files. texts must have sections(). is_synced: as for finish()."""
     with SegmentWriter(disk, directory, number, segment.info) as writer:
         writer.put_table(segment.table)
         for path, column in segment.columns.items():
             writer.put_column(path, column)
         for path, text in segment.texts.items():
             writer.put_text(path, text.sections())
-        return writer.finish()
+        return writer.finish(is_synced=is_synced)
 
 
 def write_merged(

@@ -5,7 +5,8 @@ Blocks; runs where the seal runs.
     orders of superseded rows ──> the segments that hold them ──> fields.live.M
                                 └─ collections whose index is still being built ──> handed back, applied when it is there
 
-Everything is synced by the caller's order: these files and the manifest before the checkpoint. A collection is indexed from here on if its
+Nothing here is synced but the manifest: a seal is waited for, and files of its size are checked whole when they are opened, so that what a power
+cut takes is noticed and built anew (INV-5). A collection is indexed from here on if its
 fields are wanted; one whose rows are all in this seal is whole at once, any other one waits for a build (building.py).
 """
 
@@ -116,7 +117,7 @@ def _write(
     number: int,
 ) -> SegmentEntry:
     info = SegmentInfo(bytes.fromhex(state.uuid), collection, state.seq, seq, len(rows.order))
-    write_indexed(disk, directory, number, info, rows, blob, rows.at, rows.doc_len, wanted)
+    write_indexed(disk, directory, number, info, rows, blob, rows.at, rows.doc_len, wanted, is_synced=False)
     return SegmentEntry(number, info.first, info.last, info.rows)
 
 
@@ -130,11 +131,14 @@ def write_indexed(
     at: np.ndarray,
     doc_len: np.ndarray,
     fields: Fields,
+    *,
+    is_synced: bool,
 ) -> None:
     """One segment's files. rows: with columns order, shard, location and length."""
     table = row_table(*seqs_and_rows(rows.order), rows.shard, rows.location, rows.length)
     indexed = index_documents(blob, at, doc_len, fields)
-    write_segment(disk, directory, number, Segment(info=info, table=table, columns=indexed.columns, texts=indexed.texts))
+    segment = Segment(info=info, table=table, columns=indexed.columns, texts=indexed.texts)
+    write_segment(disk, directory, number, segment, is_synced=is_synced)
 
 
 def bury(

@@ -109,8 +109,12 @@ class SectionWriter:
         assert len(encoded[0]) <= 16 and len(encoded[1]) <= 8, f"section {name} of {type_name}: names are short"
         self._table.append(SECTION.pack(*encoded, field, 0, start, self._at - start))
 
-    def finish(self) -> None:
-        """Write the footer and sync the file. The directory is the caller's to sync."""
+    @property
+    def size(self) -> int:
+        return self._at
+
+    def finish(self, *, is_synced: bool) -> None:
+        """Write the footer and, if asked, sync the file. The directory is the caller's to sync."""
         self._align()
         place = self._at
         if self._at % BLOCK_BYTES:
@@ -120,7 +124,8 @@ class SectionWriter:
         trailer = TRAILER.pack(place, len(self._crcs), len(self._table), len(self._fields), 0, MAGIC)
         crc = google_crc32c.value(self._header + footer + trailer[:TRAILER_CRC_AT])
         self._file.append(footer + trailer[:TRAILER_CRC_AT] + crc.to_bytes(4, "little") + MAGIC)
-        self._file.sync()
+        if is_synced:
+            self._file.sync()
         self.close()
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ def build_collection(
         if len(documents.order):
             info = SegmentInfo(bytes.fromhex(uuid), collection, first, last, len(documents.order))
             rows = Written(documents.order, *places, documents.at, documents.doc_len)
-            write_indexed(disk, directory, number, info, rows, documents.blob, documents.at, documents.doc_len, fields)
+            write_indexed(disk, directory, number, info, rows, documents.blob, documents.at, documents.doc_len, fields, is_synced=True)
             built.append(SegmentEntry(number, first, last, info.rows))
             number += 1
         first = last
@@ -129,16 +129,19 @@ def put_built(
     collection: int,
     fields: Fields,
     built: Sequence[SegmentEntry],
+    seq: int,
     gone: Sequence[np.ndarray],
     number: int,
 ) -> OpenIndex:
-    """gone: orders superseded since the build's checkpoint. number: from there on files may be made."""
+    """seq: of the build's checkpoint: segments that seals added up to there are in what was built. gone: orders superseded since.
+    number: from there on files may be made."""
     state = index.state
     entry = state.collections.get(collection) or CollectionFields(fields)
     if gone:
         numbers = iter(range(number, number + len(built)))
         built = bury(disk, directory, state.uuid, collection, built, np.concatenate(gone), lambda: next(numbers))
-    entry = replace(entry, fields={**entry.fields, **fields}, segments=(*built, *entry.segments), whole=True)
+    added_since = [segment for segment in entry.segments if segment.first >= seq]
+    entry = replace(entry, fields={**entry.fields, **fields}, segments=(*built, *added_since), whole=True)
     return _published(disk, directory, state.with_collection(collection, entry), index)
 
 

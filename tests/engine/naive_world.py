@@ -151,7 +151,9 @@ async def seal(database: Database, held: list[dict]) -> None:
 async def index(database: Database, held: list[dict]) -> None:
     """Everything sealed, and everything that was asked for indexed."""
     await database.sealing.seal_now()
-    await database.indexing.wait_built()
+    with trio.fail_after(60):
+        await database.indexing.wait_built()
+    assert not database.indexing.failures, database.indexing.last_error
 
 
 async def distinct(database: Database, held: list[dict], path: str, spec: dict) -> None:

@@ -9,7 +9,7 @@ from bson import Decimal128, Int64
 from storage import MemoryDisk, canonical, decode_value, encode_document, operations
 from storage.catalog import creation
 from storage.declared import IndexSpec, read_spec
-from storage.errors import BadDocument, BadIndex, BadName, DuplicateKey, IndexNotFound
+from storage.errors import BadDocument, BadIndex, BadName, DuplicateKey, IndexNotFound, ReadOnly
 from storage.unique import ENTRIES_MAX, UniqueIndex
 from tests.engine.cold_disk import ColdDisk
 from tests.engine.model import check_entries, insert, new_database, opened, settled
@@ -336,6 +336,7 @@ async def test_a_copy_holds_the_index_as_its_source_does() -> None:
         for start in (2, 3):
             async with opened(disk, start=start, memtable_records_max=10) as there:
                 target = await there.create_database(source.name, uuid=source.uuid, shards=source.shards)
+                target.refuse_writes(ReadOnly("a copy"))
                 while (run := await source.read_log(target.position.seq, 500)) and run.data:
                     await settled(target, target.append_frames(run.data))
                 for database in (source, target):
@@ -346,6 +347,7 @@ async def test_a_copy_holds_the_index_as_its_source_does() -> None:
                     await target.sealing.seal_now()
                     continue
                 assert operations.list_indexes(target, "things") == operations.list_indexes(source, "things")
+                target.refuse_writes(None)
                 await settled(target, target.begin_reign(2))
                 result = await operations.insert(target, "things", [encode_document({"_id": 100, "a": 7})])
                 assert [row.error.fields["index"] for row in result.errors] == ["a_1"]

@@ -156,7 +156,7 @@ def test_a_large_file_is_checked_block_by_block():
     writer = SectionWriter(disk, "db/large", Content.GROUPS, SegmentInfo(UUID, 1, 0, 9, 5))
     writer.put("many", np.arange(400_000, dtype=np.uint64))
     writer.put_chunks("chunks", "<u4", [bytes(700_000), b"", np.ones(3, np.uint32)])
-    writer.finish()
+    writer.finish(is_synced=True)
     whole = disk.read_file("db/large")
     assert len(list(SectionFile("large", whole).check())) == 4
     assert SectionFile("large", whole).array("chunks")[-3:].tolist() == [1, 1, 1]

@@ -17,6 +17,7 @@ from replication import Member, MemberConfig
 from storage import Engine, EngineOptions, MemoryDisk, Seams, WorkHere
 from storage.catalog import creation
 from storage.commit.codec import Op, Record
+from storage.errors import ReadOnly
 
 from .fake_engine import FakeEngine, Shelf
 
@@ -129,7 +130,7 @@ class World:
         if self._kind == "fake":
             opened = FakeEngine(seams, node.shelf).running()
         else:
-            opened = Engine.open(seams, options=EngineOptions(shards=2, free_bytes_min=1))
+            opened = Engine.open(seams, options=EngineOptions(shards=2, free_bytes_min=1), refusal=ReadOnly("the role is not settled"))
         async with opened as engine:
             engine.node_id = f"{node.number:032x}"
             node.engine = engine

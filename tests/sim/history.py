@@ -191,11 +191,19 @@ class Fold:
     def apply(self, commit: Commit) -> None:
         for record in commit.records:
             if record.op == Op.PUT:
+                if record.collection == CATALOG and self._is_changed_entry(record):
+                    self.content[CATALOG][record.id] = record.doc
+                    continue
                 self._remove(record.collection, record.id)
                 self.content.setdefault(record.collection, {})[record.id] = record.doc
                 self._count(record.collection, record.id, record.doc, 1)
             elif record.op == Op.DELETE:
                 self._remove(record.collection, record.id)
+
+    def _is_changed_entry(self, record: Record) -> bool:
+        """Whether a catalog document only says more of a collection that is there."""
+        held = self.content[CATALOG].get(record.id)
+        return held is not None and msgpack.unpackb(held)["id"] == msgpack.unpackb(record.doc)["id"]
 
     def _remove(self, collection: int, key: bytes) -> None:
         doc = self.content.get(collection, {}).pop(key, None)

@@ -19,7 +19,7 @@ from node.service import Service
 from node.users import Logins
 from replication import Member, MemberConfig, OnAckTimeout, Role
 from storage import Database, Engine, Seams
-from storage.errors import DiskFailed, DiskFull, PeerError
+from storage.errors import DiskFailed, DiskFull, PeerError, ReadOnly
 from tests.sim.faults import innermost, shown
 from tests.sim.links import SimNetwork, SimStream
 from tests.sim.machine import Machine
@@ -121,7 +121,7 @@ class SimNode:
             self._observations.crashes.append(f"{self.name}: {shown(cause)}")
 
     async def _life(self, seams: Seams, *, rng: random.Random) -> None:
-        async with Engine.open(seams, options=self._sizes.engine) as engine:
+        async with Engine.open(seams, options=self._sizes.engine, refusal=ReadOnly("the role is not settled")) as engine:
             self.machine.settled()
             engine.watch_databases(lambda kind, name: self.trace.note(self.name, kind, name))
             engine.node_id = self.name.encode().ljust(16, b"-").hex()
