@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -213,7 +213,25 @@ def _pack(value: object) -> bytes:
     try:
         return msgpack.packb(value, strict_types=True, default=simpler)
     except (BadDocument, ValueError, TypeError, OverflowError, RecursionError) as cause:
+        if not isinstance(cause, (BadDocument, UnicodeError, TypeError, OverflowError)):
+            _refuse_depth(value)  # the packer takes 10 ms to find that out, and is not asked again
         _refuse_with_path(value, (), cause)
+
+
+def _refuse_depth(value: object) -> None:
+    """Raise BadDocument when maps and arrays nest too deep."""
+    waiting: list[tuple[object, int, tuple[str, ...]]] = [(value, 0, ())]
+    while waiting:
+        inner, depth, start = waiting.pop()
+        if isinstance(inner, Mapping):
+            children: Iterable[tuple[Any, Any]] = inner.items()
+        elif isinstance(inner, (list, tuple)):
+            children = enumerate(inner)
+        else:
+            continue
+        if depth >= DEPTH_MAX:
+            raise _too_deep(start) from None
+        waiting += [(child, depth + 1, start if depth > 3 else (*start, str(name))) for name, child in children]
 
 
 def _refuse_with_path(value: object, path: tuple[str, ...], cause: Exception) -> NoReturn:
