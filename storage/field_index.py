@@ -52,7 +52,7 @@ QUERY_STEPS_AT_ONCE = 2  # of one database; more would only take the interpreter
 FOLLOW_S = 0.02
 FOLLOW_RECORDS_MIN = 512
 ASKED_LATELY_S = 10.0
-RETRY_S = 5.0
+RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0
 ABSORBED_HERE_MAX = 100  # rows of a memtable made ready for queries on the loop, 0.1 ms; more go to the disk's thread
 NUMBERS_A_JOB = 100_000  # set aside for the files of one seal, build or merge
 MERGE_RATIO = 6  # so many similar segments become one: fewer, and every row is rewritten more often
@@ -66,7 +66,7 @@ class Indexing:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.rows_min = database.engine_options.index_rows_min  # sealed documents of a collection that queries make us index
-        self.wanted: dict[int, dict[str, bool]] = {}
+        self.wanted: dict[int, dict[str, int]] = {}
         self.state = FieldState(database.uuid.hex(), 0)
         self.index: OpenIndex | None = None  # None: nothing is indexed
         self.changing = trio.Lock()
@@ -74,6 +74,7 @@ class Indexing:
         self.last_error = ""
         self.builds = self.merges = self.failures = 0
         self._next_number = 1
+        self._retry_s = RETRY_S_MIN
         self._job_from: int | None = None  # the first number of the files that a job under way may make
         self._gone: dict[int, list[np.ndarray]] = {}  # superseded since the build that runs began
         self._work = trio.Event()
@@ -254,6 +255,11 @@ class Indexing:
                 continue
             try:
                 await job()
+                self._retry_s = RETRY_S_MIN
+            except DamagedRecord as error:  # of a segment, as far as this task can know
+                async with self.changing:
+                    self._forget(self.state.seq)
+                await self._failed(error)
             except (OSError, TwinlogError) as error:
                 await self._failed(error)
             except Exception as error:
@@ -282,8 +288,9 @@ class Indexing:
         self.failures += 1
         self.last_error = str(error) or repr(error)
         self._job_from = None
-        log.warning("%s: indexing failed, trying again in %.0f s: %s", self._database.name, RETRY_S, self.last_error)
-        await trio.sleep(RETRY_S)
+        log.warning("%s: indexing failed, trying again in %.0f s: %s", self._database.name, self._retry_s, self.last_error)
+        await trio.sleep(self._retry_s)
+        self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, trio.Event()
