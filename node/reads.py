@@ -31,6 +31,7 @@ from .arguments import (
 )
 from .config import Limits
 from .cursors import CursorTable, OpenCursor
+from .decoding import decoded
 from .outcomes import Done, Written
 from .quick import QuickGet, got_reply
 from .users import Role
@@ -93,7 +94,7 @@ class Reads:
         return _got(await operations.get(db, request.collection, bytes(request.key)), db.visible)
 
     async def count(self, caller: Any, request: wire.Count) -> Done:
-        condition = filter_of(request.filter)
+        condition = await decoded(self._engine, filter_of, request.filter)
         with TimeBudget(request.max_time_ms).spending():
             db = await self._at_position(request.db, request.min_position)
             if db is None:
@@ -113,7 +114,7 @@ class Reads:
         return Done(wire.encode_fields({"n": number}), *position)
 
     async def distinct(self, caller: Any, request: wire.Distinct) -> Done:
-        condition = filter_of(request.filter)
+        condition = await decoded(self._engine, filter_of, request.filter)
         with TimeBudget(request.max_time_ms).spending():
             db = await self._at_position(request.db, request.min_position)
             if db is None:
@@ -123,7 +124,7 @@ class Reads:
         return Done(wire.encode_fields({"values": Raw(encode_value(values))}), *position)
 
     async def explain(self, caller: Any, request: wire.Explain) -> Done:
-        arguments = explained_of(request.arguments)
+        arguments = await decoded(self._engine, explained_of, request.arguments)
         with TimeBudget(request.max_time_ms).spending():
             db = await self._at_position(request.db, request.min_position)
             if db is None:
@@ -140,8 +141,8 @@ class Reads:
         return Done(wire.encode_fields({"indexes": Raw(encode_value(found))}), *db.visible)
 
     async def find(self, caller: Any, request: wire.Find) -> Done:
-        condition, sort = filter_of(request.filter), sort_of(request.sort)
-        projection = projection_of(request.projection)
+        condition, sort = await decoded(self._engine, filter_of, request.filter), sort_of(request.sort)
+        projection = await decoded(self._engine, projection_of, request.projection)
         check_hint(request.hint)
         budget = TimeBudget(request.max_time_ms)
         with budget.spending():
@@ -161,7 +162,8 @@ class Reads:
         return await self._next(OpenCursor(caller.owner, db, source, budget), request.batch, position)
 
     async def aggregate(self, caller: Any, request: wire.Aggregate) -> Done | Written:
-        pipeline, let = pipeline_of(request.pipeline), let_of(request.let)
+        pipeline = await decoded(self._engine, pipeline_of, request.pipeline)
+        let = await decoded(self._engine, let_of, request.let)
         budget = TimeBudget(request.max_time_ms)
         if is_writing(pipeline):
             return await self._aggregate_out(caller, request, pipeline, let, budget)

@@ -16,6 +16,7 @@ from storage import errors, operations
 
 from . import wire
 from .arguments import array_filters_of, bulk_of, change_of, filter_of, index_of, projection_of, sort_of
+from .decoding import decoded
 from .outcomes import Done, Written, error_rows
 
 IN_PLACE_DOCUMENTS_MAX = 500  # a larger insert is sliced in a task of its own (INV-9)
@@ -55,7 +56,7 @@ class Writes:
         return _inserted(db, result)
 
     async def replace(self, caller: Any, request: wire.Replace) -> Written:
-        condition, sort = filter_of(request.filter), sort_of(request.sort)
+        condition, sort = await decoded(self._engine, filter_of, request.filter), sort_of(request.sort)
         db = await self.database(request.db)
         try:
             result = await operations.replace_one(
@@ -72,8 +73,9 @@ class Writes:
         return _written(db, _changed(result), result.seq)
 
     async def update(self, caller: Any, request: wire.Update) -> Written:
-        condition, change = filter_of(request.filter), change_of(request.change)
-        array_filters, sort = array_filters_of(request.array_filters), sort_of(request.sort)
+        condition = await decoded(self._engine, filter_of, request.filter)
+        change = await decoded(self._engine, change_of, request.change)
+        array_filters, sort = await decoded(self._engine, array_filters_of, request.array_filters), sort_of(request.sort)
         db = await self.database(request.db)
         try:
             result = await operations.update(
@@ -93,13 +95,14 @@ class Writes:
 
     async def find_and_modify(self, caller: Any, request: wire.FindAndModify) -> Written:
         action = operations.Action[request.action.upper()]
-        condition, sort = filter_of(request.filter), sort_of(request.sort)
+        condition, sort = await decoded(self._engine, filter_of, request.filter), sort_of(request.sort)
         change: Any = None
         if action is operations.Action.UPDATE:
-            change = change_of(request.change)
+            change = await decoded(self._engine, change_of, request.change)
         elif not wire.is_absent(request.change):
             change = bytes(request.change)
-        projection, array_filters = projection_of(request.projection), array_filters_of(request.array_filters)
+        projection = await decoded(self._engine, projection_of, request.projection)
+        array_filters = await decoded(self._engine, array_filters_of, request.array_filters)
         db = await self.database(request.db)
         try:
             result, document = await operations.find_one_and(
@@ -121,7 +124,7 @@ class Writes:
         return _written(db, {"doc": doc, "deleted": result.deleted, **_changed(result)}, result.seq)
 
     async def delete(self, caller: Any, request: wire.Delete) -> Written | Done:
-        condition = filter_of(request.filter)
+        condition = await decoded(self._engine, filter_of, request.filter)
         self._member.check_writable()
         db = self._existing(request.db)
         if db is None:
@@ -135,7 +138,7 @@ class Writes:
         return _written(db, {"n": result.n}, result.seq)
 
     async def bulk(self, caller: Any, request: wire.Bulk) -> Written:
-        writes = bulk_of(request.writes)
+        writes = await decoded(self._engine, bulk_of, request.writes)
         db = await self.database(request.db)
         try:
             result = await operations.bulk(
@@ -154,7 +157,7 @@ class Writes:
         return _written(db, answer, result.seq)
 
     async def create_indexes(self, caller: Any, request: wire.CreateIndexes) -> Written:
-        indexes = [index_of(keys, options) for keys, options in request.indexes]
+        indexes = [await decoded(self._engine, index_of, keys, options) for keys, options in request.indexes]
         db = await self.database(request.db)
         names: list[str] = []
         seq = 0

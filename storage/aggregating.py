@@ -15,6 +15,7 @@ from typing import Any
 
 import trio
 
+from .compiling import compiled
 from .database import Database
 from .errors import BadQuery
 from .matching import Found, find_rows
@@ -26,13 +27,16 @@ from .query.filters import Filter, compile_filter
 from .query.paths import MISSING, Path
 from .query.pipeline import BATCH_DOCUMENTS, Context, Item, Pipeline, Rows, in_batches
 from .query.stages import parse_pipeline
+from .query.weight import LOOPING, is_heavier
 from .reading import Cursor, encode_projected
-from .values.documents import DOCUMENT_BYTES_MAX, encode_value
+from .values.documents import DOCUMENT_BYTES_MAX, encode_made, encode_value
 from .values.extensions import moment
 from .values.order import sort_key
 from .views import View
 
 SLICE_S = 0.002
+SLOW_ITEM_S = 0.004  # a step of a pipeline that took longer is no longer taken on the loop
+STEPPED_HERE_MAX = 200  # values and keys of a pipeline that is run on the loop
 SLICE_ITEMS = 16  # and as many items at most between two pauses, for clocks that stand still
 _DISTINCT_TOO_LARGE = 17217
 _NUL_IN_DISTINCT = 31032
@@ -47,14 +51,22 @@ async def aggregate(
     was made. Raises BadQuery before anything is read; what is wrong with a document's values only when that is reached."""
     check_collection_name(collection)
     now = moment(db.seams.time_us() // 1000)
-    variables = {"NOW": now, **_values(let or {}, now)}
-    pipeline = parse_pipeline(stages, variables)
     view = db.view()
+    variables = {"NOW": now, **(await compiled(db, _values, let or {}, now))}
+    pipeline = await compiled(db, parse_pipeline, stages, variables)
     context = Context(db.seams.random_bytes, variables)
-    items = await _items(view, collection, pipeline, context)
+    beside = is_heavier(STEPPED_HERE_MAX, stages, heavy=LOOPING)
+    if beside:
+        await view.run(pipeline.leading, variables)
+    number = view.catalog.ids.get(collection)
+    answered = await pushed_down(view, number, pipeline, variables) if number is not None else None
+    if answered is not None and not answered[1].stages and pipeline.output is None:
+        return Cursor(_nothing(), view, await view.run(encode_made, answered[0]))
+    items = _items(collection, pipeline, answered, context)
+    documents = documents_of(view, items, beside=beside)
     if pipeline.output is None:
-        return Cursor(_encoded(view, items), view)
-    written = await write_out(db, pipeline.output, documents_of(view, items), context)
+        return Cursor(_encoded(documents), view)
+    written = await write_out(db, pipeline.output, documents, context)
     cursor = Cursor(_nothing(), view)
     cursor.written = written
     return cursor
@@ -69,18 +81,18 @@ def _values(let: Mapping[str, Any], now: Any) -> dict[str, Any]:
     return {name: None if value is MISSING else value for name, value in found.items()}
 
 
-async def _items(view: View, collection: str, pipeline: Pipeline, context: Context) -> Iterator[Item]:
-    number = view.catalog.ids.get(collection)
-    answered = await pushed_down(view, number, pipeline, context.variables) if number is not None else None
+def _items(
+    collection: str, pipeline: Pipeline, answered: tuple[list[dict], Pipeline] | None, context: Context
+) -> Iterator[Item]:
     if answered is None:
         return pipeline.items(collection, context)
     documents, rest = answered
     return rest.over(in_batches(documents), context)
 
 
-async def _encoded(view: View, items: Iterator[Item]) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(documents_of(view, items)) as batches:
-        async for batch in batches:
+async def _encoded(documents: AsyncIterator[list[dict]]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(documents):
+        async for batch in documents:
             for document in batch:
                 yield encode_projected(document)
 
@@ -90,12 +102,19 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield data
 
 
-async def documents_of(view: View, items: Iterator[Item]) -> AsyncIterator[list[dict]]:
-    """Drive a pipeline: its batches that are not empty; its requests are answered from the view."""
+async def documents_of(view: View, items: Iterator[Item], *, beside: bool) -> AsyncIterator[list[dict]]:
+    """Drive a pipeline: its batches that are not empty; its requests are answered from the view.
+
+    beside: in the disk's thread, since its stages may work for long on one item; where they turn out to, the rest is done there."""
     reads = _Reads(view)
-    slice_ends, left = trio.current_time() + SLICE_S, SLICE_ITEMS
+    began = trio.current_time()
+    slice_ends, left = began + SLICE_S, SLICE_ITEMS
     try:
-        while (item := _next(items)) is not None:
+        while (item := await view.run(_next, items) if beside else _next(items)) is not None:
+            if beside:
+                view.check_age()
+            elif trio.current_time() - began > SLOW_ITEM_S:
+                beside = True
             if type(item) is Rows:
                 item.batch = await reads.next_batch(item)
             elif item:
@@ -105,6 +124,7 @@ async def documents_of(view: View, items: Iterator[Item]) -> AsyncIterator[list[
                 await trio.lowlevel.checkpoint()
                 view.check_age()
                 slice_ends, left = trio.current_time() + SLICE_S, SLICE_ITEMS
+            began = trio.current_time()
     finally:
         await reads.close()
 
@@ -151,8 +171,8 @@ async def distinct(db: Database, collection: str, path: str, spec: Mapping[str, 
     Raises BadQuery (17217) when they are over 16 MiB together."""
     check_collection_name(collection)
     check_distinct_path(path)
-    matches = compile_filter(spec)
     view = db.view()
+    matches = await compiled(db, compile_filter, spec)
     number = view.catalog.ids.get(collection)
     if number is None:
         return []

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .database import Database
-from .query.weight import is_heavier
+from .query.weight import CONSTANT_LOOPS, is_heavier
 
 T = TypeVar("T")
 
@@ -18,8 +18,8 @@ COMPILED_HERE_MAX = 200  # values and keys: 2 ms
 
 
 async def compiled(db: Database, compile_it: Callable[..., T], *specs: Any) -> T:
-    """compile_it(*specs), at once when the specs are small."""
-    if not is_heavier(COMPILED_HERE_MAX, *specs):
+    """compile_it(*specs), at once when the specs are small: constants are computed by the compiler."""
+    if not is_heavier(COMPILED_HERE_MAX, *specs, heavy=CONSTANT_LOOPS):
         return compile_it(*specs)
     async with db.indexing.turns:
         return await db.seams.disk.run(compile_it, *specs)

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import plan
 from .matching import count_rows, standing_for, stepped
-from .query.filters import Filter, compile_filter
+from .query.filters import Filter
 from .query.pipeline import Pipeline
 from .query.stage_groups import Count, Group
 from .views import View
@@ -21,11 +21,10 @@ from .views import View
 
 async def pushed_down(view: View, collection: int, pipeline: Pipeline, variables: dict) -> tuple[list[dict], Pipeline] | None:
     """What an index answers for the pipeline's first stages, and the stages that are left."""
-    spec, place = pipeline.leading_filter()
+    matches, place = pipeline.leading(variables)
     if place >= len(pipeline.stages):
         return None
     stage = pipeline.stages[place]
-    matches = compile_filter(spec, variables)
     if type(stage) is Group:
         documents = await _grouped(view, collection, matches, stage)
     elif type(stage) is Count:

@@ -6,6 +6,7 @@ A find reads one view from its first batch to its last (INV-2). Which documents 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from .commit.codec import PUT
@@ -86,8 +87,10 @@ async def get(db: Database, collection: str, key: bytes) -> bytes | None:
 class Cursor:
     """One running find. Not safe for two tasks at once."""
 
-    def __init__(self, documents: AsyncIterator[bytes], view: View) -> None:
+    def __init__(self, documents: AsyncIterator[bytes], view: View, at_hand: Sequence[bytes] = ()) -> None:
+        """at_hand: documents that come before the others."""
         self._documents = documents
+        self._at_hand = deque(at_hand)
         self._ahead: bytes | None = None
         self.view = view
         self.done = False
@@ -97,7 +100,11 @@ class Cursor:
         """Up to count documents (fewer when they are large); done is set with the last."""
         batch: list[bytes] = []
         size = 0
-        while len(batch) < count and size < BATCH_BYTES_MAX and not self.done:
+        at_hand = self._at_hand
+        while at_hand and len(batch) < count and size < BATCH_BYTES_MAX:
+            batch.append(at_hand.popleft())
+            size += len(batch[-1])
+        while not at_hand and len(batch) < count and size < BATCH_BYTES_MAX and not self.done:
             document = self._ahead if self._ahead is not None else await anext(self._documents, None)
             self._ahead = None
             if document is None:
@@ -105,7 +112,7 @@ class Cursor:
             else:
                 batch.append(document)
                 size += len(document)
-        if not self.done:
+        if not self.done and not at_hand and self._ahead is None:
             self._ahead = await anext(self._documents, None)
             self.done = self._ahead is None
         return batch

@@ -11,6 +11,7 @@ plain in every field is answered by codes; the others are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from .walking import walk
 from .weights import Weights, unsummed_rows, weights_of_codes, weights_of_rows
 
 _RESULTS_A_STEP = 2_048
+_WINDOW_ROWS = 2**19
 _ROW_COSTS = 2  # row operations that a row takes for each key and fold
 
 
@@ -180,7 +182,8 @@ class _PartFold:
         for path in self._groups.sums:
             if self._columns[path].codes <= self._scale.weighed_by_row * plain.estimate:
                 self._weights[path] = weights_of_codes(self._columns[path])
-        for rows in walk(plain, self._part.dead, 0, self._scale):
+        widest = max(self._scale.window_rows_min, min(_WINDOW_ROWS, self._scale.window_rows_max))  # nothing ends this walk early
+        for rows in walk(plain, self._part.dead, 0, replace(self._scale, window_rows_min=widest)):
             if len(rows):
                 reader.counters.keys_examined += len(rows)
                 self._add(rows)

@@ -29,6 +29,7 @@ from .paths import MISSING
 from .sorting import compile_sort
 from .type_names import type_name
 
+CONCATENATED_MAX = 16 * 2**20  # elements; each takes a byte at least
 ELEMENTS_MAX = 1_000_000  # of an array that $range or $zip makes
 
 
@@ -83,6 +84,8 @@ def _concat_arrays(*values: Any) -> Any:
         if is_nullish(value):
             return None
         found += array("$concatArrays", value, 28664)
+        if len(found) > CONCATENATED_MAX:
+            raise BadQuery(f"$concatArrays would make more than {CONCATENATED_MAX} elements, which no document can hold", code=10334)
     return found
 
 

@@ -1,6 +1,7 @@
 """Expressions that run over the elements of an array: $map $filter $reduce. Pure.
 
-Each element is a variable of its own while its expression runs; the variables around it stay visible.
+Each element is a variable of its own while its expression runs; the variables around it stay visible. Steps are counted and what they make is
+measured (growth.py), for a few loops inside each other would never end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ..errors import BadQuery
 from .arithmetic import is_number
 from .expression_arrays import array
 from .expression_operands import Compiled, Make, Scope, is_nullish, is_true, named_specs, whole_32
+from .growth import Growing, measured, references
 from .paths import MISSING
 from .type_names import type_name
 
@@ -33,6 +35,7 @@ def _map(name: str, argument: Any, scope: Scope) -> Compiled:
     specs = named_specs(name, argument, required=("input", "in"), optional=("as",), code=16878, unknown_code=16879)
     element = _element_name(name, specs)
     source, body = scope.compile(specs["input"]), scope.knowing(element).compile(specs["in"])
+    take, may_grow = scope.steps.take, references(specs["in"]) > 0
 
     def evaluate(root: dict, variables: dict) -> Any:
         value = source(root, variables)
@@ -40,9 +43,12 @@ def _map(name: str, argument: Any, scope: Scope) -> Compiled:
             return None
         inside = dict(variables)
         made = []
-        for inside[element] in array("$map", value, 16883):
+        take(root, len(array("$map", value, 16883)))
+        for inside[element] in value:
             found = body(root, inside)
             made.append(None if found is MISSING else found)
+        if may_grow:
+            measured(made)
         return made
 
     return evaluate
@@ -55,13 +61,14 @@ def _filter(name: str, argument: Any, scope: Scope) -> Compiled:
     specs = named_specs(name, argument, required=("input", "cond"), optional=("as", "limit"), code=28646, unknown_code=28647)
     element = _element_name(name, specs)
     source, condition = scope.compile(specs["input"]), scope.knowing(element).compile(specs["cond"])
+    take = scope.steps.take
     limit = scope.compile(specs["limit"]) if "limit" in specs else None
 
     def evaluate(root: dict, variables: dict) -> Any:
         value = source(root, variables)
         if is_nullish(value):
             return None
-        array("$filter", value, 28651)
+        take(root, len(array("$filter", value, 28651)))
         wanted = len(value) if limit is None else _limit(limit(root, variables), len(value))
         inside = dict(variables)
         kept: list[Any] = []
@@ -94,6 +101,7 @@ def _reduce(name: str, argument: Any, scope: Scope) -> Compiled:
     specs = named_specs(name, argument, required=("input", "initialValue", "in"), code=40075, unknown_code=40076)
     source, initial = scope.compile(specs["input"]), scope.compile(specs["initialValue"])
     body = scope.knowing("this", "value").compile(specs["in"])
+    take, names = scope.steps.take, references(specs["in"])
 
     def evaluate(root: dict, variables: dict) -> Any:
         elements = source(root, variables)
@@ -101,8 +109,11 @@ def _reduce(name: str, argument: Any, scope: Scope) -> Compiled:
             return None
         inside = dict(variables)
         inside["value"] = initial(root, variables)
-        for inside["this"] in array("$reduce", elements, 40080):
-            inside["value"] = body(root, inside)
+        take(root, len(array("$reduce", elements, 40080)))
+        growing = Growing(names)
+        for inside["this"] in elements:
+            inside["value"] = value = body(root, inside)
+            growing.step(value)
         return inside["value"]
 
     return evaluate

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bson import Decimal128
@@ -21,6 +21,7 @@ from ..errors import BadQuery
 from ..values.decimals import to_decimal
 from ..values.order import SortKey, sort_key
 from .arithmetic import whole_number
+from .growth import Steps
 from .paths import MISSING
 from .type_names import type_name
 
@@ -38,6 +39,7 @@ class Scope:
     compiler: Callable[[Any, Scope], Compiled]
     names: frozenset[str] = frozenset()
     depth: int = 1
+    steps: Steps = field(default_factory=Steps)  # of the loops of all expressions of this query
 
     def compile(self, spec: Any) -> Compiled:
         """Raises BadQuery, also when expressions nest too deep."""

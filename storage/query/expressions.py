@@ -39,6 +39,7 @@ from . import (
     expression_types,
 )
 from .expression_operands import Compiled, Constant, Make, Scope, is_true, named_specs, operands, reached
+from .growth import measured, references
 from .paths import MISSING, PATH_PARTS_MAX
 
 __all__ = ["Compiled", "compile_expression", "is_true"]
@@ -249,10 +250,15 @@ def _let(name: str, argument: Any, scope: Scope) -> Compiled:
         if variable != "CURRENT":
             check_variable_name(variable)
         values.append((variable, scope.compile(part)))
+    may_grow = references(given) > 1
     body = scope.knowing(*given).compile(fields["in"])
 
     def evaluate(root: dict, variables: dict) -> Any:
-        return body(root, {**variables, **{variable: part(root, variables) for variable, part in values}})
+        found = {variable: part(root, variables) for variable, part in values}
+        if may_grow:
+            for value in found.values():
+                measured(value)
+        return body(root, {**variables, **found})
 
     return evaluate
 

@@ -143,11 +143,12 @@ class Limit:
 class Pipeline:
     """Compiled stages. output: where the documents go ($out, $merge), or None when they are the answer."""
 
-    __slots__ = ("output", "stages")
+    __slots__ = ("_leading", "output", "stages")
 
     def __init__(self, stages: Sequence[Stage], output: Any = None) -> None:
         self.stages = tuple(stages)
         self.output = output
+        self._leading: tuple[dict[str, Any], Filter, int] | None = None
 
     def items(self, collection: str, context: Context) -> Iterator[Item]:
         """A run over a collection. Leading $match, $sort and $limit are asked of the source."""
@@ -185,15 +186,23 @@ class Pipeline:
         filled = [spec for spec in specs if spec]
         return ({"$and": filled} if filled else {}), len(specs)
 
+    def leading(self, variables: dict[str, Any]) -> tuple[Filter, int]:
+        """The compiled leading_filter(), for these variables; kept for as long as they are the same object."""
+        held = self._leading
+        if held is None or held[0] is not variables:
+            spec, count = self.leading_filter()
+            held = self._leading = (variables, compile_filter(spec, variables), count)
+        return held[1:]
+
     def _source(self, collection: str, context: Context) -> tuple[Iterator[Item], Sequence[Stage]]:
-        spec, place = self.leading_filter()
+        matches, place = self.leading(context.variables)
         rest = self.stages[place:]
         order = getattr(rest[0], "order", None) if rest else None
         if order is not None:
             wanted, rest = rest[0].wanted, rest[1:]
         else:
             wanted = wanted_of(rest)
-        return rows(Rows(collection, compile_filter(spec, context.variables), order, wanted)), rest
+        return rows(Rows(collection, matches, order, wanted)), rest
 
 
 def wanted_of(stages: Sequence[Stage]) -> int:

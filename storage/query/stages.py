@@ -12,6 +12,7 @@ Everything else that MongoDB has is refused by name, what it has not with code 4
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..errors import BadQuery
 from .arithmetic import is_number, whole_number
 from .expression_operands import Scope
 from .expressions import UNSTORABLE, check_field_name, check_variable_name, refusal, scope_of
+from .growth import UPDATE_STEPS_MAX, Growth, Steps, measured
 from .paths import MISSING
 from .pipeline import Limit, Match, PerDocument, Pipeline, Skip, Stage, depth_of, wanted_of
 from .reshaping import compile_add_fields, compile_project, compile_unset
@@ -36,6 +38,7 @@ NESTED_STAGES_MAX = 200  # that run inside each other, through all pipelines aro
 _INVALID_OPTIONS = 72
 _UPDATE_STAGES = frozenset(("$set", "$addFields", "$unset", "$project", "$replaceRoot", "$replaceWith"))
 _OUTPUTS = frozenset(("$out", "$merge"))
+_HOLDING = frozenset(("$match", "$group", "$bucket", "$bucketAuto", "$sortByCount"))  # these make nothing large, or measure what they hold
 
 Update = Callable[[dict, dict], dict]
 
@@ -57,14 +60,17 @@ def compile_update_pipeline(stages: Any, names: Iterable[str] = ()) -> Update:
 
 
 def _update(stages: Any, scope: Scope) -> Update:
-    reader = _Reader(scope, 1)
+    reader = _Reader(replace(scope, steps=Steps(UPDATE_STEPS_MAX)), 1)
     steps = []
+    growth = Growth()
     for name, spec in _named(stages):
         if name not in _UPDATE_STAGES:
             raise BadQuery(f"{name} has no place in an update; there are {', '.join(sorted(_UPDATE_STAGES))}", code=_INVALID_OPTIONS)
         (stage,) = reader.stages(name, spec)
         assert isinstance(stage, PerDocument)
         steps.append(stage.apply)
+        if growth.needs_measuring(spec):
+            steps.append(_measured_document)
 
     def update(document: dict, variables: dict) -> dict:
         try:
@@ -75,6 +81,11 @@ def _update(stages: Any, scope: Scope) -> Update:
         return document
 
     return update
+
+
+def _measured_document(document: dict, variables: dict) -> dict:
+    measured(document)
+    return document
 
 
 def _named(stages: Any) -> list[tuple[str, Any]]:
@@ -110,6 +121,7 @@ class _Reader:
         self._above += len(named)
         made: list[Stage] = []
         output = None
+        growth = Growth()
         for place, (name, spec) in enumerate(named):
             if name in _OUTPUTS:
                 if inside:
@@ -122,6 +134,8 @@ class _Reader:
                 raise BadQuery("$facet has no place inside $facet", code=40600)
             else:
                 made += self.stages(name, spec)
+                if name not in _HOLDING and growth.needs_measuring(spec):
+                    made.append(PerDocument({}, _measured_document))
         for place, stage in enumerate(made):
             if isinstance(stage, OrderStage):
                 stage.wanted = wanted_of(made[place + 1 :])

@@ -6,7 +6,7 @@ Costs: what is small is counted in a microsecond or two; counting ends as soon a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Final
 
 from bson import Regex
@@ -17,9 +17,14 @@ from .tree import And, Node, Nor, Not, Or, Test, Whole
 CONDITIONS_MAX = 32  # that a document of a scan may be asked on the loop
 TEXT_SHIFT: Final = 4  # 16 characters weigh as much as a value: a pattern of a thousand is compiled in 2 ms
 _NONE: Final = frozenset[str]()
+LOOPING: Final = frozenset(  # operators that may take long over one document, or over their own arguments
+    ("$map", "$filter", "$reduce", "$range", "$zip", "$let", "$regexMatch", "$regexFind", "$regexFindAll", "$regex", "$replaceAll", "$in", "$indexOfArray")
+    + ("$setUnion", "$setIntersection", "$setDifference", "$setIsSubset", "$setEquals", "$sortArray")
+)
+CONSTANT_LOOPS: Final = frozenset(("$map", "$filter", "$reduce", "$range", "$zip"))  # with constants only, they run when they are compiled
 
 
-def is_heavier(most: int, *specs: Any, heavy: Collection[str] = _NONE) -> bool:
+def is_heavier(most: int, *specs: Any, heavy: Set[str] = _NONE) -> bool:
     """Whether the specs hold more than so many values and keys, or any of the heavy keys."""
     left = most
     waiting: list[Any] = list(specs)
@@ -31,7 +36,7 @@ def is_heavier(most: int, *specs: Any, heavy: Collection[str] = _NONE) -> bool:
         elif isinstance(value, Mapping):
             left -= len(value)
             if left >= 0:
-                if heavy and not heavy.isdisjoint(value):  # type: ignore[attr-defined]
+                if heavy and not heavy.isdisjoint(value):
                     return True
                 waiting += value.values()
         elif isinstance(value, (list, tuple)):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -82,6 +82,7 @@ _PLAIN_TYPES = frozenset((str, float, bool, type(None), bytes, ObjectId, datetim
 _CONTAINERS = frozenset((dict, list))
 _all_known = (_SOUND | _CONTAINERS | {int}).issuperset
 _all_decoded_flat = (_SOUND | {int}).issuperset
+_all_made_plain = frozenset((int, str, float, bool, type(None))).issuperset
 _all_given_flat = (_PLAIN_TYPES | {int}).issuperset
 
 
@@ -107,6 +108,19 @@ def decode(data: bytes) -> dict[str, Any]:
         return _decode_map(data)
     except (ValueError, RecursionError) as cause:
         raise _unreadable(cause) from None
+
+
+def encode_made(documents: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """The bytes of documents that were made of values that are stored, under sound names: plain ones at a tenth of encode()'s cost; one without
+    `_id` is a bare map. Raises as encode() does."""
+    return [
+        _encode_checked(document)
+        if _all_made_plain(map(type, document.values()))
+        else encode(document)
+        if "_id" in document
+        else encode_value(document)
+        for document in documents
+    ]
 
 
 def encode_value(value: object) -> bytes:
@@ -213,7 +227,25 @@ def _pack(value: object) -> bytes:
     try:
         return msgpack.packb(value, strict_types=True, default=simpler)
     except (BadDocument, ValueError, TypeError, OverflowError, RecursionError) as cause:
+        if not isinstance(cause, (BadDocument, UnicodeError, TypeError, OverflowError)):
+            _refuse_depth(value)  # the packer takes 10 ms to find that out, and is not asked again
         _refuse_with_path(value, (), cause)
+
+
+def _refuse_depth(value: object) -> None:
+    """Raise BadDocument when maps and arrays nest too deep."""
+    waiting: list[tuple[object, int, tuple[str, ...]]] = [(value, 0, ())]
+    while waiting:
+        inner, depth, start = waiting.pop()
+        if isinstance(inner, Mapping):
+            children: Iterable[tuple[Any, Any]] = inner.items()
+        elif isinstance(inner, (list, tuple)):
+            children = enumerate(inner)
+        else:
+            continue
+        if depth >= DEPTH_MAX:
+            raise _too_deep(start) from None
+        waiting += [(child, depth + 1, start if depth > 3 else (*start, str(name))) for name, child in children]
 
 
 def _refuse_with_path(value: object, path: tuple[str, ...], cause: Exception) -> NoReturn:

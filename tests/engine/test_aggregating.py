@@ -332,7 +332,7 @@ async def test_a_run_that_is_closed_closes_its_reads() -> None:
         db = await new_database(engine)
         await insert(db, *things(300))
         view = db.view()
-        batches = documents_of(view, parse_pipeline([{"$match": {}}]).items("things", Context(bytes)))
+        batches = documents_of(view, parse_pipeline([{"$match": {}}]).items("things", Context(bytes)), beside=False)
         assert len(await anext(batches)) == 64
         await batches.aclose()
         with pytest.raises(StopAsyncIteration):
