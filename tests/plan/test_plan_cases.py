@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from bson import Decimal128
+from bson import Decimal128, Regex
 
-from storage.fields.values import COLUMN
+from storage.fields.values import COLUMN, WORDS
 from storage.plan import GroupSpec, Scale, count, distinct, find, group
 from storage.query.filters import compile_filter
 from storage.query.sorting import compile_sort
 from tests.plan.scanning import keys, last, naive_distinct, naive_groups, spelled
 from tests.plan.worlds import World
 
-FIELDS = {"a": COLUMN, "b": COLUMN, "a.b": COLUMN}
+FIELDS = {"a": COLUMN | WORDS, "b": COLUMN, "a.b": COLUMN, "a.0": COLUMN}
 EVERY_THIRD = [False, False, True]
 
 
@@ -44,13 +44,34 @@ def test_a_range_over_elements_of_arrays(spec: dict):
     assert last(count(world.parts, [], compile_filter(spec))) == len(expected)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"a": {"$elemMatch": {"0": 5}}},  # an index opens the element, not the array
+        {"a": {"$elemMatch": {"b": None}}},
+        {"a": {"$elemMatch": {"$eq": None}}},
+        {"a": {"$regex": "foo"}},  # also that very regular expression as a value
+        {"a": {"$regex": "^foo b"}},
+        {"a": {"$not": {"$regex": "foo"}}},
+    ],
+)
+def test_elements_and_words(spec: dict):
+    values = [[[5]], [5], [{"0": 5}], [{"b": None}], [{}], [3], [None], "foo bar", "food", ["x", "foo"], Regex("foo"), "barfoo", 7]
+    world = world_of(values, cuts=(4,))
+    matches = compile_filter(spec)
+    expected = [key for key, document in world.live if matches(document)]
+    assert expected
+    assert keys(find(world.parts, [], matches)) == expected
+    assert keys(find(world.parts, [], matches, scale=Scale(pattern_values=0))) == expected
+
+
 MIXED = [None, {}, 1, {"b": 2}, None, 1.0, {"a": 1, "b": 5}, {}, Decimal128("1"), 2, {"b": 7}, 2.0, float("nan"), Decimal128("NaN")]
 LARGE = [2**53 + 1, 2**53, 2**63 - 1, -(2**63), 1, 2**53 + 1, 2**62, 2**62]
 DOUBLES = [0.1, 0.2, 0.3, 1e-9, 1e9, -1e9, 12.34, 7, 0.1]
 FOLDS = {"n": {"$sum": 1}, "s": {"$sum": "$a"}, "m": {"$avg": "$a"}, "lo": {"$min": "$a"}, "hi": {"$max": "$a"}, "t": {"$sum": "$b"}}
 
 
-@pytest.mark.parametrize("values", [MIXED, MIXED[::-1], LARGE, DOUBLES, [0, -0.0, 0], [1.0, 1, 1], [1, 1.0], [[1.0], 1, {"a": 2}]])
+@pytest.mark.parametrize("values", [MIXED, MIXED[::-1], LARGE, DOUBLES, [0, -0.0, 0], [1.0, 1, 1], [Decimal128("1"), 1, 2], [[1.0], 1, {"a": 2}]])
 @pytest.mark.parametrize("key", [None, "$a", "$b", {"k": "$a"}, {"k": "$b", "l": "$a"}])
 @pytest.mark.parametrize("folds", [{"n": {"$sum": 1}}, FOLDS], ids=["counted", "folded"])
 @pytest.mark.parametrize("spec", [{}, {"$expr": {"$ne": ["$b", 5]}}, {"_id": {"$gt": 1}}])

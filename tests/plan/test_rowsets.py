@@ -137,6 +137,13 @@ def test_ranges_are_joined(ranges: list[tuple[int, int]]):
     assert all(b < c for (_, b), (c, _) in zip(found, found[1:]))
 
 
+def test_a_row_with_several_codes_of_a_range_comes_once():
+    column, codes_of = COLUMNS["several"]
+    for lo in range(0, 290, 7):
+        rows = coded(column, [(lo, lo + 7)]).within(0, ROWS).tolist()
+        assert rows == [row for row, codes in enumerate(codes_of) if any(lo <= code < lo + 7 for code in codes)]
+
+
 def test_ranges_of_one_plain_field_become_one():
     column, _ = COLUMNS["wide"]
     both = intersection([coded(column, [(10, 500)]), coded(column, [(400, 900)]), Everything(ROWS)], ROWS)
