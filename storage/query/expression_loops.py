@@ -14,7 +14,7 @@ from ..errors import BadQuery
 from .arithmetic import is_number
 from .expression_arrays import array
 from .expression_operands import Compiled, Make, Scope, is_nullish, is_true, named_specs, whole_32
-from .growth import Growing, measured, references
+from .growth import MEASURED_BYTES, Growing, measured
 from .paths import MISSING
 from .type_names import type_name
 
@@ -35,7 +35,7 @@ def _map(name: str, argument: Any, scope: Scope) -> Compiled:
     specs = named_specs(name, argument, required=("input", "in"), optional=("as",), code=16878, unknown_code=16879)
     element = _element_name(name, specs)
     source, body = scope.compile(specs["input"]), scope.knowing(element).compile(specs["in"])
-    take, may_grow = scope.steps.take, references(specs["in"]) > 0
+    take, names = scope.steps.loop(specs["in"])
 
     def evaluate(root: dict, variables: dict) -> Any:
         value = source(root, variables)
@@ -47,8 +47,8 @@ def _map(name: str, argument: Any, scope: Scope) -> Compiled:
         for inside[element] in value:
             found = body(root, inside)
             made.append(None if found is MISSING else found)
-        if may_grow:
-            measured(made)
+        if names:
+            scope.steps.take(root, measured(made) // MEASURED_BYTES)
         return made
 
     return evaluate
@@ -61,7 +61,7 @@ def _filter(name: str, argument: Any, scope: Scope) -> Compiled:
     specs = named_specs(name, argument, required=("input", "cond"), optional=("as", "limit"), code=28646, unknown_code=28647)
     element = _element_name(name, specs)
     source, condition = scope.compile(specs["input"]), scope.knowing(element).compile(specs["cond"])
-    take = scope.steps.take
+    take, _ = scope.steps.loop(specs["cond"])
     limit = scope.compile(specs["limit"]) if "limit" in specs else None
 
     def evaluate(root: dict, variables: dict) -> Any:
@@ -101,7 +101,7 @@ def _reduce(name: str, argument: Any, scope: Scope) -> Compiled:
     specs = named_specs(name, argument, required=("input", "initialValue", "in"), code=40075, unknown_code=40076)
     source, initial = scope.compile(specs["input"]), scope.compile(specs["initialValue"])
     body = scope.knowing("this", "value").compile(specs["in"])
-    take, names = scope.steps.take, references(specs["in"])
+    take, names = scope.steps.loop(specs["in"])
 
     def evaluate(root: dict, variables: dict) -> Any:
         elements = source(root, variables)

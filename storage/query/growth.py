@@ -10,7 +10,7 @@ Costs: 0.1 µs a value measured; nothing for stages that name few fields.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadQuery
@@ -19,6 +19,8 @@ VALUE_BYTES_MAX = 64 * 2**20  # twice over what can be stored, and more
 VALUE_BYTES = 16  # what a value weighs at least: so that measuring ends after four million
 GROWTH_MAX = 32  # times, unmeasured
 STEPS_MAX = 4_000_000  # of all loops over one document in one stage: some seconds, beside the loop
+MEASURED_BYTES = 128  # of a value, whose measuring takes as long as a turn
+STEP_VALUES = 8  # of an expression that weigh as much as a turn of a loop
 UPDATE_STEPS_MAX = 100_000  # the same in an update, which holds the loop meanwhile
 _TOO_LARGE = 10334
 _TOO_LONG = 146
@@ -51,17 +53,21 @@ def measured(value: Any) -> int:
 
 def references(spec: Any) -> int:
     """How many times an expression, or a stage, names a field or a variable."""
-    found = 0
+    return _counts(spec)[0]
+
+
+def _counts(spec: Any) -> tuple[int, int]:
+    """(fields and variables named, values in all)."""
+    named = 0
     waiting = [spec]
-    while waiting:
-        value = waiting.pop()
+    for value in waiting:
         if isinstance(value, str):
-            found += value.startswith("$")
+            named += value.startswith("$")
         elif isinstance(value, Mapping):
             waiting += value.values()
         elif isinstance(value, (list, tuple)):
             waiting += value
-    return found
+    return named, len(waiting)
 
 
 class Growth:
@@ -108,6 +114,12 @@ class Steps:
     def __init__(self, most: int = STEPS_MAX) -> None:
         self._most = self._left = most
         self._root: dict | None = None
+
+    def loop(self, body: Any) -> tuple[Callable[[dict, int], None], int]:
+        """(take(root, turns) for a loop with that body, references in it)."""
+        named, values = _counts(body)
+        weight = 1 + values // STEP_VALUES
+        return lambda root, turns: self.take(root, turns * weight), named
 
     def take(self, root: dict, count: int) -> None:
         """root: the document. Raises BadQuery."""

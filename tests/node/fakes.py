@@ -130,9 +130,13 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    *, users: dict[str, User] | None = None, options: storage.EngineOptions | None = None, **changes: int
+    *,
+    users: dict[str, User] | None = None,
+    options: storage.EngineOptions | None = None,
+    seams: storage.Seams | None = None,
+    **changes: int,
 ) -> AsyncIterator[Rig]:
-    seams = memory_seams()
+    seams = seams or memory_seams()
     chosen = limits(**changes)
     async with storage.Engine.open(seams, options=options) as engine, trio.open_nursery() as nursery:
         member = FakeMember(engine)
