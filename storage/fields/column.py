@@ -200,15 +200,6 @@ class Column:
             return uuid.UUID(bytes=self.uuids[at].ljust(UUID_BYTES, b"\0"))
         raise TypeError(f"the index keeps no values of kind {kind.name}: read the document")
 
-    def values(self, codes: np.ndarray) -> list[object]:
-        """value() of each of these codes: for thousands at a fraction of the cost."""
-        lo, hi = self.kind_range(Kind.NUMBER)
-        if self.doubles is None and len(codes) and int(codes.min()) >= lo and int(codes.max()) < hi:
-            at = codes.astype(np.int64) - lo
-            whole = self.numbers[at].astype(np.int64)
-            return (whole if self.remainders is None else whole + self.remainders[at]).tolist()
-        return [self.value(code) for code in codes.tolist()]
-
     def _number(self, at: int) -> int | float:
         number = float(self.numbers[at])
         if self.doubles is not None and self.doubles[at]:

@@ -30,6 +30,7 @@ from .sorting import compile_sort
 from .type_names import type_name
 
 CONCATENATED_MAX = 16 * 2**20  # elements; each takes a byte at least
+RANGE_ELEMENTS_A_STEP = 8  # of a loop
 ELEMENTS_MAX = 1_000_000  # of an array that $range or $zip makes
 
 
@@ -143,6 +144,18 @@ def _range(start: Any, end: Any, step: Any = 1) -> list[int]:
     return list(made)
 
 
+def _counted_range(name: str, argument: Any, scope: Scope) -> Compiled:
+    """The elements count as steps: a range within a loop makes as many again at every turn."""
+    made = positional(_range, 2, 3)(name, argument, scope)
+
+    def evaluate(root: dict, variables: dict) -> Any:
+        found = made(root, variables)
+        scope.steps.take(root, len(found) // RANGE_ELEMENTS_A_STEP)
+        return found
+
+    return evaluate
+
+
 def _zip(name: str, argument: Any, scope: Scope) -> Compiled:
     specs = named_specs(
         name,
@@ -250,7 +263,7 @@ OPERATORS: Mapping[str, Make] = MappingProxyType(
         "$in": _in,
         "$indexOfArray": positional(_index_of, 2, 4),
         "$reverseArray": exactly(1, null_if_nullish(lambda value: array("$reverseArray", value, 34435)[::-1])),
-        "$range": positional(_range, 2, 3),
+        "$range": _counted_range,
         "$zip": _zip,
         "$sortArray": _sort_array,
         "$firstN": _first_of_order,
