@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from bson import Binary, Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Time
 from bson.datetime_ms import DatetimeMS
 
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
-_NAMES: Mapping[type, str] = MappingProxyType(
+NAMES: Mapping[type, str] = MappingProxyType(
     {
         float: "double",
         str: "string",
@@ -27,6 +28,7 @@ _NAMES: Mapping[type, str] = MappingProxyType(
         DatetimeMS: "date",
         type(None): "null",
         Regex: "regex",
+        re.Pattern: "regex",
         Code: "javascript",
         Timestamp: "timestamp",
         Decimal128: "decimal",
@@ -40,4 +42,4 @@ def type_name(value: Any) -> str:
     """"int" for what fits 32 bits, else "long"; "missing" for MISSING and what is no document value."""
     if type(value) is int:
         return "int" if _INT32_MIN <= value <= _INT32_MAX else "long"
-    return _NAMES.get(type(value), "missing")
+    return NAMES.get(type(value), "missing")

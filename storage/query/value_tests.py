@@ -16,12 +16,10 @@ import operator
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from bson import Binary, Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
-from bson.datetime_ms import DatetimeMS
+from bson import Decimal128, MaxKey, MinKey, Regex
 
 from ..errors import BadDocument, BadQuery
 from ..values.decimals import to_decimal
@@ -29,41 +27,11 @@ from ..values.extensions import regex_parts
 from ..values.order import NAN_KEY, NULL_KEY, RANK_MAX_KEY, RANK_MIN_KEY, sort_key
 from .paths import MISSING, Test
 from .regex import Matcher
+from .type_names import NAMES, type_name
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 _NUMBERS = frozenset((int, float))
-
-_TYPE_NAMES: Mapping[type, str] = MappingProxyType(
-    {
-        float: "double",
-        str: "string",
-        dict: "object",
-        list: "array",
-        bytes: "binData",
-        Binary: "binData",
-        uuid.UUID: "binData",
-        ObjectId: "objectId",
-        bool: "bool",
-        datetime: "date",
-        DatetimeMS: "date",
-        type(None): "null",
-        Regex: "regex",
-        re.Pattern: "regex",
-        Code: "javascript",
-        Timestamp: "timestamp",
-        Decimal128: "decimal",
-        MinKey: "minKey",
-        MaxKey: "maxKey",
-    }
-)
-
-
-def type_name(value: Any) -> str:
-    """BSON's name of the value's type; "missing" for MISSING. An int that fits 32 bits is an "int", else a "long"."""
-    if type(value) is int:
-        return "int" if INT32_MIN <= value <= INT32_MAX else "long"
-    return _TYPE_NAMES.get(type(value), "missing")
 
 
 def key_of(argument: Any) -> tuple[Any, ...]:
@@ -164,7 +132,7 @@ def _exists(argument: Any) -> Test:
 
 def _of_type(names: frozenset[str]) -> Test:
     if not names & {"int", "long"}:
-        kinds = frozenset(kind for kind, name in _TYPE_NAMES.items() if name in names)
+        kinds = frozenset(kind for kind, name in NAMES.items() if name in names)
         return lambda value: type(value) in kinds
     return lambda value: type_name(value) in names
 
