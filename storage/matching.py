@@ -30,6 +30,7 @@ from .views import Row, View
 T = TypeVar("T")
 
 SLICE_ROWS = 64
+STEPS_TOGETHER = 2
 SLICE_S = 0.002  # of documents matched on the loop (INV-9)
 SLICE_BYTES_MAX = 256 * 2**10  # of the documents of one batch of a scan; more are decoded and matched in the disk's thread
 SLOW_ROWS = 8  # matched there at a time: a regular expression may take 50 ms a document
@@ -47,10 +48,14 @@ async def find_rows(
     if not matches.point[0]:
         standing = await standing_for(view, collection, plan.wanted_fields(matches, sort))
     if standing is not None:
+        left = wanted
         steps = plan.find(standing.parts, standing.loose, matches, sort, wanted)
         async for batch in stepped(view, steps):
             if batch:
                 yield batch
+                left -= len(batch)
+                if wanted and left <= 0:  # a last step, to hear that there is no more, would be one more way to the thread and back
+                    return
         return
     left = wanted
     async for batch in _scanned(view, collection, matches, sort, wanted):
@@ -103,7 +108,13 @@ _END = object()
 
 
 def _next(steps: Iterator[T]) -> T | object:
-    return next(steps, _END)
+    """The next step that gave something; steps that gave nothing (none, empty or 0) are taken several at a time, up to STEPS_TOGETHER."""
+    found = next(steps, _END)
+    for _ in range(STEPS_TOGETHER):
+        if found is _END or found:
+            break
+        found = next(steps, _END)
+    return found
 
 
 async def _scanned(
