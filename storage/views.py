@@ -18,6 +18,7 @@ from .commit.memtable import Memtable, Version
 from .disk import Disk
 from .errors import SnapshotTooOld
 from .fields.indexed import Fields
+from .fields.opened import OpenSegment
 from .fields.overlay import order_of
 from .indexes.parts import Standing, standing
 from .position import Position
@@ -138,14 +139,24 @@ class View:
 
     def is_worth_indexing(self, collection: int) -> bool:
         """Whether a scan of the collection would take long."""
-        if self._indexing is None or self._shards is None:
+        if self._indexing is None:
             return False
-        return self._shards.count(collection) >= max(1, self._indexing.rows_min)
+        rows = sum(len(memtable.rows.get(collection, ())) for memtable in self._memtables)
+        rows += self._shards.count(collection) if self._shards is not None else 0
+        return rows >= max(1, self._indexing.rows_min)
 
     def has_index(self, collection: int, fields: Fields) -> bool:
         """Whether one of the fields is indexed for the whole collection."""
-        segments = self._index.segments(collection) if self._index is not None else None
-        return bool(segments) and any(all(s.has(path, uses) for s in segments) for path, uses in fields.items())
+        segments = self._segments(collection)
+        return segments is not None and any(all(s.has(path, uses) for s in segments) for path, uses in fields.items())
+
+    def _segments(self, collection: int) -> Sequence[OpenSegment] | None:
+        """What the index has of the sealed rows: nothing when there are none; None when it does not have them all."""
+        if self._shards is None or not self._shards.count(collection):
+            return ()
+        if self._index is None or self._index.state.seq != self._shards.seq:
+            return None
+        return self._index.segments(collection)
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """A step of a query, in the disk's thread; few at once, since they share one interpreter with the loop (INV-9)."""
@@ -166,14 +177,14 @@ class View:
 
     async def standing(self, collection: int) -> Standing | None:
         """What a query by index stands on; None when the index does not cover the collection."""
-        segments = self._index.segments(collection) if self._index is not None else None
-        if segments is None or self._shards is None or self._index.state.seq != self._shards.seq:
+        segments = self._segments(collection)
+        if segments is None or self._indexing is None:
             return None
         glances = []
         for number, memtable in enumerate(reversed(self._memtables)):
             below = self._memtables[len(self._memtables) - number :]
             glances.append(await self._indexing.glance(memtable, collection, partial(self._superseded, collection, below)))
-        return standing(segments, self._shards, glances, self.seq, self._index.state.collections[collection].fields)
+        return standing(segments, self._shards, glances, self.seq, dict(self._indexing.wanted.get(collection, {})))
 
     def _superseded(self, collection: int, below: Sequence[Memtable], keys: Sequence[bytes]) -> list[int]:
         """The orders of the rows that hold the keys below some memtable, -1 where none does. May block."""
