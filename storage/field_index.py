@@ -39,6 +39,7 @@ from .indexes.building import (
     put_merged,
 )
 from .indexes.parts import ChunkPart
+from .shard.checkpoint import logs_digest
 
 if TYPE_CHECKING:
     from .database import Database
@@ -183,7 +184,9 @@ class Indexing:
 
     def _forget(self, seq: int) -> None:
         """Begin with nothing."""
-        self.state, self.index = FieldState(self._database.uuid.hex(), seq), None
+        checkpoint = self._database.sealing.checkpoint
+        digest = logs_digest(checkpoint.shards) if checkpoint is not None else ""
+        self.state, self.index = FieldState(self._database.uuid.hex(), seq, digest), None
         self._gone.clear()
         self._work.set()
 
@@ -193,8 +196,10 @@ class Indexing:
         """The index of the checkpoint that the database was opened at, if it is there and sound."""
         database, disk = self._database, self._database.seams.disk
         self.learn(database.catalog)
+        checkpoint = database.sealing.checkpoint
+        logs = logs_digest(checkpoint.shards) if checkpoint is not None else ""
         try:
-            found = await disk.run(load_state, disk, database.directory, database.uuid.hex(), checkpoint_seq)
+            found = await disk.run(load_state, disk, database.directory, database.uuid.hex(), checkpoint_seq, logs)
         except OSError as error:
             log.warning("%s: the field index cannot be read and is built anew: %s", database.name, error)
             return

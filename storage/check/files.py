@@ -65,7 +65,7 @@ def check_fields(disk: Disk, directory: str, newest: Checkpoint) -> Iterator[Fin
     again = "nothing is lost: the node builds it anew"
     try:
         state = parse(disk.read_file(path))
-        if (state.uuid, state.seq) != (newest.uuid, newest.seq):
+        if (state.uuid, state.seq, state.logs) != (newest.uuid, newest.seq, checkpoints.logs_digest(newest.shards)):
             raise DamagedRecord("it belongs to another database or checkpoint", file=path, offset=0)
         for segments in OpenIndex.open(disk, directory, state, None).collections.values():
             for segment in segments:

@@ -120,8 +120,8 @@ class Loaded:
     next_number: int
 
 
-def load_state(disk: Disk, directory: str, uuid: str, seq: int) -> Loaded:
-    """The manifest that belongs to the checkpoint at seq; or else at least which fields were indexed lately. Raises OSError."""
+def load_state(disk: Disk, directory: str, uuid: str, seq: int, logs: str) -> Loaded:
+    """The manifest that belongs to the checkpoint at seq with these shard logs; or else at least which fields were indexed lately. Raises OSError."""
     names = disk.list_dir(directory)
     numbers = [int(match[1]) for name in names if (match := _NAME.match(name))]
     state, fields = None, {}
@@ -132,7 +132,7 @@ def load_state(disk: Disk, directory: str, uuid: str, seq: int) -> Loaded:
             continue
         if found.uuid == uuid:
             fields = found.collections
-            state = found if found.seq == seq else state
+            state = found if (found.seq, found.logs) == (seq, logs) else state
     return Loaded(state, fields, max(numbers, default=0) + 1)
 
 

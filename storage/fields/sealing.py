@@ -68,9 +68,10 @@ def seal_fields(
     superseded: Mapping[int, np.ndarray],
     was_empty: frozenset[int],
     living: frozenset[int],
+    logs: str,
 ) -> FieldsSealed:
     """Write what the seal adds and the manifest at seq. was_empty: collections without a row at the base; living: those that the
-    catalog names at seq. Raises OSError, DamagedRecord."""
+    catalog names at seq. logs: logs_digest() of the checkpoint that is being made. Raises OSError, DamagedRecord."""
     files = _Numbers(plan.next_number)
     collections: dict[int, CollectionFields] = {}
     gone: dict[int, np.ndarray] = {}
@@ -89,7 +90,7 @@ def seal_fields(
             added = _write(disk, directory, plan.state, number, wanted, seq, blob, rows, files.take())
             entry = replace(entry, segments=(*entry.segments, added))
         collections[number] = replace(entry, fields={**entry.fields, **wanted})
-    state = FieldState(plan.state.uuid, seq, collections)
+    state = FieldState(plan.state.uuid, seq, logs, collections)
     disk.replace_file(f"{directory}/{manifest_name(seq)}", encode(state))
     return FieldsSealed(state, files.next, gone)
 

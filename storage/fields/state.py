@@ -6,6 +6,7 @@
     format       1
     database     the database's UUID in hex
     seq          the checkpoint it belongs to: rows after it are in the memtables
+    logs         logs_digest() of that checkpoint's shard logs (shard/checkpoint.py): a seal that was cut off and done again writes others
     collections  {id: {"fields": {path: 1 values, 2 words, 3 both}, "whole": bool, "segments": [segment, ...]}}
     segment      {"number", "extras": [number, ...], "first", "last", "rows", "live": number or null, "dead": n}, oldest first
 
@@ -62,6 +63,7 @@ class FieldState:
 
     uuid: str
     seq: int
+    logs: str = ""
     collections: Mapping[int, CollectionFields] = field(default_factory=dict)  # it is pickled for the worker
 
     def at(self, seq: int) -> FieldState:
@@ -91,6 +93,7 @@ def encode(state: FieldState) -> bytes:
         "format": FORMAT,
         "database": state.uuid,
         "seq": state.seq,
+        "logs": state.logs,
         "collections": {
             str(number): {
                 "fields": dict(entry.fields),
@@ -128,7 +131,7 @@ def parse(data: bytes) -> FieldState:
             )
             for number, entry in fields["collections"].items()
         }
-        return FieldState(fields["database"], fields["seq"], collections)
+        return FieldState(fields["database"], fields["seq"], fields["logs"], collections)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedRecord(f"the field index's manifest is not one ({error})", file="fields.json", offset=0) from error
 

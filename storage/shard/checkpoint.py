@@ -253,6 +253,13 @@ def files_of(checkpoint: Checkpoint) -> list[tuple[str, int]]:
     return found
 
 
+def logs_digest(shards: Sequence[ShardFiles]) -> str:
+    """Names which shard logs these are, up to their lengths: two seals up to one seq may have written different ones, and only locations in
+    the right ones mean anything."""
+    named = [[list(log) for log in shard.logs] for shard in shards]
+    return hashlib.blake2b(json.dumps(named).encode(), digest_size=16).hexdigest()
+
+
 def newest_valid(disk: Disk, directory: str) -> tuple[Checkpoint | None, list[Finding]]:
     """The newest checkpoint whose checksum holds and whose shard logs are there with at least their lengths.
 

@@ -111,7 +111,8 @@ def seal(
         raise
     fields = None
     if plan.fields is not None:
-        fields = _seal_fields(disk, directory, plan, gathered, writer, superseded, before, frozenset(states))
+        digest = checkpoints.logs_digest(written)
+        fields = _seal_fields(disk, directory, plan, gathered, writer, superseded, before, frozenset(states), digest)
     checkpoint = Checkpoint(
         uuid=plan.uuid,
         seq=gathered.last_seq,
@@ -211,6 +212,7 @@ def _seal_fields(
     superseded: Superseded,
     before: ShardSet,
     living: frozenset[int],
+    logs: str,
 ) -> FieldsSealed | None:
     """The field index's part. It is a cache (INV-5): whatever is wrong with it must not keep the seal from ending."""
     wanted = plan.fields.wanted.keys() | plan.fields.state.collections.keys()
@@ -223,7 +225,7 @@ def _seal_fields(
         written = {number: rows for number in wanted & living if (rows := _written(writer, number)) is not None}
         empty = frozenset(number for number in wanted if before.count(number) == 0)
         return seal_fields(
-            disk, directory, plan.fields, gathered.last_seq, gathered.rows.blob, written, dead, empty, living
+            disk, directory, plan.fields, gathered.last_seq, gathered.rows.blob, written, dead, empty, living, logs
         )
     except Exception as error:  # noqa: BLE001 - told as a finding; the index is then built anew
         before.findings.append(
