@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from operator import itemgetter
 
@@ -43,6 +43,7 @@ from .commit.codec import (
 from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
 from .field_index import Indexing
+from .marking import Marking
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
 from .recovery import Recovered, note_closed, remember
@@ -54,8 +55,6 @@ from .views import View
 
 log = logging.getLogger("twinlog.database")
 
-MARKS_MAX = 64
-FOLDS_MAX = 4  # MARKs whose hash is still being worked out; a MARK beyond that stays without one
 SPACE_CHECK_BYTES = 2**20  # appended between two looks at the free space
 FULL_RETRY_S = 0.5
 APPEND_SLICE_S = 0.0015  # how long appending a peer's frames holds the loop at a time; with its last run and the write 3 ms (INV-9)
@@ -103,15 +102,15 @@ class Database:
         self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
         self.indexing = Indexing(self)
         self.visible_advance = Advance(found.last_seq)
-        self.mark_advance = Advance()
-        self.marks: OrderedDict[int, str | None] = OrderedDict()
+        self.marking = Marking(self)
+        self.marks = self.marking.hashes
+        self.mark_advance = self.marking.advance
         self.builds: set[int] = set()  # collections of entries of the unique indexes that are being built here
         self.full = False
         self._stuck = False  # a write met ENOSPC and its bytes are still pending
         self._space_checked_at = 0
         self._appended: deque[tuple[Position, int, Catalog]] = deque()
         self._work = trio.Event()
-        self._folds_send, self._folds = trio.open_memory_channel[View](FOLDS_MAX)
         self._refusal: TwinlogError | None = None
         self._damage = ReadOnly(f"{name} is read-only: {found.damaged}") if found.damaged else None
         self._failure: DiskFailed | None = None
@@ -413,7 +412,7 @@ class Database:
             elif op == REIGN:
                 self.history = (*self.history, reign)
             elif op == MARK:
-                self._begin_fold(Position(reign.epoch, seq))
+                self.marking.begin(self._view_at(Position(reign.epoch, seq), self.catalog))
 
     def _arrive(self, position: Position, chain: int, time_us: int) -> None:
         """The appended end is there now; readers follow when it is durable."""
@@ -503,7 +502,7 @@ class Database:
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
             nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)
-            nursery.start_soon(self._fold_marks)
+            nursery.start_soon(self.marking.run)
             task_status.started()
 
     @property
@@ -563,27 +562,3 @@ class Database:
     def abandon(self) -> None:
         """Let go of every file without writing."""
         self.log.abandon()
-
-    # MARKs.
-
-    def _begin_fold(self, position: Position) -> None:
-        self.marks[position.seq] = None
-        while len(self.marks) > MARKS_MAX:
-            self.marks.popitem(last=False)
-        try:
-            self._folds_send.send_nowait(self._view_at(position, self.catalog))
-        except trio.WouldBlock:
-            del self.marks[position.seq]
-
-    async def _fold_marks(self) -> None:
-        async for view in self._folds:
-            try:
-                await self.visible_advance.wait_for(view.seq)
-                digest = await view.state_hash()
-            except (TwinlogError, OSError) as error:  # this node has no answer; a failed or damaged disk is told elsewhere too
-                log.warning("%s: no state hash for the MARK at %d: %s", self.name, view.seq, error)
-                self.marks.pop(view.seq, None)
-                continue
-            if view.seq in self.marks:
-                self.marks[view.seq] = digest
-            self.mark_advance.set(view.seq)
