@@ -51,7 +51,9 @@ def read_documents(stream: BinaryIO, *, line_bytes_max: int = LINE_BYTES_MAX) ->
         start = chunk.lstrip(_BLANK)
         lines_before += chunk[: len(chunk) - len(start)].count(b"\n")
     if start.startswith(b"["):
-        yield from _Elements(stream, start, 1 + lines_before, line_bytes_max).read()
+        elements = Elements(stream, start, 1 + lines_before, line_bytes_max)
+        yield from elements.read()
+        yield from elements.after_array()
     else:
         yield from _lines(stream, start, 1 + lines_before, line_bytes_max)
 
@@ -93,11 +95,16 @@ def _document(line: int, text: bytes, size: int, line_bytes_max: int) -> Iterato
         yield line, BadLine(line, cause.message)
 
 
-class _Elements:
+class Elements:
     """Cuts one JSON array into its elements by counting brackets outside of text, without reading them.
 
     Invariant: `_parts` holds the current element's bytes before `_at`, or nothing once it is over the limit.
     """
+
+    @property
+    def rest(self) -> tuple[bytes, int]:
+        """After read() has ended: what was read from the stream beyond the array, and the line on which that begins."""
+        return self._chunk[self._at :], self._line
 
     def __init__(self, stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int) -> None:
         """chunk begins with the opening bracket, which is on the given line."""
@@ -137,7 +144,6 @@ class _Elements:
                 yield from self._element(is_last=mark == b"]")
                 self._at = scan
                 if mark == b"]":
-                    yield from self._after_array()
                     return
             elif mark == b'"':
                 self._in_text = True
@@ -179,7 +185,7 @@ class _Elements:
         self._parts.clear()
         self._held = self._first_line = 0
 
-    def _after_array(self) -> Iterator[Found]:
+    def after_array(self) -> Iterator[Found]:
         """Nothing but white space may follow."""
         while True:
             rest = self._chunk[self._at :]

@@ -1,0 +1,91 @@
+"""An export of any format as one stream of documents, each with its collection. Pure but for the stream's own read.
+
+    stream ── detect ──> format ──> (collection or None, line, document or BadLine), in order, in constant memory
+
+The collection is None where the format names none (one collection's export): the caller knows where it goes. A bad document never ends
+the reading. Zip archives are no streams: zipped.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from ..errors import BadDocument
+from . import skv
+from .ahead import Ahead
+from .formats import COLLECTION_MARK, EXPORT_MARK, HEAD_BYTES, Format, detect, is_alos_header
+from .json_object import JsonObject
+from .jsonl import LINE_BYTES_MAX, BadLine, read_documents
+
+Item = tuple[str | None, int, dict[str, Any] | BadLine]  # collection, line, what stands there
+
+
+class Export:
+    """A stream that is being read. `format`: what it is; `header`: its metadata, as far as read."""
+
+    def __init__(self, stream: BinaryIO, hint: Format | None = None, *, line_bytes_max: int = LINE_BYTES_MAX) -> None:
+        """hint: the format to take it for; without one its first bytes decide. A zip archive is told, not read."""
+        self._stream = Ahead(stream)
+        head = self._stream.peek(HEAD_BYTES)
+        found = detect(head)
+        self.format = found if hint is None else hint
+        self.header: dict[str, Any] = {}
+        self._is_object = found in (Format.JSON, Format.SKV) and not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        self._line_bytes_max = line_bytes_max
+
+    def items(self) -> Iterator[Item]:
+        """Everything in it, once."""
+        assert self.format is not Format.ZIP, "zipped.py reads those"
+        if self._is_object and self.format in (Format.JSON, Format.SKV):
+            return self._of_object()
+        if self.format is Format.ALOS:
+            return self._tagged()
+        return self._of_lines()
+
+    def _of_object(self) -> Iterator[Item]:
+        outer = JsonObject(self._stream, self._line_bytes_max)
+        self.header = outer.header
+        for name, line, found in outer.read():
+            if self.format is Format.SKV and isinstance(found, dict):
+                found = _or_bad(line, skv.document_of, found)
+            yield name, line, found
+
+    def _tagged(self) -> Iterator[Item]:
+        """Lines of {"collection": .., "doc": {..}} after a header."""
+        for number, (line, found) in enumerate(self._lines()):
+            if isinstance(found, BadLine):
+                yield None, line, found
+            elif number == 0 and is_alos_header(found):
+                self.header = found
+            else:
+                name, doc = found.get("collection"), found.get("doc")
+                if isinstance(name, str) and isinstance(doc, dict):
+                    yield name, line, doc
+                else:
+                    yield None, line, BadLine(line, 'a line of this format is {"collection": name, "doc": {..}}')
+
+    def _of_lines(self) -> Iterator[Item]:
+        """Documents as they are, or each with its collection's tag when a header says so."""
+        is_tagged = False
+        for number, (line, found) in enumerate(self._lines()):
+            if number == 0 and isinstance(found, dict) and found.get(EXPORT_MARK) is True:
+                self.header, is_tagged = found, True
+            elif is_tagged and isinstance(found, dict):
+                name = found.pop(COLLECTION_MARK, None)
+                if isinstance(name, str):
+                    yield name, line, found
+                else:
+                    yield None, line, BadLine(line, f'the document has no "{COLLECTION_MARK}", which names its collection')
+            else:
+                yield None, line, found
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
+        return read_documents(self._stream, line_bytes_max=self._line_bytes_max)
+
+
+def _or_bad(line: int, call: Any, found: dict[str, Any]) -> dict[str, Any] | BadLine:
+    try:
+        return call(found)
+    except BadDocument as error:
+        return BadLine(line, error.message)
