@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import administration
 from .async_collection import AsyncCollection
+from .async_transfers import AsyncTransfers
 from .scope import Scope
 from .unsupported import unsupported
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .async_client import AsyncClient
 
 
-class AsyncDatabase:
+class AsyncDatabase(AsyncTransfers):
     """One database of a client; created by its first write. db["name"] and db.name are collections."""
 
     def __init__(self, client: AsyncClient, name: str, scope: Scope) -> None:

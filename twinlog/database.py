@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import administration
 from .collection import Collection
 from .scope import Scope
+from .transfers import Transfers
 from .unsupported import unsupported
 
 if TYPE_CHECKING:
     from .client import Client
 
 
-class Database:
+class Database(Transfers):
     """One database of a client; created by its first write. db["name"] and db.name are collections."""
 
     def __init__(self, client: Client, name: str, scope: Scope) -> None:

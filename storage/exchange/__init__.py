@@ -1,5 +1,34 @@
 """Exchange: documents in other people's formats, one module a format, over streams that somebody else opened.
 
-`extjson` knows MongoDB's Extended JSON, one document at a time; `jsonl` finds the documents in a stream of lines or in
-one JSON array.
+    formats.py      the formats by name, and how a stream tells which it is in
+    reading.py      Export: any of them as (collection, line, document or BadLine)      jsonl.py, json_object.py, skv.py, zipped.py below it
+    writing.py      Writer: documents as pieces of text, for whoever writes them        ZipWriter (zipped.py) for archives
+    extjson.py      MongoDB's Extended JSON, one document at a time
+
+This module is the face of it.
 """
+
+from __future__ import annotations
+
+from .extjson import parse_line, to_json
+from .formats import EXTENSIONS, Format, format_of
+from .jsonl import BadLine, read_documents
+from .reading import Export, Item
+from .writing import Asked, Writer
+from .zipped import ZipWriter, read_zip
+
+__all__ = [
+    "EXTENSIONS",
+    "Asked",
+    "BadLine",
+    "Export",
+    "Format",
+    "Item",
+    "Writer",
+    "ZipWriter",
+    "format_of",
+    "parse_line",
+    "read_documents",
+    "read_zip",
+    "to_json",
+]

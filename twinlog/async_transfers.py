@@ -1,0 +1,150 @@
+"""Export and import of the trio client: transfers.py's twin, to be awaited.
+
+The stream is a binary one as for the blocking client, since files are such; its reads and writes happen in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import trio
+
+from storage.exchange import Asked, Format, Writer, ZipWriter
+
+from .errors import BulkWriteError, InvalidDocument
+from .exchanged import engine_errors_here
+from .importing import (
+    Batch,
+    ImportCollectionResult,
+    ImportDatabaseResult,
+    Importing,
+    one_collection,
+    read_options,
+)
+from .transfers import WRITE_DOCUMENTS, format_named, now
+
+if TYPE_CHECKING:
+    from .async_collection import AsyncCollection
+
+
+class AsyncTransfers:
+    """The verbs, over `self[name]` and `self.list_collection_names()`."""
+
+    if TYPE_CHECKING:
+        name: str
+
+        def __getitem__(self, name: str) -> AsyncCollection: ...
+        async def list_collection_names(self) -> list[str]: ...
+
+    async def export_collection(
+        self, stream: BinaryIO, collection: str, format: str | Format = Format.JSONL, *, pretty: bool = False, canonical: bool = False
+    ) -> int:
+        """Write one collection; returns how many documents. pretty: json with two blanks a level; canonical: every type spelled out.
+
+        Raises OperationFailure (BadRequest) for what the format cannot say, InvalidDocument naming the document that it cannot carry.
+        """
+        chosen = format_named(format)
+        total = await self[collection].count_documents({}) if chosen is Format.SKV else 0
+        return await self._export(
+            stream, Asked(format=chosen, collections=[collection], created_at=now(), pretty=pretty, canonical=canonical, total=total)
+        )
+
+    async def export_database(
+        self, stream: BinaryIO, format: str | Format = Format.ALOS, *, collections: Sequence[str] = (), pretty: bool = False, canonical: bool = False
+    ) -> int:
+        """Write several collections, by default all, in the order of their names; returns how many documents."""
+        names = sorted(collections) or await self.list_collection_names()
+        return await self._export(
+            stream,
+            Asked(
+                format=format_named(format), collections=names, created_at=now(), database=self.name, pretty=pretty, canonical=canonical
+            ),
+        )
+
+    async def export_collection_zip(self, stream: BinaryIO, collection: str) -> int:
+        """Write one collection as a zip archive, a file a document; returns how many."""
+        return await self._export_zip(stream, [collection])
+
+    async def export_database_zip(self, stream: BinaryIO, *, collections: Sequence[str] = ()) -> int:
+        """Write several collections, by default all, as one zip archive."""
+        return await self._export_zip(stream, sorted(collections) or await self.list_collection_names())
+
+    async def import_collection(self, stream: BinaryIO, collection: str, **options: Any) -> ImportCollectionResult:
+        """Read an export of any format into one collection. options: those of importing.ImportOptions."""
+        return one_collection(await self._import(stream, collection, options), collection)
+
+    async def import_database(self, stream: BinaryIO, **options: Any) -> ImportDatabaseResult:
+        """Read an export of several collections; each document goes where the export says. options: as above."""
+        return await self._import(stream, None, options)
+
+    import_collection_zip = import_collection
+    import_database_zip = import_database
+
+    async def _export(self, stream: BinaryIO, asked: Asked) -> int:
+        if asked.format is Format.ZIP:
+            return await self._export_zip(stream, asked.collections)
+        count = 0
+        with engine_errors_here():
+            writer = Writer(asked)
+            await _write(stream, writer.begin())
+            for name in asked.collections:
+                text, documents = writer.collection(name), []
+                async for document in self[name].find():
+                    documents.append(document)
+                    if len(documents) >= WRITE_DOCUMENTS:
+                        await _write(stream, text + writer.documents(documents))
+                        count += len(documents)
+                        text, documents = b"", []
+                await _write(stream, text + writer.documents(documents))
+                count += len(documents)
+            await _write(stream, writer.end())
+        return count
+
+    async def _export_zip(self, stream: BinaryIO, names: Sequence[str]) -> int:
+        parts: list[bytes] = []
+        count = 0
+        with engine_errors_here():
+            writer = ZipWriter(parts.append)
+            for name in names:
+                async for document in self[name].find():
+                    writer.document(name, document)
+                    count += 1
+                    if count % WRITE_DOCUMENTS == 0:
+                        await _write(stream, b"".join(parts))
+                        parts.clear()
+            writer.close()
+            await _write(stream, b"".join(parts))
+        return count
+
+    async def _import(self, stream: BinaryIO, collection: str | None, options: dict[str, Any]) -> ImportDatabaseResult:
+        chosen = read_options(options)
+        with engine_errors_here():
+            job = await trio.to_thread.run_sync(Importing, stream, chosen, collection)
+            batches = job.batches()
+            while (batch := await trio.to_thread.run_sync(next, batches, None)) is not None:
+                waiting = [batch]
+                while waiting:
+                    batch = waiting.pop()
+                    waiting += reversed(await self._write(job, batch) if not chosen.dry_run else job.done(batch))
+        return job.result
+
+    async def _write(self, job: Importing, batch: Batch) -> tuple[Batch, ...]:
+        """Write one batch; gives what is to be written instead of it."""
+        into, writes = self[batch.collection], job.writes(batch)
+        try:
+            if writes is None:
+                await into.insert_many(batch.documents, ordered=False)
+                return job.done(batch)
+            result = await into.bulk_write(writes, ordered=False)
+            return job.done(batch, result.matched_count + result.upserted_count + result.inserted_count)
+        except BulkWriteError as error:
+            job.failed(batch, error)
+        except InvalidDocument as error:
+            return job.cannot_encode(batch, error)
+        return ()
+
+
+async def _write(stream: BinaryIO, data: bytes) -> None:
+    if data:
+        await trio.to_thread.run_sync(stream.write, data)

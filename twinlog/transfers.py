@@ -1,0 +1,151 @@
+"""Export and import of the blocking client: what a Database has of it. The work is storage.exchange's and importing.py's.
+
+The stream is any binary one that the caller opened; it is not closed. Each collection is written from one cursor, which shows one state
+of it, sorted by nothing: documents stand in the order of their last writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from storage.exchange import Asked, Format, Writer, ZipWriter, format_of
+
+from .errors import BulkWriteError, InvalidDocument
+from .exchanged import engine_errors_here
+from .importing import (
+    Batch,
+    ImportCollectionResult,
+    ImportDatabaseResult,
+    Importing,
+    one_collection,
+    read_options,
+)
+
+if TYPE_CHECKING:
+    from .collection import Collection
+
+WRITE_DOCUMENTS = 500  # made into text at a time
+
+
+class Transfers:
+    """The verbs, over `self[name]` and `self.list_collection_names()`."""
+
+    if TYPE_CHECKING:
+        name: str
+
+        def __getitem__(self, name: str) -> Collection: ...
+        def list_collection_names(self) -> list[str]: ...
+
+    def export_collection(
+        self, stream: BinaryIO, collection: str, format: str | Format = Format.JSONL, *, pretty: bool = False, canonical: bool = False
+    ) -> int:
+        """Write one collection; returns how many documents. pretty: json with two blanks a level; canonical: every type spelled out.
+
+        Raises OperationFailure (BadRequest) for what the format cannot say, InvalidDocument naming the document that it cannot carry.
+        """
+        chosen = format_named(format)
+        total = self[collection].count_documents({}) if chosen is Format.SKV else 0
+        return self._export(stream, Asked(format=chosen, collections=[collection], created_at=now(), pretty=pretty, canonical=canonical, total=total))
+
+    def export_database(
+        self, stream: BinaryIO, format: str | Format = Format.ALOS, *, collections: Sequence[str] = (), pretty: bool = False, canonical: bool = False
+    ) -> int:
+        """Write several collections, by default all, in the order of their names; returns how many documents."""
+        names = sorted(collections) or self.list_collection_names()
+        return self._export(
+            stream,
+            Asked(
+                format=format_named(format), collections=names, created_at=now(), database=self.name, pretty=pretty, canonical=canonical
+            ),
+        )
+
+    def export_collection_zip(self, stream: BinaryIO, collection: str) -> int:
+        """Write one collection as a zip archive, a file a document; returns how many."""
+        return self._export_zip(stream, [collection])
+
+    def export_database_zip(self, stream: BinaryIO, *, collections: Sequence[str] = ()) -> int:
+        """Write several collections, by default all, as one zip archive."""
+        return self._export_zip(stream, sorted(collections) or self.list_collection_names())
+
+    def import_collection(self, stream: BinaryIO, collection: str, **options: Any) -> ImportCollectionResult:
+        """Read an export of any format into one collection. options: those of importing.ImportOptions."""
+        return one_collection(self._import(stream, collection, options), collection)
+
+    def import_database(self, stream: BinaryIO, **options: Any) -> ImportDatabaseResult:
+        """Read an export of several collections; each document goes where the export says. options: as above."""
+        return self._import(stream, None, options)
+
+    import_collection_zip = import_collection
+    import_database_zip = import_database
+
+    def _export(self, stream: BinaryIO, asked: Asked) -> int:
+        if asked.format is Format.ZIP:
+            return self._export_zip(stream, asked.collections)
+        count = 0
+        with engine_errors_here():
+            writer = Writer(asked)
+            stream.write(writer.begin())
+            for name in asked.collections:
+                stream.write(writer.collection(name))
+                for documents in _batches(self[name].find()):
+                    stream.write(writer.documents(documents))
+                    count += len(documents)
+            stream.write(writer.end())
+        return count
+
+    def _export_zip(self, stream: BinaryIO, names: Sequence[str]) -> int:
+        count = 0
+        with engine_errors_here():
+            writer = ZipWriter(stream.write)
+            for name in names:
+                for document in self[name].find():
+                    writer.document(name, document)
+                    count += 1
+            writer.close()
+        return count
+
+    def _import(self, stream: BinaryIO, collection: str | None, options: dict[str, Any]) -> ImportDatabaseResult:
+        chosen = read_options(options)
+        with engine_errors_here():
+            job = Importing(stream, chosen, collection)
+            for batch in job.batches():
+                waiting = [batch]
+                while waiting:
+                    batch = waiting.pop()
+                    waiting += reversed(self._write(job, batch) if not chosen.dry_run else job.done(batch))
+        return job.result
+
+    def _write(self, job: Importing, batch: Batch) -> tuple[Batch, ...]:
+        """Write one batch; gives what is to be written instead of it."""
+        into, writes = self[batch.collection], job.writes(batch)
+        try:
+            if writes is None:
+                into.insert_many(batch.documents, ordered=False)
+                return job.done(batch)
+            result = into.bulk_write(writes, ordered=False)
+            return job.done(batch, result.matched_count + result.upserted_count + result.inserted_count)
+        except BulkWriteError as error:
+            job.failed(batch, error)
+        except InvalidDocument as error:
+            return job.cannot_encode(batch, error)
+        return ()
+
+
+def now() -> str:
+    """RFC 3339 in UTC, whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_named(given: str | Format) -> Format:
+    """Raises OperationFailure for a name that is none."""
+    with engine_errors_here():
+        return format_of(given) if isinstance(given, str) else given
+
+
+def _batches(documents: Iterable[dict]) -> Iterator[list[dict]]:
+    iterator = iter(documents)
+    while batch := list(islice(iterator, WRITE_DOCUMENTS)):
+        yield batch
