@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import trio
-
 from storage.exchange import Asked, Format, Writer, ZipWriter
 
 from .errors import BulkWriteError, InvalidDocument
@@ -23,6 +21,7 @@ from .importing import (
     read_options,
 )
 from .transfers import WRITE_DOCUMENTS, format_named, now
+from .transport import in_thread
 
 if TYPE_CHECKING:
     from .async_collection import AsyncCollection
@@ -72,11 +71,11 @@ class AsyncTransfers:
 
     async def import_collection(self, stream: BinaryIO, collection: str, **options: Any) -> ImportCollectionResult:
         """Read an export of any format into one collection. options: those of importing.ImportOptions."""
-        return one_collection(await self._import(stream, collection, options), collection)
+        return one_collection(await self._import(stream, {**options, "collection": collection}), collection)
 
     async def import_database(self, stream: BinaryIO, **options: Any) -> ImportDatabaseResult:
         """Read an export of several collections; each document goes where the export says. options: as above."""
-        return await self._import(stream, None, options)
+        return await self._import(stream, options)
 
     import_collection_zip = import_collection
     import_database_zip = import_database
@@ -117,12 +116,12 @@ class AsyncTransfers:
             await _write(stream, b"".join(parts))
         return count
 
-    async def _import(self, stream: BinaryIO, collection: str | None, options: dict[str, Any]) -> ImportDatabaseResult:
+    async def _import(self, stream: BinaryIO, options: dict[str, Any]) -> ImportDatabaseResult:
         chosen = read_options(options)
         with engine_errors_here():
-            job = await trio.to_thread.run_sync(Importing, stream, chosen, collection)
+            job = await in_thread(Importing, stream, chosen)
             batches = job.batches()
-            while (batch := await trio.to_thread.run_sync(next, batches, None)) is not None:
+            while (batch := await in_thread(next, batches, None)) is not None:
                 waiting = [batch]
                 while waiting:
                     batch = waiting.pop()
@@ -147,4 +146,4 @@ class AsyncTransfers:
 
 async def _write(stream: BinaryIO, data: bytes) -> None:
     if data:
-        await trio.to_thread.run_sync(stream.write, data)
+        await in_thread(stream.write, data)

@@ -1,4 +1,4 @@
-"""Errors of the engine's exchange room, as the client's. Pure."""
+"""Errors of the engine's exchange room, as the client's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An import as its faces carry it out: which documents go together, and what became of them. Pure.
+"""An import as its faces carry it out: which documents go together, and what became of them. Knows no connection.
 
     stream ── storage.exchange ──> items ──> batches of one collection ── the face writes each ──> done() ──> ImportDatabaseResult
 
@@ -8,6 +8,7 @@ ends the import, and what was written before it stays. Memory: HELD_BYTES_MAX of
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ BATCH_SIZE = 1_000
 BATCH_SIZE_MAX = 100_000
 HELD_BYTES_MAX = 16 * 2**20  # of text that was read and is not written yet, but always one document
 COLLECTIONS_AT_ONCE = 64
+SPOOL_BYTES = 2**20
 FLUSH_INTERVAL = 50_000
 FLUSH_INTERVAL_MIN, FLUSH_INTERVAL_MAX = 5_000, 600_000
 BAD_MAX = 1_000  # notes kept in a result; further ones are counted only, and told to on_bad
@@ -39,7 +41,9 @@ class ImportOptions:
     documents in one write. flush_interval: after at most so many documents what was written is durable at the node's own level; it always is
     after each batch, so the bound holds by itself.
     mode: insert refuses an `_id` that is there; upsert puts the document in its place; replace does so and refuses one that is not there.
-    dry_run: read and check everything, write nothing."""
+    dry_run: read and check everything, write nothing. collection: where everything goes, whatever the stream says;
+    default_collection: where that goes of which it says nothing. on_bad: told about
+    each that is left out; on_batch: given the result as it stands, after each batch."""
 
     format: str | Format | None = None
     keep_ids: bool = False
@@ -48,7 +52,10 @@ class ImportOptions:
     mode: str = "insert"
     stop_on_error: bool = False
     dry_run: bool = False
+    collection: str | None = None
+    default_collection: str | None = None
     on_bad: OnBad | None = None
+    on_batch: Callable[[ImportDatabaseResult], object] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= BATCH_SIZE_MAX:
@@ -105,13 +112,11 @@ class Batch:
 class Importing:
     """One import. The face writes what batches() gives, one after the other, and tells done() or failed() about each."""
 
-    def __init__(self, stream: BinaryIO, options: ImportOptions, collection: str | None) -> None:
-        """collection: where everything goes, whatever the stream says; None: where the stream says."""
+    def __init__(self, stream: BinaryIO, options: ImportOptions) -> None:
         self._options = options
-        self._collection = collection
         self._read = _Counted(stream)
         self._export = Export(self._read, options.hint)  # type: ignore[arg-type]
-        self.is_archive = self._export.format is Format.ZIP
+        self._is_archive = self._export.format is Format.ZIP
         self.result = ImportDatabaseResult(self._export.format.value)
         self._stream = stream
         self._pending: dict[str, Batch] = {}
@@ -119,11 +124,11 @@ class Importing:
 
     def batches(self) -> Iterator[Batch]:
         """Raises BadDocument for an archive that cannot be opened."""
-        items: Iterator[Item] = read_zip(self._stream) if self.is_archive else self._export.items()
+        items: Iterator[Item] = read_zip(self._seekable()) if self._is_archive else self._export.items()
         for name, line, found in items:
             if self.result.stopped:
                 return
-            target = self._collection or name
+            target = self._options.collection or name or self._options.default_collection
             if isinstance(found, BadLine):
                 self.refuse(target or "", line, found.reason)
             elif target is None:
@@ -134,6 +139,15 @@ class Importing:
             if self.result.stopped:
                 return
             yield batch
+
+    def _seekable(self) -> BinaryIO:
+        """The archive as a file; what comes from a pipe goes to a temporary one first, since an archive's list stands at its end."""
+        if self._stream.seekable():
+            return self._stream
+        spool: Any = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - read until the import ends, and gone with it
+        while data := self._export.stream.read(SPOOL_BYTES):
+            spool.write(data)
+        return spool
 
     def _add(self, name: str, line: int, document: dict[str, Any]) -> Iterator[Batch]:
         batch = self._pending.get(name)
@@ -212,6 +226,8 @@ class Importing:
     def _count(self, collection: str, count: int) -> None:
         self._of(collection).inserted += count
         self.result.total_inserted += count
+        if self._options.on_batch is not None:
+            self._options.on_batch(self.result)
 
     def _of(self, collection: str) -> ImportCollectionResult:
         return self.result.collections.setdefault(collection, ImportCollectionResult(collection))

@@ -72,11 +72,11 @@ class Transfers:
 
     def import_collection(self, stream: BinaryIO, collection: str, **options: Any) -> ImportCollectionResult:
         """Read an export of any format into one collection. options: those of importing.ImportOptions."""
-        return one_collection(self._import(stream, collection, options), collection)
+        return one_collection(self._import(stream, {**options, "collection": collection}), collection)
 
     def import_database(self, stream: BinaryIO, **options: Any) -> ImportDatabaseResult:
         """Read an export of several collections; each document goes where the export says. options: as above."""
-        return self._import(stream, None, options)
+        return self._import(stream, options)
 
     import_collection_zip = import_collection
     import_database_zip = import_database
@@ -107,10 +107,10 @@ class Transfers:
             writer.close()
         return count
 
-    def _import(self, stream: BinaryIO, collection: str | None, options: dict[str, Any]) -> ImportDatabaseResult:
+    def _import(self, stream: BinaryIO, options: dict[str, Any]) -> ImportDatabaseResult:
         chosen = read_options(options)
         with engine_errors_here():
-            job = Importing(stream, chosen, collection)
+            job = Importing(stream, chosen)
             for batch in job.batches():
                 waiting = [batch]
                 while waiting:

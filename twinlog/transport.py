@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import TypeVar
 
 import trio
 
@@ -28,6 +29,8 @@ from node.wire import Key, WireError, parse_keys
 from .conversation import ReadCause, ReadFailed
 from .errors import AutoReconnect, ConfigurationError, ConnectionFailure, NetworkTimeout
 from .url import host_and_port
+
+T = TypeVar("T")
 
 RECEIVE_BYTES = 64 * 1024  # a larger buffer is mapped and unmapped for each answer: measured, 12 µs at 256 KiB
 KEY_FILE_BYTES_MAX = 64 * 1024
@@ -52,6 +55,11 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread
+
+
+async def in_thread(work: Callable[..., T], *args: object) -> T:
+    """Work on a stream of the caller's that may wait, off the trio loop."""
+    return await trio.to_thread.run_sync(work, *args)
 
 
 def environment() -> Mapping[str, str]:

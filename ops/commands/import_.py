@@ -1,18 +1,16 @@
-"""`twinlog import FILE...`: JSONL and mongoexport files into collections, streamed.
+"""`twinlog import FILE...`: exports of any format into collections, streamed.
 
-Knows files, batches and progress; parsing is storage's, and so is the reason of a bad line. Good lines go in whatever
-the others do; each line left out is printed with its number and reason, and the exit code says that there were some.
+Knows files and progress; reading is storage's, batches are the client's, and so is the reason of a bad line. Good lines go in whatever
+the others do; each one left out is printed with its number and reason, and the exit code says that there were some.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import time
-from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,13 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, finish, refusals
+from ops.refusal import finish, refusals
+from ops.streams import STANDARD, reading, unpacked_name
 from ops.target import database_name, database_option, resolve, target_options
 
-STDIN = "-"
 BATCH_DEFAULT = 1000
 BATCH_MAX = 100_000
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".mongojl")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".mongojl", ".alos", ".zip")
+FORMATS = ("alos", "jsonl", "json", "mongo", "zip", "skv")
 
 
 @dataclass
@@ -37,26 +36,37 @@ class Tally:
     file: str
     into: str
     lines_shown: Console
+    is_dry: bool = False
+    format: str = ""
     inserted: int = 0
     refused: int = 0
     seconds: float = 0.0
+    collections: dict[str, Any] = field(default_factory=dict)
 
-    def refuse(self, line: int, reason: str) -> None:
-        self.refused += 1
+    def refuse(self, collection: str, line: int, reason: str) -> None:
         text = f"{self.file}:{line}: {reason}"
         if self.lines_shown.is_terminal:  # above the progress bar; without one, rich would only be slow
             self.lines_shown.print(text)
         else:
             click.echo(text, err=True)
 
+    def note(self, result: Any) -> None:
+        """The import's result as it stands."""
+        self.format = result.format
+        self.inserted, self.refused = result.total_inserted, result.total_errors
+        self.collections = {name: {"inserted": one.inserted, "errors": one.errors} for name, one in result.collections.items()}
+
     def as_json(self) -> dict[str, Any]:
-        return {"file": self.file, "into": self.into, "inserted": self.inserted, "refused": self.refused,
-                "seconds": round(self.seconds, 3)}
+        return {"file": self.file, "into": self.into, "format": self.format, "inserted": self.inserted, "refused": self.refused,
+                "collections": self.collections, "seconds": round(self.seconds, 3)}
 
     def in_words(self) -> str:
         rate = f", {self.inserted / self.seconds:,.0f} documents/s" if self.seconds > 0 else ""
         refused = f", {self.refused:,} left out" if self.refused else ""
-        return f"{self.file} -> {self.into}: {self.inserted:,} inserted{refused} in {self.seconds:.1f} s{rate}"
+        names = list(self.collections)
+        into = f"{self.into.partition('.')[0]}.{names[0]}" if len(names) == 1 else f"{self.into.partition('.')[0]} ({len(names)} collections)" if names else self.into
+        did = "could be inserted" if self.is_dry else "inserted"
+        return f"{self.file} -> {into}: {self.inserted:,} {did}{refused} in {self.seconds:.1f} s{rate}"
 
 
 class Counted:
@@ -70,47 +80,56 @@ class Counted:
         self._progress.advance(self._task, len(data))
         return data
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @target_options
 @database_option
-@click.option("--collection", default=None, help="Default: the file's name without its ending.")
+@click.option("--collection", default=None, help="Where everything goes. Default: where the file says, else its name without its ending.")
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: told by the file's first bytes.")
+@click.option("--keep-ids/--new-ids", default=True, show_default=True, help="Whether documents keep their _id.")
+@click.option("--mode", type=click.Choice(("insert", "upsert", "replace")), default="insert", show_default=True,
+              help="insert refuses an _id that is there, upsert puts the document in its place, replace refuses one that is not.")
 @click.option("--batch", type=click.IntRange(1, BATCH_MAX), default=BATCH_DEFAULT, show_default=True,
               help="Documents in one request.")
+@click.option("--stop-on-error", is_flag=True, help="End at the first that is left out; what went in stays.")
+@click.option("--dry-run", is_flag=True, help="Read and check, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON.")
 def import_(
-    files: tuple[str, ...], url: str | None, key_file: str | None, database: str | None, collection: str | None,
-    batch: int, as_json: bool,  # noqa: FBT001
+    files: tuple[str, ...], url: str | None, key_file: str | None, database: str | None, collection: str | None, kind: str | None,
+    keep_ids: bool, mode: str, batch: int, stop_on_error: bool, dry_run: bool, as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Import each FILE (`-` is stdin): one document a line, as mongoexport writes them, or one JSON array.
+    """Import each FILE (`-` is stdin; .gz and .zst are unpacked): what `twinlog export` or mongoexport writes, in any format.
 
     Lines that are bad, or that the database refuses, are named on stderr with their reason; the others go in. Exit
     code 0: all went in, 5: some lines were left out, 3: the cluster was lost on the way.
     """
-    names = [collection or collection_of(file) for file in files]
+    defaults = [None if collection or file == STANDARD else collection_of(file) for file in files]
     target = resolve(url, key_file)
+    options = {"format": kind, "keep_ids": keep_ids, "mode": mode, "batch_size": batch, "stop_on_error": stop_on_error, "dry_run": dry_run}
     tallies: list[Tally] = []
     with refusals(), ExitStack() as stack:
         client = stack.enter_context(target.connect())
         progress = stack.enter_context(progress_bar())
         into = client[database_name(target, database)]
-        for file, name in zip(files, names, strict=True):
-            tally = Tally(file, f"{database_name(target, database)}.{name}", progress.console)
+        for file, default in zip(files, defaults, strict=True):
+            tally = Tally(file, f"{database_name(target, database)}.{collection or default or '*'}", progress.console, dry_run)
             tallies.append(tally)
             try:
-                import_file(file, into[name], batch, tally, progress)
+                import_file(file, into, {**options, "collection": collection, "default_collection": default}, tally, progress)
             finally:
                 report(tally, as_json=as_json, progress=progress)
+            if stop_on_error and tally.refused:
+                break
     finish(ExitCode.PARTIAL if any(tally.refused for tally in tallies) else ExitCode.OK)
 
 
 def collection_of(file: str) -> str:
     """restaurants.json goes into restaurants."""
-    if file == STDIN:
-        raise Refusal("stdin has no name: give --collection", ExitCode.USAGE)
-    path = Path(file)
-    name = path.name
+    name = Path(unpacked_name(file)).name
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             name = name[: -len(suffix)]
@@ -124,56 +143,22 @@ def progress_bar() -> Progress:
                     console=console, transient=True, disable=not console.is_terminal)
 
 
-def import_file(file: str, collection: Any, batch: int, tally: Tally, progress: Progress) -> None:
+def import_file(file: str, into: Any, options: dict[str, Any], tally: Tally, progress: Progress) -> None:
     """Streams one file in; memory holds one batch."""
-    from storage import BadLine, read_documents
-
     started = time.perf_counter()
+    options = {**options, "on_bad": tally.refuse, "on_batch": tally.note}
     with ExitStack() as stack:
-        if file == STDIN:
-            stream, total = sys.stdin.buffer, None
-        else:
-            stream, total = stack.enter_context(Path(file).open("rb")), Path(file).stat().st_size
+        total = None if file == STANDARD else Path(file).stat().st_size
         task = progress.add_task(file, total=total)
-        pending: list[tuple[int, dict]] = []
+        counted = None
+        if file != STANDARD:
+            counted = Counted(stack.enter_context(Path(file).open("rb")), progress, task)
         try:
-            for line, found in read_documents(Counted(stream, progress, task)):
-                if isinstance(found, BadLine):
-                    tally.refuse(line, found.reason)
-                    continue
-                pending.append((line, found))
-                if len(pending) >= batch:
-                    insert_batch(collection, pending, tally)
-                    pending = []
-            insert_batch(collection, pending, tally)
+            stream = stack.enter_context(reading(file, counted))  # type: ignore[arg-type]
+            tally.note(into.import_database(stream, **options))
         finally:
             tally.seconds = time.perf_counter() - started
             progress.remove_task(task)
-
-
-def insert_batch(collection: Any, pending: Iterable[tuple[int, dict]], tally: Tally) -> None:
-    """One request. What the client or the node refuses is tallied by line; the rest of the batch goes in."""
-    from twinlog.errors import BulkWriteError, InvalidDocument
-
-    pending = list(pending)
-    if not pending:
-        return
-    try:
-        result = collection.insert_many([document for _, document in pending], ordered=False)
-    except BulkWriteError as error:
-        tally.inserted += error.details["nInserted"]
-        for refused in error.details["writeErrors"]:
-            tally.refuse(pending[refused["index"]][0], refused["errmsg"])
-    except InvalidDocument as error:
-        if len(pending) == 1:
-            tally.refuse(pending[0][0], str(error))
-            return
-        # The client refuses the whole call: halves find the document at fault in few steps.
-        middle = len(pending) // 2
-        insert_batch(collection, pending[:middle], tally)
-        insert_batch(collection, pending[middle:], tally)
-    else:
-        tally.inserted += len(result.inserted_ids)
 
 
 def report(tally: Tally, *, as_json: bool, progress: Progress) -> None:

@@ -26,8 +26,8 @@ class Export:
 
     def __init__(self, stream: BinaryIO, hint: Format | None = None, *, line_bytes_max: int = LINE_BYTES_MAX) -> None:
         """hint: the format to take it for; without one its first bytes decide. A zip archive is told, not read."""
-        self._stream = Ahead(stream)
-        head = self._stream.peek(HEAD_BYTES)
+        self.stream = Ahead(stream)  # at its beginning, whatever was looked at
+        head = self.stream.peek(HEAD_BYTES)
         found = detect(head)
         self.format = found if hint is None else hint
         self.header: dict[str, Any] = {}
@@ -44,7 +44,7 @@ class Export:
         return self._of_lines()
 
     def _of_object(self) -> Iterator[Item]:
-        outer = JsonObject(self._stream, self._line_bytes_max)
+        outer = JsonObject(self.stream, self._line_bytes_max)
         self.header = outer.header
         for name, line, found in outer.read():
             if self.format is Format.SKV and isinstance(found, dict):
@@ -81,7 +81,7 @@ class Export:
                 yield None, line, found
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
-        return read_documents(self._stream, line_bytes_max=self._line_bytes_max)
+        return read_documents(self.stream, line_bytes_max=self._line_bytes_max)
 
 
 def _or_bad(line: int, call: Any, found: dict[str, Any]) -> dict[str, Any] | BadLine:

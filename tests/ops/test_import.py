@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
+import zstandard
+from bson import ObjectId
 from click.testing import CliRunner
 
 from ops.commands import import_
@@ -13,6 +16,7 @@ from ops.main import main
 from ops.target import Target
 from twinlog import InsertManyResult
 from twinlog.errors import AutoReconnect, BulkWriteError, InvalidDocument
+from twinlog.transfers import Transfers
 
 
 class Shelf:
@@ -38,8 +42,10 @@ class Shelf:
         return InsertManyResult([document["_id"] for document in documents], (1, 1))
 
 
-class Store(dict):
+class Store(Transfers, dict):
     """Client and database at once: any name is there."""
+
+    __getitem__ = dict.__getitem__
 
     def __missing__(self, name):
         self[name] = Store() if name == "test" else Shelf()
@@ -93,8 +99,12 @@ def test_each_line_left_out_is_named_and_the_others_go_in(store, tmp_path):
     assert (summary["inserted"], summary["refused"], summary["into"]) == (2, 3, "test.people")
 
 
-def test_stdin_needs_a_collection(store):
-    assert run("-", input="{}").exit_code == ExitCode.USAGE
+def test_stdin_needs_a_collection_unless_what_comes_says_it(store):
+    refused = run("-", input="{}")
+    assert refused.exit_code == ExitCode.PARTIAL and "name one" in refused.stderr
+    tagged = '{"version": 1, "database": "x"}\n{"collection": "d", "doc": {"_id": 5}}\n'
+    assert run("-", input=tagged).exit_code == 0
+    assert set(store["test"]["d"].documents) == {5}
     assert run("-", "--collection", "c", input=lines({"_id": 1})).exit_code == 0
     assert set(store["test"]["c"].documents) == {1}
 
@@ -123,7 +133,20 @@ def test_a_lost_cluster_says_how_far_it_came(store, tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "collection"),
-    [("a/b/restaurants.json", "restaurants"), ("x.JSONL", "x"), ("my data.ndjson", "my_data"), ("a.b.json", "a.b"), ("plain", "plain")],
+    [("a/b/restaurants.json", "restaurants"), ("x.JSONL", "x"), ("my data.ndjson", "my_data"), ("a.b.json", "a.b"), ("plain", "plain"), ("x.jsonl.gz", "x"), ("y.zst", "y")],
 )
 def test_the_collection_is_the_files_name(file, collection):
     assert import_.collection_of(file) == collection
+
+
+def test_packed_files_options_and_formats(store, tmp_path):
+    (tmp_path / "people.json.gz").write_bytes(gzip.compress(lines({"_id": 1}, {"_id": 2}).encode()))
+    assert run("people.json.gz", "--dry-run").exit_code == 0
+    assert store["test"]["people"].documents == {}
+    assert run("people.json.gz", "--new-ids").exit_code == 0
+    assert all(isinstance(number, ObjectId) for number in store["test"]["people"].documents)
+    (tmp_path / "many.zst").write_bytes(zstandard.compress(lines("bad\n", {"_id": 3}).encode()))
+    assert run("many.zst", "--stop-on-error").exit_code == ExitCode.PARTIAL
+    assert store["test"]["many"].documents == {}
+    (tmp_path / "cut.zst").write_bytes(zstandard.compress(lines({"_id": 3}).encode())[:10])
+    assert run("cut.zst").exit_code != 0
