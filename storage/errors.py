@@ -118,6 +118,12 @@ class NoSuchDatabase(TwinlogError):
     code = 26
 
 
+class NoSuchBackup(TwinlogError):
+    """The named backup is not on this node's shelf."""
+
+    code = 26
+
+
 class DatabaseExists(TwinlogError):
     """A database of that name exists already, with other fixed options."""
 

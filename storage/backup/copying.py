@@ -1,0 +1,164 @@
+"""Making a backup: the files of one pinned checkpoint, copied, hashed and synced. Blocking; runs in a worker.
+
+    <name>.part/ ── files ── synced ── _manifest.json ── renamed to <name>/ ── directory synced
+
+Until the rename nothing looks like a backup, so one that was cut off is never taken for one; the next one takes what is left of it away.
+One pass: each chunk is read, hashed and written. With bytes_per_s the copy sleeps so that it reads no faster than that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import time
+from dataclasses import dataclass
+
+from .. import identity as identities
+from ..disk import Disk, File, OsDisk
+from ..errors import DamagedRecord
+from ..fields import live
+from ..fields.files import file_names
+from ..fields.state import manifest_name
+from ..fields.state import parse as parse_fields
+from ..shard import checkpoint as checkpoints
+from ..shard.checkpoint import Checkpoint
+from . import manifest as manifests
+from .manifest import Manifest
+from .names import PART
+
+CHUNK_BYTES = 2**20
+SYNC_BYTES = 32 * 2**20  # handed to the device at a time, so that no other file's sync finds gigabytes in front of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOrder:
+    """What to copy where. root: an absolute directory, or "" for the engine's own; shelf and directory are relative to theirs."""
+
+    db_name: str
+    directory: str
+    seq: int
+    root: str
+    shelf: str
+    name: str
+    created_at: str
+    bytes_per_s: int = 0  # 0: as fast as it goes
+
+
+def copy_backup(disk: Disk, order: CopyOrder) -> Manifest:
+    """Raises OSError as the disks give it (a full one: nothing is left behind), DamagedRecord when a file is not what the checkpoint says."""
+    target = other_disk(disk, order.root)
+    part = f"{order.shelf}/{order.name}{PART}"
+    _make_durable_dir(target, order.shelf)
+    _clear_parts(target, order.shelf)
+    checkpoint = checkpoints.load(disk, order.directory, order.seq)
+    try:
+        for directory in (part, f"{part}/commit", f"{part}/{checkpoints.DIRECTORY}"):
+            target.make_dir(directory)
+        copier = _Copier(disk, order.directory, target, part, order.bytes_per_s)
+        copier.copy(identities.FILE, None)
+        for name, length in checkpoints.files_of(checkpoint):
+            copier.copy(name, length)
+        copier.copy(checkpoints.path_of("", order.seq).lstrip("/"), None)
+        copier.copy_fields(checkpoint)
+        checkpoints.verify_files(target, part, checkpoint)
+        manifest = Manifest(
+            db_name=order.db_name,
+            created_at=order.created_at,
+            sizes=copier.sizes,
+            checksums=copier.checksums,
+            uuid=checkpoint.uuid,
+            position=checkpoint.position,
+            chain=checkpoint.chain,
+            state_hash=checkpoint.state_hash,
+        )
+        for directory in (f"{part}/{checkpoints.DIRECTORY}", part):
+            target.sync_dir(directory)
+        target.replace_file(f"{part}/{manifests.FILE}", manifests.encode(manifest))
+        target.rename(part, f"{order.shelf}/{order.name}")
+        target.sync_dir(order.shelf)
+    except (OSError, DamagedRecord):
+        if target.exists(part):
+            target.remove_tree(part)
+        raise
+    return manifest
+
+
+def other_disk(disk: Disk, root: str) -> Disk:
+    """The disk that a backup path means."""
+    return OsDisk(root) if root else disk
+
+
+def _make_durable_dir(target: Disk, path: str) -> None:
+    """The directory, and every one that leads to it, survives a power cut."""
+    target.make_dir(path)
+    while path not in ("", "."):
+        path = posixpath.dirname(path)
+        target.sync_dir(path)
+
+
+def _clear_parts(target: Disk, shelf: str) -> None:
+    """What earlier tries left."""
+    for name in target.list_dir(shelf):
+        if name.endswith(PART):
+            target.remove_tree(f"{shelf}/{name}")
+
+
+class _Copier:
+    """Copies files of one directory and remembers what they were."""
+
+    def __init__(self, disk: Disk, directory: str, target: Disk, part: str, bytes_per_s: int) -> None:
+        self._disk, self._directory = disk, directory
+        self._target, self._part = target, part
+        self._bytes_per_s = bytes_per_s
+        self._unsynced = 0
+        self.sizes: dict[str, int] = {}
+        self.checksums: dict[str, str] = {}
+
+    def copy(self, name: str, length: int | None) -> None:
+        """The first length bytes of a file; None: all of it."""
+        source = self._disk.open_read(f"{self._directory}/{name}")
+        try:
+            whole = source.size if length is None else length
+            made = self._target.create(f"{self._part}/{name}")
+            try:
+                self.checksums[name] = self._copy(source, made, name, whole)
+                made.sync()
+            finally:
+                made.close()
+        finally:
+            source.close()
+        self.sizes[name] = whole
+
+    def _copy(self, source: File, made: File, name: str, length: int) -> str:
+        digest = hashlib.sha256()
+        for offset in range(0, length, CHUNK_BYTES):
+            wanted = min(CHUNK_BYTES, length - offset)
+            chunk = source.read_at(offset, wanted)
+            if len(chunk) < wanted:
+                raise DamagedRecord(f"{self._directory}/{name} ends at {offset + len(chunk)}, {length} bytes are needed", file=name, offset=offset)
+            digest.update(chunk)
+            made.append(chunk)
+            self._unsynced += wanted
+            if self._unsynced >= SYNC_BYTES:
+                made.sync()
+                self._unsynced = 0
+            if self._bytes_per_s:
+                time.sleep(wanted / self._bytes_per_s)
+        return digest.hexdigest()
+
+    def copy_fields(self, checkpoint: Checkpoint) -> None:
+        """The field index, if there is one of exactly this checkpoint: a cache (INV-5), so what is missing only makes the backup smaller."""
+        path = manifest_name(checkpoint.seq)
+        full = f"{self._directory}/{path}"
+        if not self._disk.exists(full):
+            return
+        try:
+            state = parse_fields(self._disk.read_file(full))
+            possible = {name for number in state.numbers() for name in (*file_names(number), live.file_name(number))}
+            for name in sorted(possible.intersection(self._disk.list_dir(self._directory))):
+                self.copy(name, None)
+            self.copy(path, None)
+        except (DamagedRecord, FileNotFoundError):
+            for name in [one for one in self.sizes if one.startswith("fields.")]:
+                self._target.remove(f"{self._part}/{name}")
+                del self.sizes[name], self.checksums[name]

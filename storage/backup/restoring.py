@@ -1,0 +1,83 @@
+"""The way back: a backup becomes a staged directory that Engine.replace puts in the place of a database. Blocking; runs in a worker.
+
+Every byte is checked while it is copied, and the backup itself is only read: what is wrong with it is found before anything is
+touched. The staged directory is a database of its own: `database.json`, one checkpoint, its files, an empty commit log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from dataclasses import dataclass
+
+from ..disk import Disk
+from ..errors import DamagedRecord, DiskFull
+from ..shard import checkpoint as checkpoints
+from .copying import CHUNK_BYTES, SYNC_BYTES, other_disk
+from .manifest import Manifest
+from .verifying import Level, read_manifest, verify_backup
+
+SPARE_BYTES = 16 * 2**20  # left free beside the staged copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageOrder:
+    """Which backup (root "" or absolute; directory below it) goes where below the engine's disk."""
+
+    root: str
+    directory: str
+    staged: str
+
+
+def stage_backup(disk: Disk, order: StageOrder) -> Manifest:
+    """Copy a backup into the staging directory, synced. Raises DamagedRecord naming the first thing that is wrong, DiskFull, NewerFormat."""
+    source = other_disk(disk, order.root)
+    for finding in verify_backup(source, order.directory, Level.MANIFEST):
+        raise DamagedRecord(f"{finding}; nothing was touched", file=finding.file, offset=0)
+    manifest = read_manifest(source, order.directory)
+    free = disk.free_bytes()
+    if free < manifest.total_size + SPARE_BYTES:
+        raise DiskFull(
+            f"restoring takes {manifest.total_size + SPARE_BYTES} bytes beside what is there, {free} are free; free some space and restore again",
+            free_bytes=free,
+        )
+    if disk.exists(order.staged):
+        disk.remove_tree(order.staged)
+    try:
+        for directory in (order.staged, f"{order.staged}/commit", f"{order.staged}/{checkpoints.DIRECTORY}"):
+            disk.make_dir(directory)
+        for name, size in manifest.sizes.items():
+            _copy(source, f"{order.directory}/{name}", disk, f"{order.staged}/{name}", size, manifest.checksums[name])
+        checkpoint = checkpoints.load(disk, order.staged, manifest.position.seq)
+        told = (manifest.uuid, manifest.position, manifest.chain, manifest.state_hash)
+        if told != (checkpoint.uuid, checkpoint.position, checkpoint.chain, checkpoint.state_hash):
+            raise DamagedRecord(f"{order.directory}: manifest and checkpoint contradict each other; nothing was touched", file=order.directory, offset=0)
+        checkpoints.verify_files(disk, order.staged, checkpoint)
+        for directory in (f"{order.staged}/{checkpoints.DIRECTORY}", order.staged, posixpath.dirname(order.staged)):
+            disk.sync_dir(directory)
+    except (OSError, DamagedRecord):
+        if disk.exists(order.staged):
+            disk.remove_tree(order.staged)
+        raise
+    return manifest
+
+
+def _copy(source: Disk, path: str, disk: Disk, target: str, size: int, checksum: str) -> None:
+    digest = hashlib.sha256()
+    file, made = source.open_read(path), disk.create(target)
+    try:
+        unsynced = 0
+        for offset in range(0, size, CHUNK_BYTES):
+            chunk = file.read_at(offset, min(CHUNK_BYTES, size - offset))
+            digest.update(chunk)
+            made.append(chunk)
+            unsynced += len(chunk)
+            if unsynced >= SYNC_BYTES:
+                made.sync()
+                unsynced = 0
+        made.sync()
+    finally:
+        file.close()
+        made.close()
+    if digest.hexdigest() != checksum:
+        raise DamagedRecord(f"{path}: its bytes are not those that the manifest names; nothing was touched, choose another backup", file=path, offset=0)
