@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from storage import operations
+from storage import BadRequest, operations
 
 from . import wire
 from .outcomes import Done
 from .users import Logins, Role
+
+SWITCHOVER_MS_MAX = 600_000
 
 
 class Oversight:
@@ -62,6 +64,12 @@ class Oversight:
     async def promote(self, caller: Any, request: wire.Promote) -> Done:
         await self._member.promote(force=request.force)
         return Done(wire.encode_fields({"role": str(self._member.role.value), "epoch": self._member.epoch}))
+
+    async def switch_over(self, caller: Any, request: wire.Switchover) -> Done:
+        if not 1 <= request.timeout_ms <= SWITCHOVER_MS_MAX:
+            raise BadRequest(f"timeout_ms {request.timeout_ms}: 1 to {SWITCHOVER_MS_MAX}")
+        epoch, stopped_s = await self._member.switch_over(request.to, request.timeout_ms / 1000)
+        return Done(wire.encode_fields({"primary": request.to, "epoch": epoch, "stopped_s": round(stopped_s, 4)}))
 
     def status_now(self, marks: dict[str, dict[str, tuple[int, int, str]]] | None = None) -> dict[str, Any]:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.

@@ -67,6 +67,7 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.CreateDatabase: Role.READWRITE,
     wire.DropDatabase: Role.ADMIN,
     wire.Promote: Role.ADMIN,
+    wire.Switchover: Role.ADMIN,
 }
 
 
@@ -175,6 +176,7 @@ class Service:
             wire.CreateDatabase: (None, writes.create_database),
             wire.DropDatabase: (None, writes.drop_database),
             wire.Promote: (None, own.promote),
+            wire.Switchover: (None, own.switch_over),
         }
         assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"
         return {

@@ -20,6 +20,7 @@ from .commands import (
     promote,
     serve,
     status,
+    switchover,
     up,
     user,
 )
@@ -33,6 +34,7 @@ VERBS = (
     find.find,
     import_.import_,
     export.export,
+    switchover.switchover,
     promote.promote,
     serve.serve,
     config.config,

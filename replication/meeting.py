@@ -20,6 +20,7 @@ from .messages import PROTOCOL, Fence, Hello
 from .peers import Peer
 from .replica import Replica, log
 from .roles import Link, Role, on_link
+from .switchover import is_declined, is_offered
 
 LINK_ERRORS = (TwinlogError, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -118,6 +119,7 @@ class Meetings:
         """After the Hellos: settle roles, settle which of two links stays, then lead, follow or listen."""
         replica = self._replica
         replica.hear_states(peer, received)
+        was_declined = is_declined(replica, received)
         await replica.hear(peer, received.role, received.epoch)
         old = peer.conversation
         if old is not None:
@@ -135,6 +137,10 @@ class Meetings:
         peer.heard_at = trio.current_time()
         if old is not None:
             await old.gone.wait()
+        if was_declined:
+            replica.on_declined(peer, received)
+        if is_offered(replica, received):
+            replica.on_offer(peer, received)
         part = await self._choose_part(conversation, peer, sent, received)
         if part is None or peer.conversation is not conversation:
             return

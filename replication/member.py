@@ -17,11 +17,14 @@ from .alarms import Alarm, AlarmKind
 from .conversation import Conversation
 from .links import Dial, MessageLink
 from .meeting import Meetings
+from .messages import Hello
 from .new_reign import Reigns
+from .peers import Peer
 from .replica import Replica, log
 from .roles import Role, RoleState
 from .settings import MemberConfig
 from .status import member_status
+from .switchover import decline, hand_over, is_offered, why_declined
 from .waiting import Acknowledger
 
 
@@ -36,6 +39,8 @@ class Member:
         self._replica.on_advance = self._advanced
         self._replica.on_confirmed = self._acknowledger.advance
         self._replica.on_role = self._role_changed
+        self._replica.on_offer = self._offered
+        self._replica.on_declined = self._declined
         self._reigns: Reigns | None = None
         self._nursery: trio.Nursery | None = None
         self._opened = trio.Event()
@@ -137,6 +142,49 @@ class Member:
         if replica.state != promoted:
             raise PromotionRefused(f"{self._config.name} was promoted and demoted again: {replica.state.why}", behind=0)
         return promoted.epoch
+
+    async def switch_over(self, to: str, timeout_s: float) -> tuple[int, float]:
+        """On the primary: hand the office over to a standby: (its epoch, seconds without a primary). Raises BadRequest, PromotionRefused."""
+        return await hand_over(self._replica, to, timeout_s)
+
+    def _offered(self, peer: Peer, offer: Hello) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._take_over, peer, offer)
+
+    async def _take_over(self, peer: Peer, offer: Hello) -> None:
+        """The operator's order, which the old primary carries: take the office, or say why not."""
+        if not is_offered(self._replica, offer):
+            return
+        why = why_declined(self._replica, offer)
+        try:
+            if why is None:
+                await self.promote()
+        except PromotionRefused as error:
+            why = error.message
+        if why is not None and is_offered(self._replica, offer):
+            try:
+                await decline(self._replica, offer, why)
+            except OSError as error:  # then the offer stands, and comes again with the next link
+                log.error("%s could not be declined: %s", peer.name, error)
+
+    def _declined(self, peer: Peer, answer: Hello) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._take_back, peer, answer)
+
+    async def _take_back(self, peer: Peer, answer: Hello) -> None:
+        """The one to whom the office was offered has declined it for good, so this node goes on, if nobody else leads by now."""
+        replica = self._replica
+
+        def check() -> None:
+            led = [other.name for other in replica.peers.values() if other.role is Role.PRIMARY and other.epoch >= answer.epoch]
+            if replica.state.role is not Role.STANDBY or replica.state.epoch != answer.epoch or led:
+                raise PromotionRefused(f"this node is {replica.state.role.value} of epoch {replica.state.epoch} by now", behind=0)
+
+        log.error("%s takes its office back: %s declined it: %s", self._config.name, peer.name, answer.reason)
+        try:
+            await replica.keeper.promote(answer.epoch, check, f"{peer.name} declined the office: {answer.reason}")
+        except PromotionRefused as error:
+            log.warning("%s does not take its office back: %s", self._config.name, error)
 
     def _role_changed(self, old: RoleState, new: RoleState) -> None:
         """In place, right after the change: what follows does not depend on whoever asked for it."""

@@ -68,6 +68,9 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     address: str
     databases: list[DatabaseState]
     dropped: list[bytes]
+    hands_over_to: str = ""  # the node to which the sender, primary until now, was ordered to give the office
+    declined: str = ""  # the node whose office the sender declined in this epoch
+    reason: str = ""  # why it did
 
 
 class Fence(msgspec.Struct, array_like=True, frozen=True, tag=2):

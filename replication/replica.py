@@ -58,11 +58,15 @@ class Replica:
         self.hunts: dict[bytes, TailHunt] = {}
         self.tail_sources: dict[str, TailSource] = {}
         self.stopped: set[tuple[str, bytes]] = set()
+        self.switching_to = ""  # the node to which this primary is handing over, while it takes no writes for that
+        self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
         self.keeper = RoleKeeper(seams, yields=self.open_or_close_all, changed=self._role_changed)
         self.on_advance: Callable[[bytes], None] = lambda uuid: None  # this node's own durable end moved
         self.on_confirmed: Callable[[bytes], None] = lambda uuid: None  # a standby's did
+        self.on_offer: Callable[[Peer, Hello], None] = lambda peer, offer: None  # a primary that stepped down offers its office
+        self.on_declined: Callable[[Peer, Hello], None] = lambda peer, answer: None
         self.on_role: Callable[[RoleState, RoleState], None] = lambda old, new: None
         self._tended: dict[bytes, tuple[Database, Callable[[], None]]] = {}
         self._meters: dict[bytes, LagMeter] = {}
@@ -102,6 +106,7 @@ class Replica:
 
     def hello(self) -> Hello:
         state = self.state
+        declined = self.declined[:2] if self.declined[2] == state.epoch else ("", "")
         return Hello(
             protocol=PROTOCOL,
             cluster=self.config.cluster,
@@ -112,6 +117,9 @@ class Replica:
             address=self.config.client_address,
             databases=[self.describe(database) for database in self.engine.databases.values()],
             dropped=self.dropped.all(),
+            hands_over_to=state.hands_over_to,
+            declined=declined[0],
+            reason=declined[1],
         )
 
     def refresh(self) -> tuple[list[Database], list[bytes]]:
@@ -167,6 +175,8 @@ class Replica:
             where = self.primary_address()
             told = f"write to the primary at {where}" if where else "no primary is known: promote a node"
             return NotPrimary(f"node {self.config.name} is a standby of epoch {state.epoch}; {told}", primary=where)
+        if self.switching_to:
+            return ReadOnly(f"node {self.config.name} is handing over to {self.switching_to}: send it again in a moment")
         if database is not None and database.uuid not in self.ready and database.uuid not in self.founded:
             hunt = self.hunts.get(database.uuid)
             reason = hunt.explain() if hunt else f"its reign of epoch {state.epoch} has not begun"

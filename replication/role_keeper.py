@@ -7,12 +7,13 @@ A change is never given up half way: it is shielded from cancellation, and a cra
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import trio
 
 from storage import PromotionRefused, Seams
 
-from .roles import ROLE_FILE, Role, RoleState, on_hear, on_open, promoted, read_role, write_role
+from .roles import ROLE_FILE, Role, RoleState, handed_over, on_hear, on_open, promoted, read_role, write_role
 
 
 class RoleKeeper:
@@ -56,12 +57,13 @@ class RoleKeeper:
             await self._become(state)
         return True
 
-    async def promote(self, highest_heard: int, check: Callable[[], None]) -> RoleState:
-        """Become primary of a new epoch. check() runs again under the lock and may refuse by raising; PromotionRefused when
+    async def promote(self, highest_heard: int, check: Callable[[], None], why: str = "") -> RoleState:
+        """Become primary of a new epoch. why: for people, in place of the usual. check() runs again under the lock and may refuse by raising; PromotionRefused when
         the new role cannot be written."""
         async with self._lock:
             check()
             state = promoted(self.state, highest_heard)
+            state = replace(state, why=why) if why else state
             try:
                 await self._become(state)
             except OSError as error:
@@ -71,6 +73,28 @@ class RoleKeeper:
                     behind=0,
                 ) from error
         return state
+
+    async def hand_over(self, to: str) -> RoleState:
+        """Step down in favour of another node. PromotionRefused when that cannot be written; then nothing has changed."""
+        async with self._lock:
+            if self.state.role is not Role.PRIMARY:
+                raise PromotionRefused(f"this node is {self.state.role.value} by now: {self.state.why}", behind=0)
+            self.yielding = True
+            self._yields()
+            state = handed_over(self.state, to)
+            try:
+                await self._become(state)
+            except OSError as error:
+                self.yielding = False
+                self._yields()
+                raise PromotionRefused(f"{ROLE_FILE} could not be written ({error}); this node goes on as primary", behind=0) from error
+        return state
+
+    async def leave(self, epoch: int, why: str) -> None:
+        """A standby of this epoch goes on to the next one, as a standby: what it was offered in the old one is over."""
+        async with self._lock:
+            if self.state.role is Role.STANDBY and self.state.epoch == epoch:
+                await self._become(RoleState(Role.STANDBY, epoch + 1, why))
 
     async def _become(self, state: RoleState) -> None:
         with trio.CancelScope(shield=True):

@@ -4,7 +4,8 @@ INV-4: at most one node accepts writes in an epoch; a higher epoch demotes a low
 freeze; what role.json says beats the configuration; and no row of these tables makes a primary out of a standby: only an
 operator's promotion does (`promoted`).
 
-role.json, one JSON object, replaced whole: {"format": 1, "role": "...", "epoch": n, "why": "..."}
+role.json, one JSON object, replaced whole: {"format": 1, "role": "...", "epoch": n, "why": "..."}; during a switchover also
+"hands_over_to": the node
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ class Link(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RoleState:
-    """epoch: the highest this node has heard of. why: for people."""
+    """epoch: the highest this node has heard of. why: for people. hands_over_to: the node that an operator chose to be primary after this
+    one, while it has not taken the office."""
 
     role: Role
     epoch: int
     why: str
+    hands_over_to: str = ""
 
 
 def on_open(persisted: RoleState | None, *, named_primary: bool, data_epoch: int) -> RoleState:
@@ -96,8 +99,16 @@ def promoted(mine: RoleState, highest_heard: int) -> RoleState:
     return RoleState(Role.PRIMARY, epoch, f"promoted by an operator after epoch {epoch - 1}")
 
 
+def handed_over(mine: RoleState, to: str) -> RoleState:
+    """The operator's order on a primary that has stopped: standby of the next epoch, in which nobody else can be primary yet."""
+    assert mine.role is Role.PRIMARY, "only a primary has an office to hand over"
+    return RoleState(Role.STANDBY, mine.epoch + 1, f"handed over to {to} by an operator after epoch {mine.epoch}", to)
+
+
 def write_role(state: RoleState) -> bytes:
     value = {"format": ROLE_FORMAT, "role": state.role.value, "epoch": state.epoch, "why": state.why}
+    if state.hands_over_to:
+        value["hands_over_to"] = state.hands_over_to
     return json.dumps(value, indent=1).encode() + b"\n"
 
 
@@ -107,7 +118,7 @@ def read_role(data: bytes) -> RoleState:
         value = json.loads(data)
         form = int(value["format"])
         if form <= ROLE_FORMAT:
-            return RoleState(Role(value["role"]), int(value["epoch"]), str(value["why"]))
+            return RoleState(Role(value["role"]), int(value["epoch"]), str(value["why"]), str(value.get("hands_over_to", "")))
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRecord(
             f"{ROLE_FILE} cannot be read ({error}); without it this node cannot know whether it may write. "

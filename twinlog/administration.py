@@ -18,6 +18,7 @@ from node.wire import (
     Reply,
     Request,
     Status,
+    Switchover,
 )
 
 from . import answers
@@ -59,6 +60,11 @@ def status(scope: Scope, node: str | None, *, mark: bool) -> Plan[dict[str, Any]
 
 def promote(scope: Scope, node: str, *, force: bool) -> Plan[dict[str, Any]]:
     return (yield from _at(scope, Promote(0, force), node))
+
+
+def switchover(scope: Scope, to: str, *, timeout_s: float) -> Plan[dict[str, Any]]:
+    reply = yield from _reply(scope, Kind.ONCE, Switchover(0, to, max(1, int(timeout_s * 1000))))
+    return answers.read(answers.FACTS, reply)
 
 
 def _at(scope: Scope, request: Request, node: str | None) -> Plan[dict[str, Any]]:

@@ -114,6 +114,13 @@ class AsyncClient:
         """Make a node the primary of a new epoch. force: even if commits are known to be missing there."""
         return await self.run(administration.promote(self._scope, node, force=force))
 
+    async def switchover(self, to: str, *, timeout_s: float = 10.0) -> dict[str, Any]:
+        """Hand the primary's office over to a standby by its name, losing nothing, or change nothing. It must have caught up within timeout_s.
+
+        Gives primary, epoch, and stopped_s: for how long no node took writes. Raises OperationFailure naming what stands in the way.
+        """
+        return await self.run(administration.switchover(self._scope, to, timeout_s=timeout_s))
+
     # Positions, sessions, options.
 
     def last_position(self, database: str) -> tuple[int, int] | None:

@@ -341,10 +341,17 @@ class Promote(Request, tag="promote"):
     force: bool = False
 
 
+class Switchover(Request, tag="switchover"):
+    """On the primary: hand its office over to a standby, which must reach its position within timeout_ms, or leave all as it is."""
+
+    to: str
+    timeout_ms: int = 10_000
+
+
 AnyRequest = (
     Hello | Login | Ping | Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
     | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
-    | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Status | Promote
+    | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Status | Promote | Switchover
 )  # fmt: skip
 
 

@@ -79,6 +79,10 @@ class FakeMember:
     async def promote(self, *, force: bool = False) -> None:
         self.promoted_with.append(force)
 
+    async def switch_over(self, to: str, timeout_s: float) -> tuple[int, float]:
+        self.switched_to = (to, timeout_s)
+        return self.epoch + 2, 0.01
+
     def status(self) -> dict[str, Any]:
         return {
             "role": self.role.value,

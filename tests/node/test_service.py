@@ -293,6 +293,7 @@ ARGUMENTS = {
     wire.Explain: ("d", "c", "find", value({})),
     wire.ListIndexes: ("d", "c"),
     wire.ListCollections: ("d",),
+    wire.Switchover: ("b",),
     wire.Insert: ("d", "c", [document(id=1)]),
     wire.Replace: ("d", "c", value({}), document(id=1)),
     wire.Delete: ("d", "c", value({})),

@@ -51,6 +51,8 @@ class Shelf:
 
 
 class FakeDatabase:
+
+    damaged = False
     def __init__(self, seams: Seams, shelf: Shelf, name: str, stored: Stored) -> None:
         self.seams, self.shelf, self.name, self.stored = seams, shelf, name, stored
         self.uuid, self.options = stored.uuid, stored.options

@@ -36,7 +36,7 @@ class Chaos:
 
     async def step(self) -> None:
         weights = {self.write: 8, self.sleep: 6, self.heal: 3, self.start: 3, self.release: 3, self.promote: 1}
-        weights |= {self.cut: 1, self.deafen: 1, self.kill: 2, self.stop: 1, self.hold: 2, self.power_cut: 1}
+        weights |= {self.cut: 1, self.deafen: 1, self.kill: 2, self.stop: 1, self.hold: 2, self.power_cut: 1, self.switch: 2}
         action = self.rng.choices(list(weights), list(weights.values()))[0]
         self.trace.append(action.__name__)
         await action()
@@ -68,6 +68,18 @@ class Chaos:
 
     def two(self) -> list[str]:
         return self.rng.sample(self.names, 2)
+
+    async def switch(self) -> None:
+        leaders = [name for name in self.up() if self.world.member(name).role is Role.PRIMARY]
+        if not leaders:
+            return
+        leader = self.rng.choice(leaders)
+        to = self.rng.choice([name for name in self.names if name != leader])
+        with trio.move_on_after(self.rng.choice([0.1, 1.0, 5.0])):
+            try:
+                await self.world.member(leader).switch_over(to, self.rng.choice([0.2, 2.0]))
+            except TwinlogError:
+                pass
 
     async def cut(self) -> None:
         self.world.cut(*self.two())

@@ -45,6 +45,7 @@ from node.wire import (
     Reply,
     Request,
     Status,
+    Switchover,
     Update,
     decode_answer,
     decode_fields,
@@ -115,6 +116,7 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     DropDatabase: st.builds(DropDatabase, ids, names),
     Status: st.builds(Status, ids, st.booleans()),
     Promote: st.builds(Promote, ids, st.booleans()),
+    Switchover: st.builds(Switchover, ids, names, st.integers(1, 600_000)),
 }
 
 

@@ -1,0 +1,155 @@
+"""Switchover: the office moves and nothing is lost, or it stays (INV-1, INV-4)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from replication import Role
+from replication.roles import ROLE_FILE, RoleState, handed_over, read_role, write_role
+from storage.errors import BadRequest, PromotionRefused, TwinlogError
+
+from .world import World, open_world
+
+KINDS = ["fake", "real"]
+
+
+async def pair(world: World, nodes: str = "ab") -> None:
+    await world.start(*nodes)
+    await world.create("a")
+    world.write("a", 20)
+    await world.until(lambda: world.same(*nodes))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_it_moves_the_office_and_loses_nothing(kind: str, autojump_clock: object) -> None:
+    async with open_world(kind, "abc") as world:
+        await pair(world, "abc")
+        written = []
+
+        async def write_on() -> None:
+            while True:
+                for name in "ab":
+                    try:
+                        written.append(f"{name}-{world.write(name)}".encode())
+                    except TwinlogError:
+                        pass
+                await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_on)
+            await trio.sleep(0.5)
+            epoch, stopped_s = await world.member("a").switch_over("b", 10.0)
+            assert epoch == 3 and stopped_s < 5
+            await trio.sleep(0.5)
+            nursery.cancel_scope.cancel()
+        assert [world.member(name).role for name in "abc"] == [Role.STANDBY, Role.PRIMARY, Role.STANDBY]
+        await world.until(lambda: world.same("a", "b", "c"))
+        assert any(key.startswith(b"b-") for key in written), "the new primary took writes"
+        for name in "abc":
+            for key in written:
+                assert await world.document(name, key) is not None, (name, key)
+        back, _ = await world.member("b").switch_over("a", 10.0)
+        assert back == 5 and world.member("a").role is Role.PRIMARY
+        world.write("a")
+        await world.until(lambda: world.same("a", "b", "c"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_stands_in_the_way_is_named_and_nothing_changes(kind: str, autojump_clock: object) -> None:
+    async with open_world(kind, "abc") as world:
+        await pair(world, "abc")
+        with pytest.raises(BadRequest, match="no other node 'x'"):
+            await world.member("a").switch_over("x", 1.0)
+        with pytest.raises(PromotionRefused, match="not the primary"):
+            await world.member("b").switch_over("a", 1.0)
+        world.cut("a", "b")
+        await world.apart("a", "b")
+        with pytest.raises(PromotionRefused, match="not connected"):
+            await world.member("a").switch_over("b", 1.0)
+        world.write("a", 3)
+        await world.until(lambda: world.same("a", "c"))
+        assert (world.member("a").role, world.member("a").epoch) == (Role.PRIMARY, 1)
+
+
+async def test_a_standby_that_does_not_arrive_leaves_everything_as_it_was(autojump_clock: object) -> None:
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        world.hold("b")
+        world.write("a", 5)
+        with pytest.raises(PromotionRefused, match="lacks 5 commits"):
+            await world.member("a").switch_over("b", 1.0)
+        world.write("a", 5)
+        world.release("b")
+        await world.until(lambda: world.same("a", "b"))
+        assert (world.member("a").epoch, world.member("b").epoch) == (1, 1)
+
+
+async def test_writes_are_refused_by_name_while_it_runs(autojump_clock: object) -> None:
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        world.hold("b")
+        world.write("a")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.member("a").switch_over, "b", 5.0)
+            await trio.sleep(1)
+            with pytest.raises(TwinlogError, match="handing over to b"):
+                world.write("a")
+            with pytest.raises(PromotionRefused, match="under way"):
+                await world.member("a").switch_over("b", 5.0)
+            world.release("b")
+        assert world.member("b").role is Role.PRIMARY
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_crash_after_the_office_was_handed_over_only_delays_it(kind: str, autojump_clock: object) -> None:
+    async with open_world(kind, "ab") as world:
+        await pair(world)
+        await world.stop("a")
+        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
+        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        await world.start("a")
+        await world.until(lambda: world.member("b").role is Role.PRIMARY)
+        world.write("b")
+        await world.until(lambda: world.same("a", "b"))
+        assert not json.loads(world.nodes["a"].disk.read_file(ROLE_FILE)).get("hands_over_to"), "the offer is over"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_standby_that_lacks_something_declines_and_the_old_primary_goes_on(kind: str, autojump_clock: object) -> None:
+    async with open_world(kind, "ab") as world:
+        await pair(world)
+        await world.stop("b")
+        world.write("a", 3)
+        await world.stop("a")
+        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
+        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        await world.start("a", "b")
+        await world.until(lambda: world.member("a").role is Role.PRIMARY)
+        assert (world.member("a").epoch, world.member("b").role) == (4, Role.STANDBY)
+        await world.until(lambda: world.member("a").status()["databases"]["d"]["writable"])
+        world.write("a")
+        await world.until(lambda: world.same("a", "b"))
+
+
+async def test_a_promotion_ends_an_offer_that_nobody_took(autojump_clock: object) -> None:
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        await world.stop("b")
+        await world.stop("a")
+        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
+        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        await world.start("a")
+        assert await world.member("a").promote() == 3
+        await world.start("b")
+        await world.until(lambda: world.same("a", "b"))
+        assert (world.member("a").role, world.member("b").role) == (Role.PRIMARY, Role.STANDBY)
+
+
+def test_the_offer_stands_in_role_json() -> None:
+    offered = handed_over(RoleState(Role.PRIMARY, 7, ""), "b")
+    assert (offered.role, offered.epoch, offered.hands_over_to) == (Role.STANDBY, 8, "b")
+    assert read_role(write_role(offered)) == offered
+    assert "hands_over_to" not in json.loads(write_role(RoleState(Role.PRIMARY, 7, "")))
