@@ -157,12 +157,12 @@ class Compacting:
         try:
             await self._remove_orphans()
             while True:
-                await self._wake.wait()
-                self._wake = trio.Event()
                 while self._rounds:
                     await self._answer(self._rounds.pop(0))
                 if self._database.engine_options.compaction:
                     await self._round(self._worthwhile, raises=False)
+                await self._wake.wait()
+                self._wake = trio.Event()
         finally:
             self._is_closed = True
             for asked in self._rounds:
