@@ -60,6 +60,9 @@ class StorageConfig:
     free_bytes_min: int
     view_age_s: float
     databases_max: int
+    compaction: bool
+    compact_stale_ratio: float
+    compact_min_bytes: int
 
     @classmethod
     def read(cls, section: Section) -> Self:
@@ -82,6 +85,9 @@ class StorageConfig:
             free_bytes_min=section.value("free_mb_min") * MIB,
             view_age_s=section.value("view_age_s"),
             databases_max=section.value("databases_max"),
+            compaction=section.value("compaction"),
+            compact_stale_ratio=section.value("compact_stale_ratio") / 100,
+            compact_min_bytes=section.value("compact_min_size") * MIB,
         )
 
 

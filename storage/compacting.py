@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -47,6 +47,16 @@ class CompactionReport:
     seconds: float = 0.0
     shards: int = 0
     findings: tuple[str, ...] = ()
+
+    def as_fields(self) -> dict[str, Any]:
+        """As it goes over the wire."""
+        return {
+            "before": self.bytes_before,
+            "after": self.bytes_after,
+            "seconds": self.seconds,
+            "shards": self.shards,
+            "findings": list(self.findings),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +330,14 @@ class Compacting:
         return True
 
     async def _let_go(self) -> None:
-        """One more seal, so that the second-newest checkpoint is not the one that needs the old files."""
-        if self._has_something_to_seal() or self._make_something():
-            await self._database.sealing.seal_now()
+        """One more seal, so that the second-newest checkpoint is not the one that needs the old files; then they go."""
+        sealing = self._database.sealing
+        try:
+            if self._has_something_to_seal() or self._make_something():
+                await sealing.seal_now()
+            await sealing.remove_unneeded()
+        except (OSError, TwinlogError) as error:  # the next seal does it
+            log.warning("%s: old files stay for now: %s", self._database.name, error)
 
     async def _remove_orphans(self) -> None:
         """What a crash left of jobs and seals, if every manifest says what it needs."""

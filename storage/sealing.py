@@ -50,7 +50,7 @@ class Sealing:
         self.shards = shards
         self.floor: int | None = None  # None: no standby to keep anything for
         self.pins: dict[int, int] = {}  # checkpoint seq -> how many hold it
-        self.removing = trio.Lock()  # held while files that nothing names are removed
+        self.removing = trio.Lock()  # held while what nothing needs is removed
         self.failures = 0
         self.last_error = ""
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
@@ -209,6 +209,10 @@ class Sealing:
 
     async def remove_unneeded(self) -> None:
         """Checkpoints, log segments and files that nothing needs any more."""
+        async with self.removing:
+            await self._remove_unneeded()
+
+    async def _remove_unneeded(self) -> None:
         database = self._database
         disk = database.seams.disk
         kept = await disk.run(_drop_checkpoints, disk, database.directory, self.floor, frozenset(self.pins))
@@ -221,9 +225,8 @@ class Sealing:
         await disk.run(_remove, disk, gone)
         await self._bound_log(second_newest, bound)
         known = self._files | ({self.checkpoint.seq: _files_of(self.checkpoint)} if self.checkpoint is not None else {})
-        async with self.removing:
-            in_progress = database.compacting.files
-            self._files = await disk.run(_drop_files, disk, database.directory, kept, known, in_progress)
+        in_progress = database.compacting.files
+        self._files = await disk.run(_drop_files, disk, database.directory, kept, known, in_progress)
 
     async def _bound_log(self, second_newest: int, bound: int) -> None:
         """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8)."""
