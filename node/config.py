@@ -86,7 +86,7 @@ class StorageConfig:
             view_age_s=section.value("view_age_s"),
             databases_max=section.value("databases_max"),
             compaction=section.value("compaction"),
-            compact_stale_ratio=section.value("compact_stale_ratio") / 100,
+            compact_stale_ratio=section.value("compact_stale_ratio"),
             compact_min_bytes=section.value("compact_min_size") * MIB,
         )
 
@@ -265,7 +265,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _lay_over(content: dict[Any, Any], name: str, value: Any) -> None:
-    if isinstance(value, str) and any(row.path == name and row.kind in (Kind.INTEGER, Kind.FLAG) for row in SETTINGS):
+    if isinstance(value, str) and any(row.path == name and row.kind in (Kind.INTEGER, Kind.RATIO, Kind.FLAG) for row in SETTINGS):
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError:

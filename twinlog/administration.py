@@ -27,6 +27,8 @@ from .scope import Scope
 from .url import parse_node
 from .verbs import Plan, ask
 
+COMPACT_TIMEOUT_S = 3600.0
+
 
 def list_database_names(scope: Scope) -> Plan[list[str]]:
     reply = yield from _reply(scope, Kind.READ, ListDatabases(0))
