@@ -14,7 +14,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import Database, Engine, MemoryDisk, encode_document, operations
+from storage import INDEX_LOCK_FILE, Database, Engine, MemoryDisk, WorkerProcess, encode_document, operations, real_seams
 from storage.check import Severity, check_database
 from storage.compacting import is_worthwhile
 from storage.errors import DamagedRecord, DiskFull, ShuttingDown
@@ -29,6 +29,7 @@ from storage.views import View
 from tests.engine.model import everything, insert, memory_seams, new_database, opened, options, settled
 from tests.engine.test_copies import ship, standby_of
 from tests.engine.test_indexing import FIELDS, document, rows_by_parts, rows_by_scan
+from tests.sim.disk import Platter, SimCrash
 
 SMALL = {"memtable_records_max": 60, "index_rows_min": 0, "compaction": False}
 
@@ -514,3 +515,66 @@ def test_after_damage_of_the_newest_checkpoint_the_one_before_opens():
             assert await everything(database) == before
 
     run(play)
+
+
+def crashed_in(error: BaseException) -> bool:
+    """Whether an error is that of a disk that is gone, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(crashed_in(each) for each in error.exceptions)
+    return isinstance(error, (SimCrash, trio.Cancelled))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_power_cut_at_any_change_of_a_round(seed: int):
+    """Jobs, publications, MARKs, seals and clean-ups of a whole round, cut somewhere; all of it acknowledged in sync mode."""
+    rng = random.Random(seed)
+    platter = Platter(rng)
+    disk = platter.mount()
+    before: list[tuple] = []
+
+    async def work() -> None:
+        async with opened(disk, **SMALL) as engine:
+            database = await new_database(engine)
+            await grown(database, rng, documents=30, updates=60)
+            before.append(await seen_by(database.view()))
+            disk.crash_in(rng.randrange(60))
+            await database.compacting.compact_now()
+            disk.crash()
+
+    try:
+        run(work)
+    except BaseException as error:
+        if not crashed_in(error):
+            raise
+    platter.power_cut()
+    mounted = platter.mount()
+
+    async def look() -> None:
+        async with opened(mounted, start=2, **SMALL) as engine:
+            database = engine.databases["db"]
+            assert await seen_by(database.view()) == before[0]
+            await settled(database, database.begin_reign(2))
+            await database.compacting.compact_now()
+            await database.indexing.wait_built()
+            assert await seen_by(database.view()) == before[0]
+            assert not orphans_of(mounted)
+        assert not errors_of(mounted)
+
+    run(look)
+
+
+async def test_in_worker_processes_over_real_files(tmp_path):
+    workers = [WorkerProcess(tmp_path), WorkerProcess(tmp_path, INDEX_LOCK_FILE)]
+    try:
+        async with Engine.open(real_seams(tmp_path, *workers), options=options(**SMALL)) as engine:
+            database = await new_database(engine)
+            await grown(database, random.Random(11))
+            before = await seen_by(database.view())
+            report = await database.compacting.compact_now()
+            assert report.shards == 2 and report.bytes_after < report.bytes_before
+            assert await seen_by(database.view()) == before
+            names = [path.name for path in (tmp_path / "db").iterdir() if path.name.startswith("shard_")]
+            assert sorted(name for name in names if name.endswith((".db", ".moves"))) == ["shard_000.g2.db", "shard_001.g2.db"]
+    finally:
+        for worker in workers:
+            await worker.aclose()
