@@ -537,7 +537,7 @@ def test_power_cut_at_any_change_of_a_round(seed: int):
             database = await new_database(engine)
             await grown(database, rng, documents=30, updates=60)
             before.append(await seen_by(database.view()))
-            disk.crash_in(rng.randrange(60))
+            disk.crash_in(rng.randrange(180))
             await database.compacting.compact_now()
             disk.crash()
 
