@@ -14,7 +14,16 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import INDEX_LOCK_FILE, Database, Engine, MemoryDisk, WorkerProcess, encode_document, operations, real_seams
+from storage import (
+    INDEX_LOCK_FILE,
+    Database,
+    Engine,
+    MemoryDisk,
+    WorkerProcess,
+    encode_document,
+    operations,
+    real_seams,
+)
 from storage.check import Severity, check_database
 from storage.compacting import is_worthwhile
 from storage.errors import DamagedRecord, DiskFull, ShuttingDown
