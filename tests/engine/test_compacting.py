@@ -566,6 +566,7 @@ def test_power_cut_at_any_change_of_a_round(seed: int):
             await database.compacting.compact_now()
             await database.indexing.wait_built()
             assert await seen_by(database.view()) == before[0]
+            await database.sealing.remove_unneeded()
             assert not orphans_of(mounted)
         assert not errors_of(mounted)
 
