@@ -335,7 +335,8 @@ class Compacting:
         try:
             if self._has_something_to_seal() or self._make_something():
                 await sealing.seal_now()
-            await sealing.remove_unneeded()
+            async with self._database.indexing.changing:  # no seal has files that nothing names yet
+                await sealing.remove_unneeded()
         except (OSError, TwinlogError) as error:  # the next seal does it
             log.warning("%s: old files stay for now: %s", self._database.name, error)
 

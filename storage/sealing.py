@@ -208,7 +208,7 @@ class Sealing:
         return [path for path, _ in segments[first:]]
 
     async def remove_unneeded(self) -> None:
-        """Checkpoints, log segments and files that nothing needs any more."""
+        """Checkpoints, log segments and files that nothing needs any more. While no seal is under way: its files are not named yet."""
         async with self.removing:
             await self._remove_unneeded()
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage import (
@@ -213,6 +213,7 @@ async def rewound(world: World, engine: Engine) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(seed=2525)  # a clean-up after a round took the files of a seal under way
 def test_every_view_shows_what_it_showed(seed: int):
     run(play, seed)
 
