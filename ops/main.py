@@ -9,6 +9,7 @@ import click
 
 from .commands import (
     check,
+    compact,
     config,
     down,
     export,
@@ -36,6 +37,7 @@ VERBS = (
     export.export,
     switchover.switchover,
     promote.promote,
+    compact.compact,
     serve.serve,
     config.config,
     keygen.keygen,

@@ -158,3 +158,12 @@ def test_a_broken_key_file_is_refused_without_showing_the_key(tmp_path):
     with pytest.raises(errors.ConfigError) as refused:
         Secrets.read(load(None, {"data": str(tmp_path), "client_keys": str(path)}))
     assert refused.value.fields["path"] == "client_keys" and "0g0g" not in refused.value.message
+
+
+def test_compaction_is_told_by_three_settings(tmp_path):
+    config = _load(tmp_path, "data: d\n", compaction="false", compact_stale_ratio="0.25", compact_min_size="8")
+    storage = config.storage
+    assert (storage.compaction, storage.compact_stale_ratio, storage.compact_min_bytes) == (False, 0.25, 8 * 2**20)
+    for wrong in ("0", "1.5", "true", "half"):
+        with pytest.raises(errors.ConfigError, match="compact_stale_ratio.*above 0 and at most 1"):
+            _load(tmp_path, "data: d\n", compact_stale_ratio=wrong)

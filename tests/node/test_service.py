@@ -305,6 +305,7 @@ ARGUMENTS = {
     wire.DropCollection: ("d", "c"),
     wire.CreateDatabase: ("d",),
     wire.DropDatabase: ("d",),
+    wire.Compact: ("d",),
 }
 
 

@@ -148,3 +148,48 @@ def test_sort_is_written_two_ways():
     assert sort_fields("-age, name") == sort_fields("age:-1,name:1") == [("age", -1), ("name", 1)]
     with pytest.raises(Refusal, match="down"):
         sort_fields("age:down")
+
+
+class Compactable:
+    """A client of two databases, one of which has a damaged shard."""
+
+    def __init__(self, *, findings=()) -> None:
+        self._findings = list(findings)
+
+    def list_database_names(self):
+        return ["logs", "shop"]
+
+    def __getitem__(self, name):
+        self._name = name
+        return self
+
+    def compact(self):
+        findings = self._findings if self._name == "shop" else []
+        return {"before": 3 * 2**20, "after": 2**20, "seconds": 1.25, "shards": 2, "findings": findings}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        return None
+
+
+def test_compact_prints_before_and_after_and_says_what_stayed(run, monkeypatch):
+    monkeypatch.setenv("TWINLOG_URL", "127.0.0.1:1")
+    monkeypatch.setattr(Target, "connect", lambda self, **options: Compactable())
+    result = run("compact")
+    assert result.exit_code == 0
+    assert all(word in result.output for word in ("logs", "shop", "3.0 MiB", "1.0 MiB", "1.2 s"))
+    assert json.loads(run("compact", "shop", "--json").output)["shop"]["after"] == 2**20
+    missing = run("compact", "shap")
+    assert missing.exit_code == ExitCode.NOT_FOUND and "logs, shop" in missing.stderr
+    monkeypatch.setattr(Target, "connect", lambda self, **options: Compactable(findings=["shard 1 is left as it is"]))
+    stayed = run("compact")
+    assert stayed.exit_code == ExitCode.FAILED and "! shop: shard 1 is left as it is" in stayed.stderr
+
+
+def test_flags_of_compaction_become_settings():
+    from ops.commands.serve import overrides_from
+
+    flags = {"compaction": False, "compact_stale_ratio": "0.25", "compact_min_size": "8", "acks": None}
+    assert overrides_from(flags, ()) == {"compaction": False, "compact_stale_ratio": "0.25", "compact_min_size": "8"}
