@@ -32,3 +32,5 @@ class EngineOptions:
     databases_max: int = 256
     index_rows_min: int = 2_000  # sealed documents from which on a collection's queried fields are indexed; below, scans are quick
     expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say
+    scrub_interval_s: float = 86_400.0  # between two passes that read everything and hold it against its checksums; 0: none
+    scrub_bytes_per_s: int = 20 * 2**20  # how fast a pass reads

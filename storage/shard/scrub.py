@@ -21,7 +21,15 @@ from typing import NamedTuple
 import google_crc32c
 import numpy as np
 
-from ..commit.codec import BODY_BYTES_MAX, DELETE, DOCUMENT_BYTES_MAX, HEAD_BYTES, ID_BYTES_MAX, PUT, following_frames
+from ..commit.codec import (
+    BODY_BYTES_MAX,
+    DELETE,
+    DOCUMENT_BYTES_MAX,
+    HEAD_BYTES,
+    ID_BYTES_MAX,
+    PUT,
+    following_frames,
+)
 from ..commit.scan import is_reserved
 from ..commit.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
 from ..commit.segment import decode_header
@@ -155,7 +163,7 @@ def check_frames(disk: Disk, path: str, uuid: bytes, at: tuple[int, int, int] | 
     try:
         header = decode_header(file.read_at(0, SEGMENT_HEADER_BYTES), path)
         if header is None or header.uuid != uuid:
-            return FramesChecked(0, 0, 0, True, "the segment's header is cut short or another database's")  # noqa: FBT003
+            return FramesChecked(0, 0, 0, True, "the segment's header is cut short or another database's")
         offset, seq, chain = at or (SEGMENT_HEADER_BYTES, header.first_seq - 1, header.chain_before)
         wanted = STEP_BYTES
         while seq < to_seq:
@@ -165,13 +173,13 @@ def check_frames(disk: Disk, path: str, uuid: bytes, at: tuple[int, int, int] | 
                 seq = _last_seq(data, done, seq)
                 return FramesChecked(offset + done, seq, chain, seq >= to_seq)
             if is_reserved(data, 0):
-                return FramesChecked(offset, seq, chain, True)  # noqa: FBT003 - a field of a plain result
+                return FramesChecked(offset, seq, chain, True)
             if len(data) < wanted or wanted > BODY_BYTES_MAX + HEAD_BYTES:
-                return FramesChecked(offset, seq, chain, True, f"the frame after commit {seq} is not what was written")  # noqa: FBT003
+                return FramesChecked(offset, seq, chain, True, f"the frame after commit {seq} is not what was written")
             wanted = min(4 * wanted, BODY_BYTES_MAX + HEAD_BYTES + 1)
-        return FramesChecked(offset, seq, chain, True)  # noqa: FBT003
+        return FramesChecked(offset, seq, chain, True)
     except DamagedRecord as error:
-        return FramesChecked(0, 0, 0, True, error.message.removeprefix(f"{path}: "))  # noqa: FBT003
+        return FramesChecked(0, 0, 0, True, error.message.removeprefix(f"{path}: "))
     finally:
         file.close()
 
@@ -234,8 +242,8 @@ def inspect(
     files: ShardFiles,
     entry: LogFile,
     start: int,
-    hash_key: HashKey = hash64,
     step: int = INSPECT_BYTES,
+    hash_key: HashKey = hash64,
 ) -> Inspected:
     """The damaged records that begin in about `step` bytes from `start` on, which is where a record begins, or 0 for the file's header.
 
