@@ -306,9 +306,6 @@ async def test_a_seal_that_meets_damage_goes_on_after_the_repair(autojump_clock)
     disk = MemoryDisk()
     async with opened(disk, **NEVER) as engine:
         database = await sealed_database(engine)
-        database.scrubbing.peers = Peer(database).as_source
-        await without_log(database)
-        await everything(database)
         database.read_sealed_now(database.catalog.ids["things"], canonical(4))  # the hot cache has it
         path, offset, length = place_of(database, 4)
         flip(disk, path, offset + length - 1)

@@ -50,6 +50,17 @@ class Shelf:
     rewindable: bool = True
 
 
+class FakeScrubbing:
+    """What replication sets and calls of a database's scrub."""
+
+    def __init__(self) -> None:
+        self.peers: Callable = list
+        self.on_change: Callable[[], None] = lambda: None
+
+    def try_again(self) -> None:
+        return
+
+
 class FakeDatabase:
     def __init__(self, seams: Seams, shelf: Shelf, name: str, stored: Stored) -> None:
         self.seams, self.shelf, self.name, self.stored = seams, shelf, name, stored
@@ -70,6 +81,7 @@ class FakeDatabase:
         self.log_bytes = self.sealed_bytes = 0
         self.last_time_us = 0
         self.closed = False
+        self.scrubbing = FakeScrubbing()
         for frame in list(stored.frames):
             self._take(frame)
         stored.frames = []
