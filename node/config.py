@@ -60,6 +60,8 @@ class StorageConfig:
     free_bytes_min: int
     view_age_s: float
     databases_max: int
+    scrub_interval_s: float
+    scrub_bytes_per_s: int
 
     @classmethod
     def read(cls, section: Section) -> Self:
@@ -82,6 +84,8 @@ class StorageConfig:
             free_bytes_min=section.value("free_mb_min") * MIB,
             view_age_s=section.value("view_age_s"),
             databases_max=section.value("databases_max"),
+            scrub_interval_s=section.value("scrub_interval_h") * 3600.0,
+            scrub_bytes_per_s=section.value("scrub_mb_per_s") * MIB,
         )
 
 

@@ -36,6 +36,12 @@ from .users import Logins
 
 log = logging.getLogger(__name__)
 
+SCRUB_METRICS = (
+    ("scrub_bytes", "Bytes that the scrubs of all databases have read"),
+    ("scrub_repaired", "Damaged places that were repaired"),
+    ("scrub_damaged", "Damaged places that stand"),
+)
+
 
 class Node:
     """A node that is up. Made by `open`."""
@@ -127,6 +133,8 @@ class Node:
             metrics.watch(f"hot_cache_{name}", f"Hot caches of all databases: {name}", partial(_cache_total, engine, place))
         for name in ("builds", "merges", "failures"):
             metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
+        for place, (name, meaning) in enumerate(SCRUB_METRICS):
+            metrics.watch(name, meaning, partial(_scrub_total, engine, place))
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
         await nursery.start(member.run)
@@ -231,6 +239,8 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         free_bytes_min=chosen.free_bytes_min,
         view_age_s=chosen.view_age_s,
         databases_max=chosen.databases_max,
+        scrub_interval_s=chosen.scrub_interval_s,
+        scrub_bytes_per_s=chosen.scrub_bytes_per_s,
     )
 
 
@@ -269,6 +279,10 @@ def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
 
 def _cache_total(engine: Any, place: int) -> int:
     return sum(database.cache_counts[place] for database in engine.databases.values())
+
+
+def _scrub_total(engine: Any, place: int) -> int:
+    return sum(database.scrubbing.totals[place] for database in engine.databases.values())
 
 
 def _unsettled() -> errors.ReadOnly:

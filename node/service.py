@@ -67,6 +67,7 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.CreateDatabase: Role.READWRITE,
     wire.DropDatabase: Role.ADMIN,
     wire.Promote: Role.ADMIN,
+    wire.Scrub: Role.ADMIN,
 }
 
 
@@ -119,6 +120,7 @@ class Service:
         self.oversight = Oversight(engine, member, logins, node)
         self.stopping = False
         self.under_way = 0  # requests taken and not answered
+        self._engine = engine
         self._member = member
         self._limits = limits
         self._nursery: trio.Nursery | None = None
@@ -175,6 +177,7 @@ class Service:
             wire.CreateDatabase: (None, writes.create_database),
             wire.DropDatabase: (None, writes.drop_database),
             wire.Promote: (None, own.promote),
+            wire.Scrub: (None, own.scrub),
         }
         assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"
         return {
@@ -426,6 +429,8 @@ class Service:
         self.metrics.refusals[error.name] += 1
         if isinstance(error, errors.Overloaded):
             self.metrics.bounds[error.fields.get("bound", "unnamed")] += 1
+        elif isinstance(error, errors.DamagedRecord):
+            self._engine.met_damage(error)
         fields = plain_fields(error)
         caller.answer(wire.encode_answer(wire.Failure(request_id, error.code, error.name, error.message, fields)))
 

@@ -113,6 +113,8 @@ _ENGINE = (
     _integer("view_age_s", 600, "s", 1, 86_400, "A query still reading after so long ends with SnapshotTooOld."),
     _integer("databases_max", 256, "databases", 1, 10_000, "Databases on this node; creating more is refused by name."),
     _integer("free_mb_min", 64, "MiB", 0, 1_048_576, "Below this much free disk space writes are refused."),
+    _integer("scrub_interval_h", 24, "h", 0, 8_760, "Time between two scrubs, which read every file and repair what is damaged; 0: none by itself."),
+    _integer("scrub_mb_per_s", 20, "MiB/s", 1, 100_000, "How fast such a scrub reads, all databases together."),
 )  # fmt: skip
 
 _REPLICATION = (

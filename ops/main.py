@@ -17,6 +17,7 @@ from .commands import (
     insert,
     keygen,
     promote,
+    scrub,
     serve,
     status,
     up,
@@ -37,6 +38,7 @@ VERBS = (
     keygen.keygen,
     user.user,
     check.check,
+    scrub.scrub,
 )
 
 

@@ -16,6 +16,7 @@ and `on_change` is called; reads of just those documents go on failing with Dama
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -111,6 +112,9 @@ class Scrubbing:
         self._repaired = 0
         self._passing = trio.Lock()
         self._mending = trio.Lock()
+        self._asked = trio.Event()
+        self._finished = trio.Event()
+        self._bytes = 0
         self._met: dict[tuple[str, int], None] = {}
         self._looked: dict[tuple[str, int], float] = {}
         self._bell = trio.Event()
@@ -118,14 +122,30 @@ class Scrubbing:
     @property
     def report(self) -> ScrubReport:
         counts = self._counts
-        under_way = self._passing.locked()
         report = self._report
-        if under_way:
+        if self._asked.is_set():
+            report = replace(report, running=True)
+        if self._passing.locked():
             report = replace(
                 report, running=True, files=counts.files, bytes=counts.bytes, ended_us=0,
                 findings=tuple(counts.findings), findings_left_out=counts.left_out,
             )  # fmt: skip
         return replace(report, repaired=self._repaired, damaged=tuple(self._standing.values()))
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """Since the database was opened: bytes read by passes, places repaired; and places that are damaged now."""
+        return self._bytes, self._repaired, len(self._standing)
+
+    def begin(self) -> None:
+        """A pass shall begin now, at full speed; one that is under way will do. `run` does it."""
+        if not self._passing.locked():
+            self._asked.set()
+
+    async def finished(self) -> None:
+        """Until no pass is under way or asked for."""
+        while self._passing.locked() or self._asked.is_set():
+            await self._finished.wait()
 
     def met(self, error: DamagedRecord) -> None:
         """A read, a seal or a peer's question met damage: look at that place soon. Cheap; what names no shard log is let go, and so is a
@@ -162,25 +182,36 @@ class Scrubbing:
                 findings_left_out=counts.left_out,
                 passes=self._report.passes + 1,
             )
+        self._tell_finished()
         log.info("%s: scrubbed %d bytes, %d findings", database.name, counts.bytes, len(counts.findings))
         return self.report
 
     async def run(self, turn: trio.Lock) -> None:
-        """Passes at their times, and damage that was met, until cancelled. turn: held for a pass, over all databases of an engine."""
+        """Passes at their times and when asked for, and damage that was met, until cancelled. turn: over all databases of an engine, held for
+        a pass that nobody asked for."""
         options = self._database.engine_options
+        interval_s = options.scrub_interval_s or math.inf
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._mend_what_was_met)
-            if options.scrub_interval_s <= 0:
-                return
-            await trio.sleep(options.scrub_interval_s * FIRST_PASS_SHARE)
+            begins_at = trio.current_time() + interval_s * FIRST_PASS_SHARE
             while True:
-                ends_at = trio.current_time() + options.scrub_interval_s
+                with trio.move_on_at(begins_at) as due:
+                    await self._asked.wait()
                 try:
-                    async with turn:
-                        await self.scrub_now(bytes_per_s=options.scrub_bytes_per_s)
+                    if due.cancelled_caught:
+                        begins_at = trio.current_time() + interval_s
+                        async with turn:
+                            await self.scrub_now(bytes_per_s=options.scrub_bytes_per_s)
+                    else:
+                        self._asked = trio.Event()
+                        await self.scrub_now()
                 except (OSError, TwinlogError) as error:
                     log.warning("%s: the scrub was given up: %s", self._database.name, error)
-                await trio.sleep_until(ends_at)
+                    self._tell_finished()
+
+    def _tell_finished(self) -> None:
+        finished, self._finished = self._finished, trio.Event()
+        finished.set()
 
     async def _mend_what_was_met(self) -> None:
         while True:
@@ -400,6 +431,7 @@ class Scrubbing:
 
     async def _count(self, size: int, rate: int) -> None:
         self._counts.bytes += max(0, size)
+        self._bytes += max(0, size)
         if rate and size > 0:
             await trio.sleep(size / rate)
 

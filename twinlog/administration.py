@@ -17,6 +17,7 @@ from node.wire import (
     Promote,
     Reply,
     Request,
+    Scrub,
     Status,
 )
 
@@ -25,6 +26,8 @@ from .exchange import Kind
 from .scope import Scope
 from .url import parse_node
 from .verbs import Plan, ask
+
+SCRUB_WAIT_MS = 2_000
 
 
 def list_database_names(scope: Scope) -> Plan[list[str]]:
@@ -59,6 +62,15 @@ def status(scope: Scope, node: str | None, *, mark: bool) -> Plan[dict[str, Any]
 
 def promote(scope: Scope, node: str, *, force: bool) -> Plan[dict[str, Any]]:
     return (yield from _at(scope, Promote(0, force), node))
+
+
+def scrub(scope: Scope, db: str, node: str | None) -> Plan[dict[str, Any]]:
+    """Begin a pass and ask on until it has ended: each question waits at the node, within the usual time for an answer."""
+    wait_ms = SCRUB_WAIT_MS if scope.timeout_s is None else min(SCRUB_WAIT_MS, int(scope.timeout_s * 500))
+    report = yield from _at(scope, Scrub(0, db, True, wait_ms), node)
+    while report.get("running"):
+        report = yield from _at(scope, Scrub(0, db, False, wait_ms), node)
+    return report
 
 
 def _at(scope: Scope, request: Request, node: str | None) -> Plan[dict[str, Any]]:

@@ -44,6 +44,7 @@ from node.wire import (
     Replace,
     Reply,
     Request,
+    Scrub,
     Status,
     Update,
     decode_answer,
@@ -115,6 +116,7 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     DropDatabase: st.builds(DropDatabase, ids, names),
     Status: st.builds(Status, ids, st.booleans()),
     Promote: st.builds(Promote, ids, st.booleans()),
+    Scrub: st.builds(Scrub, ids, names, st.booleans(), st.integers(0, 10_000)),
 }
 
 
