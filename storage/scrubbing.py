@@ -26,10 +26,9 @@ import trio
 
 from .errors import DamagedRecord, TwinlogError
 from .finding import Finding, Severity
-from .repairing import Repair, Source, find_record
+from .repairing import Repair, Source, find_record, header_of
 from .shard import checkpoint as checkpoints
 from .shard.checkpoint import Checkpoint, LogFile
-from .shard.record import FileHeader
 from .shard.scrub import (
     INSPECT_BYTES,
     STEP_BYTES,
@@ -280,7 +279,7 @@ class Scrubbing:
             except DamagedRecord as error:  # logs and index of one shard: the logs come first
                 log.warning("%s: the index cannot be rebuilt yet: %s", database.name, error)
                 return
-            await disk.run(shards.know_keys, sealing.shards)
+            await disk.run(shards.know_keys, None)  # a filter of damaged hashes would hide documents
             sealing.shards = shards
 
     async def _check_log(self, checkpoint: Checkpoint, number: int, entry: LogFile, rate: int = 0) -> None:
@@ -323,12 +322,9 @@ class Scrubbing:
         self, checkpoint: Checkpoint, number: int, entry: LogFile, start: int, step: int = INSPECT_BYTES
     ) -> Inspected:
         database = self._database
-        header = self._header(checkpoint, number, entry)
+        header = header_of(checkpoint, number, entry)
         files = checkpoint.shards[number]
         return await database.seams.index_workers.run(inspect, database.directory, header, files, entry, start, step)
-
-    def _header(self, checkpoint: Checkpoint, number: int, entry: LogFile) -> FileHeader:
-        return FileHeader(number, entry.generation, len(checkpoint.shards), bytes.fromhex(checkpoint.uuid))
 
     async def _look_at(self, name: str, offset: int) -> None:
         """One place that a read met, or that stands: alone if the file's hash then agrees, else with all that is wrong in the file."""
@@ -350,11 +346,13 @@ class Scrubbing:
         """Repair what can be, and tell of all. is_trial: say nothing about what could not be; returns whether all was repaired."""
         database = self._database
         async with self._mending:
-            repair = Repair(database, self._header(checkpoint, number, entry), entry, checkpoint.seq)
+            repair = Repair(database, checkpoint, number, entry)
             sources = [("this node's log", partial(find_record, database)), *self.peers()]
             repaired = await repair.run(damages, sources)
         self._repaired += len(repaired)
         standing: dict[tuple[str, int], Finding | None] = {}
+        if not is_trial:  # these are all that the file has
+            standing.update(dict.fromkeys(place for place in self._standing if place[0] == entry.file))
         for damage in damages:
             place = (damage.file, damage.offset)
             if damage in repaired:
@@ -382,6 +380,8 @@ class Scrubbing:
         database = self._database
         segments = list(database.log.segments)
         written_seq = database.log.written_seq
+        paths = {path for path, _ in segments}
+        self._stand(dict.fromkeys(place for place in self._standing if "/" in place[0] and place[0] not in paths))
         for number, (path, first_seq) in enumerate(segments):
             to_seq = min(written_seq, segments[number + 1][1] - 1) if number + 1 < len(segments) else written_seq
             if first_seq > to_seq:
