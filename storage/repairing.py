@@ -25,7 +25,16 @@ from .errors import DamagedRecord
 from .recovery import keep
 from .shard.checkpoint import Checkpoint, LogFile
 from .shard.record import BODY_UNCHECKED, HEADER_BYTES, FileHeader, ShardRecord, encode, encode_file_header
-from .shard.scrub import INSPECT_BYTES, STEP_BYTES, Damage, Patch, Standing, read_crc, sum_live
+from .shard.scrub import (
+    INSPECT_BYTES,
+    STEP_BYTES,
+    Damage,
+    Patch,
+    Standing,
+    read_crc,
+    read_what_is_there,
+    sum_live,
+)
 from .shard.shardset import ShardSet
 from .values.keys import hash64
 
@@ -255,17 +264,17 @@ def put_in_place(disk: Disk, directory: str, file: str, offset: int, data: bytes
 
     Raises DamagedRecord when the bytes do not stay."""
     path = f"{directory}/{file}"
-    keep(disk, directory, f"{file}-{offset}.bin", _read(disk, path, offset, len(data)))
+    keep(disk, directory, f"{file}-{offset}.bin", _read(disk, path, offset, len(data), strictly=False))
     disk.overwrite(path, offset, data)
-    if _read(disk, path, offset, len(data)) != data:
+    if _read(disk, path, offset, len(data), strictly=True) != data:
         raise DamagedRecord(
             f"{path} at offset {offset}: what was written over damage does not stay: replace the device", file=path, offset=offset
         )
 
 
-def _read(disk: Disk, path: str, offset: int, length: int) -> bytes:
+def _read(disk: Disk, path: str, offset: int, length: int, *, strictly: bool) -> bytes:
     file = disk.open_read(path)
     try:
-        return file.read_at(offset, length)
+        return file.read_at(offset, length) if strictly else read_what_is_there(file, offset, length)
     finally:
         file.close()

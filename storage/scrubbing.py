@@ -348,7 +348,11 @@ class Scrubbing:
         async with self._mending:
             repair = Repair(database, checkpoint, number, entry)
             sources = [("this node's log", partial(find_record, database)), *self.peers()]
-            repaired = await repair.run(damages, sources)
+            try:
+                repaired = await repair.run(damages, sources)
+            except OSError as error:  # a device that takes no writes where it lost what it had: told as damage that stands
+                log.warning("%s: %s could not be written over: %s", database.name, entry.file, error)
+                repaired = {}
         self._repaired += len(repaired)
         standing: dict[tuple[str, int], Finding | None] = {}
         if not is_trial:  # these are all that the file has

@@ -14,6 +14,7 @@ call takes STEP_BYTES at most, so that whoever shares the worker waits for 0.1 t
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -56,6 +57,7 @@ from .record import (
 STEP_BYTES = 16 * 2**20
 INSPECT_BYTES = 4 * 2**20  # of small records: those are what takes time
 READ_BYTES = 2**20
+SECTOR_BYTES = 4_096  # what a device gives or refuses as one
 
 Patch = tuple[int, bytes]  # offset in the file, and what shall stand there
 
@@ -124,13 +126,34 @@ def read_crc(disk: Disk, path: str, start: int, end: int, crc: int, patches: Seq
     file = disk.open_read(path)
     try:
         for offset in range(start, end, READ_BYTES):
-            chunk = file.read_at(offset, min(READ_BYTES, end - offset))
+            chunk = read_what_is_there(file, offset, min(READ_BYTES, end - offset))
             if len(chunk) < min(READ_BYTES, end - offset):
                 return None
             crc = google_crc32c.extend(crc, _patched(chunk, offset, patches))
         return crc
     finally:
         file.close()
+
+
+def read_what_is_there(file: File, offset: int, length: int) -> bytes:
+    """read_at(), with zeros for the sectors that the device does not give back: they are damaged like others. Raises other OSErrors."""
+    try:
+        return file.read_at(offset, length)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    first_end = offset - offset % SECTOR_BYTES + SECTOR_BYTES
+    bounds = [offset, *range(first_end, offset + length, SECTOR_BYTES), offset + length]
+    return b"".join(_sector(file, start, end - start) for start, end in zip(bounds, bounds[1:]))
+
+
+def _sector(file: File, offset: int, length: int) -> bytes:
+    try:
+        return file.read_at(offset, length)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return bytes(max(0, min(length, file.size - offset)))
 
 
 def _patched(chunk: bytes, offset: int, patches: Sequence[Patch]) -> bytes:
@@ -271,7 +294,7 @@ def inspect(
             what = f"the file ends at {file.size}, the checkpoint needs {entry.length} bytes"
             return Inspected(entry.length, (_of_file(entry, file.size, 0, what),))
         damages = []
-        if start == 0 and file.read_at(0, FILE_HEADER_BYTES) != encode_file_header(header):
+        if start == 0 and read_what_is_there(file, 0, FILE_HEADER_BYTES) != encode_file_header(header):
             damages.append(_of_file(entry, 0, FILE_HEADER_BYTES, "the file's header is not what was written"))
         walk = _Walk(file, entry, places, hash_key)
         damages += walk.run(max(start, FILE_HEADER_BYTES), end)
@@ -292,7 +315,7 @@ def sum_live(
         for offset, known in places.entries.items():
             if known.collection != collection or known.is_deletion or not known.is_reachable:
                 continue
-            record = decode(_patched(file.read_at(offset, known.length), offset, patches))
+            record = decode(_patched(read_what_is_there(file, offset, known.length), offset, patches))
             if record is None or record.collection != collection:
                 raise DamagedRecord(f"{entry.file} at offset {offset}: another record stands here", file=entry.file, offset=offset)
             count += 1
@@ -321,7 +344,7 @@ class _Walk:
     def _read(self, offset: int, length: int) -> bytes:
         start = offset - self._at
         if start < 0 or start + length > len(self._buffer):
-            self._buffer = self._file.read_at(offset, min(max(length, READ_BYTES), self._entry.length - offset))
+            self._buffer = read_what_is_there(self._file, offset, min(max(length, READ_BYTES), self._entry.length - offset))
             self._at, start = offset, 0
         return self._buffer[start : start + length]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import DamagedRecord, Database, MemoryDisk, Severity, canonical, encode_document, operations
-from storage.repairing import Source, Wanted, find_record, fits
+from storage.repairing import Source, Wanted, find_record, fits, put_in_place
 from storage.shard.record import HEADER_BYTES, ShardRecord, decode
 from storage.values.keys import hash64
 from tests.engine.model import everything, insert, new_database, opened, settled
+from tests.sim.disk import Platter, SimCrash
 
 NEVER = {"scrub_interval_s": 0.0}
 COUNT = 30
@@ -394,3 +397,31 @@ async def test_a_wrong_document_is_refused_by_the_state_hash_too():
         peer._change = lambda record: record
         assert (await database.scrubbing.scrub_now()).damaged == ()
         assert len(await everything(database)) == COUNT
+
+
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("step", range(1, 12))
+def test_a_crash_within_a_repair_loses_nothing_and_it_can_be_done_again(step: int, power: bool):
+    """INV-7: the damaged bytes stand in the file or in salvage/, at every step."""
+    platter = Platter(random.Random(step))
+    disk = platter.mount()
+    disk.make_dir("db")
+    disk.sync_dir("")
+    file = disk.create("db/shard_000.db")
+    file.append(b"before damaged after")
+    file.sync()
+    disk.sync_dir("db")
+    disk.crash_in(step)
+    try:
+        put_in_place(disk, "db", "shard_000.db", 7, b"sounder")
+    except SimCrash:
+        if power:
+            platter.power_cut()
+    disk.kill()
+    disk = platter.mount()
+    content = disk.read_file("db/shard_000.db")
+    kept = [disk.read_file(f"db/salvage/{name}") for name in disk.list_dir("db/salvage")]
+    assert content == b"before damaged after" or b"damaged" in kept
+    assert (content[:7], content[14:]) == (b"before ", b" after"), "nothing else is touched"
+    put_in_place(disk, "db", "shard_000.db", 7, b"sounder")
+    assert disk.read_file("db/shard_000.db") == b"before sounder after"

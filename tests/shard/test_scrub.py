@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.disk_memory import MemoryDisk, MemoryFile
 from storage.shard import checkpoint as checkpoints
 from storage.shard.record import FILE_HEADER_BYTES, HEADER_BYTES, FileHeader
 from storage.shard.scrub import (
@@ -187,3 +191,43 @@ def test_a_damaged_manifest_is_found():
     assert check_manifest(world.disk, DIRECTORY, world.sealed) == ""
     flip(world, 40, name=f"checkpoints/{world.sealed:020d}.json")
     assert check_manifest(world.disk, DIRECTORY, world.sealed) != ""
+
+
+class RefusingFile:
+    """A file of which the device does not give back some bytes."""
+
+    def __init__(self, file: MemoryFile, first: int, end: int) -> None:
+        self.path, self.size, self.close = file.path, file.size, file.close
+        self._file, self._first, self._end = file, first, end
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if offset < self._end and offset + length > self._first:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._file.read_at(offset, length)
+
+
+class RefusingDisk(MemoryDisk):
+    """Its second sector of every shard log is gone, once `refuses`."""
+
+    refuses = False
+
+    def open_read(self, path: str) -> MemoryFile | RefusingFile:
+        file = super().open_read(path)
+        return RefusingFile(file, 4_096, 8_192) if self.refuses and path.endswith(".db") else file
+
+
+def test_sectors_that_the_device_refuses_are_damage_in_their_place():
+    disk = RefusingDisk()
+    world = World(disk, shards=1)
+    people = world.create("people")
+    for number in range(20):
+        world.put(people, number, text="y" * 500)
+    world.commit()
+    world.seal()
+    records = records_of(world.open())
+    disk.refuses = True
+    lost = [offset for offset, length, _ in records if offset < 8_192 and offset + length > 4_096]
+    assert [damage.offset for damage in found_in_without_opening(world)] == lost and len(lost) > 5
+    [entry] = world_checkpoint(world).shards[0].logs
+    crc = read_crc(disk, f"{DIRECTORY}/{entry.file}", 0, entry.length, 0)
+    assert crc is not None and crc != entry.crc32c
