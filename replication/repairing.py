@@ -83,6 +83,7 @@ class Repairs:
     def tend(self, database: Database) -> None:
         """A database is open: its scrub may ask peers, and tells what it could not repair."""
         uuid = database.uuid
+        self._replica.alarms.clear(AlarmKind.DAMAGED, database=database.name)  # of the files that were open before
         database.scrubbing.peers = partial(self._sources, uuid)
         database.scrubbing.on_change = partial(self._tell, uuid)
 

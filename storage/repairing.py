@@ -90,10 +90,10 @@ async def find_record(database: Database, asked: Wanted) -> ShardRecord | None:
 
 
 async def _in_log(database: Database, asked: Wanted) -> ShardRecord | None:
-    run = await database.log.read(asked.seq - 1, min(asked.seq, database.log.written_seq), HEAD_BYTES)
-    if run is None or not run.data:
-        return None
     try:
+        run = await database.log.read(asked.seq - 1, min(asked.seq, database.log.written_seq), HEAD_BYTES)
+        if run is None or not run.data:
+            return None
         head = decode_head(run.data)
         if head is None or head.seq != asked.seq or head.record_count <= asked.row:
             return None

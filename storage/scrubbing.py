@@ -350,7 +350,7 @@ class Scrubbing:
             sources = [("this node's log", partial(find_record, database)), *self.peers()]
             try:
                 repaired = await repair.run(damages, sources)
-            except OSError as error:  # a device that takes no writes where it lost what it had: told as damage that stands
+            except (OSError, TwinlogError) as error:  # a device that takes no writes where it lost what it had: told as damage that stands
                 log.warning("%s: %s could not be written over: %s", database.name, entry.file, error)
                 repaired = {}
         self._repaired += len(repaired)
