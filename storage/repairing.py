@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .database import Database
 
 
+OFFERED_BYTES_MAX = 64 * 2**20  # of one file's records that are held to be judged together
+
+
 class Wanted(NamedTuple):
     """A record as a peer is asked for it. seq and row are 0 when the damaged header hides them: then it is the newest write of that
     key up to seq_max. length: of the whole record."""
@@ -157,12 +160,14 @@ class Repair:
     async def run(self, damages: Sequence[Damage], sources: Sequence[tuple[str, Source]]) -> dict[Damage, str]:
         """What was repaired, and from where. Sources are asked one after the other, each for what the ones before could not give."""
         repaired: dict[Damage, str] = {}
+        pool: dict[Damage, bytes] = {}  # what one could not give another may
         for name, source in (("its shard and generation", None), *sources):
             left = [damage for damage in damages if damage not in repaired]
             if not left:
                 break
             offered = await self._offers(left, source)
-            accepted = await self._judge(left, offered) if offered else {}
+            pool = {damage: data for damage, data in (pool | offered).items() if damage in left}
+            accepted = await self._judge(left, pool) if offered else {}
             if accepted:
                 await self._write(accepted)
                 repaired.update(dict.fromkeys(accepted, name))
@@ -170,7 +175,12 @@ class Repair:
 
     async def _offers(self, damages: Sequence[Damage], source: Source | None) -> dict[Damage, bytes]:
         offered: dict[Damage, bytes] = {}
+        room = OFFERED_BYTES_MAX
         for damage in damages:
+            if damage.is_one_record:
+                room -= damage.length
+                if room < 0 and offered:
+                    break  # the next pass goes on with what is left (INV-8)
             if damage.standing is Standing.FILE and damage.offset == 0 and damage.length:
                 offered[damage] = encode_file_header(header_of(self._checkpoint, self._number, self._entry))
             elif damage.is_one_record and source is not None:
@@ -211,9 +221,11 @@ class Repair:
         workers = self._database.seams.index_workers
         for files in self._checkpoint.shards:
             for entry in files.logs:
-                mine = patches if entry.file == self._entry.file else ()
+                here = patches if entry.file == self._entry.file else ()
                 for start in range(0, entry.length, INSPECT_BYTES):
-                    piece = (files, entry, collection, start, min(start + INSPECT_BYTES, entry.length), mine)
+                    end = min(start + INSPECT_BYTES, entry.length)
+                    mine = [patch for patch in here if start <= patch[0] < end]
+                    piece = (files, entry, collection, start, end, mine)
                     try:
                         more, part = await workers.run(sum_live, self._database.directory, *piece)
                     except DamagedRecord:

@@ -425,3 +425,18 @@ def test_a_crash_within_a_repair_loses_nothing_and_it_can_be_done_again(step: in
     assert (content[:7], content[14:]) == (b"before ", b" after"), "nothing else is touched"
     put_in_place(disk, "db", "shard_000.db", 7, b"sounder")
     assert disk.read_file("db/shard_000.db") == b"before sounder after"
+
+
+async def test_what_two_peers_have_together_is_judged_together():
+    disk = MemoryDisk()
+    async with opened(disk, shards=1, **NEVER) as engine:
+        database = await sealed_database(engine)
+        before = all_logs(disk)
+        peer = Peer(database)
+        await without_log(database)
+        places = [place_of(database, identity) for identity in (5, 9)]
+        for path, offset, _ in places:
+            flip(disk, path, offset + 3)
+        database.scrubbing.peers = lambda: [(name, Only(peer, canonical(key)).ask) for name, key in (("b", 5), ("c", 9))]
+        assert (await database.scrubbing.scrub_now()).repaired == 2
+        assert all_logs(disk) == before
