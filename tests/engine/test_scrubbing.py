@@ -193,7 +193,7 @@ async def test_wrong_answers_of_a_peer_are_refused(wrong: str, in_header: bool):
             await everything(database)
         assert await database.view().get(database.catalog.ids["things"], canonical(13)) is not None, "the rest is served"
         # and a peer that has it comes
-        database.scrubbing.peers = Peer.as_source.__get__(TruePeer(damaged, disk, database, offset, in_header, length))
+        database.scrubbing.peers = TruePeer(damaged, offset, in_header, length).as_source
         database.scrubbing.try_again()
         with trio.fail_after(5):
             while database.scrubbing.report.damaged:
@@ -204,7 +204,7 @@ async def test_wrong_answers_of_a_peer_are_refused(wrong: str, in_header: bool):
 class TruePeer(Peer):
     """Made after the damage: it undoes the flip in a copy."""
 
-    def __init__(self, damaged, disk, database, offset, in_header, length) -> None:
+    def __init__(self, damaged: dict[str, bytes], offset: int, in_header: bool, length: int) -> None:
         self.asked = []
         self._change = lambda record: record
         at = offset + (5 if in_header else length - 1)
@@ -239,9 +239,9 @@ async def test_a_superseded_record_is_told_and_alarms_nobody():
         same, at, size = place_of(database, 6)
         assert same == path
         flip(disk, path, at + size - 1)
-        database.scrubbing.peers = lambda: [("liar", Peer.ask.__get__(Changed(peer)))]
+        database.scrubbing.peers = lambda: [("liar", Changed(peer).ask)]
         assert (await database.scrubbing.scrub_now()).repaired == 0
-        database.scrubbing.peers = lambda: [("b", Peer.ask.__get__(Only(peer, canonical(6))))]
+        database.scrubbing.peers = lambda: [("b", Only(peer, canonical(6)).ask)]
         report = await database.scrubbing.scrub_now()
         assert disk.read_file(path) == damaged and report.repaired == 1
 
@@ -365,7 +365,7 @@ async def lose_a_sector(seed: int) -> None:
         peer = Peer(database)
         shards = database.sealing.shards
         [log] = shards.shards[0].logs.values()
-        live = {(r.seq, r.row) for batch in shards.scan(database.catalog.ids["things"]) for r in map(lambda row: ShardRecord(1, 1, row[0], row[1], 0, b"", b""), batch)}
+        live = {row[:2] for batch in shards.scan(database.catalog.ids["things"]) for row in batch}
         peer._records = [record for record in peer._records if (record.seq, record.row) in live]
         await without_log(database)
         database.scrubbing.peers = peer.as_source
