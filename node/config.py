@@ -63,6 +63,8 @@ class StorageConfig:
     compaction: bool
     compact_stale_ratio: float
     compact_min_bytes: int
+    scrub_interval_s: float
+    scrub_bytes_per_s: int
 
     @classmethod
     def read(cls, section: Section) -> Self:
@@ -88,6 +90,8 @@ class StorageConfig:
             compaction=section.value("compaction"),
             compact_stale_ratio=section.value("compact_stale_ratio"),
             compact_min_bytes=section.value("compact_min_size") * MIB,
+            scrub_interval_s=section.value("scrub_interval_h") * 3600.0,
+            scrub_bytes_per_s=section.value("scrub_mb_per_s") * MIB,
         )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from storage import BadRequest, operations
+import trio
+
+from storage import BadRequest, ScrubReport, operations
 
 from . import wire
 from .outcomes import Done
@@ -76,6 +78,14 @@ class Oversight:
         epoch, stopped_s = await self._member.switch_over(request.to, request.timeout_ms / 1000)
         return Done(wire.encode_fields({"primary": request.to, "epoch": epoch, "stopped_s": round(stopped_s, 4)}))
 
+    async def scrub(self, caller: Any, request: wire.Scrub) -> Done:
+        scrubbing = self._engine.database(request.db).scrubbing
+        if request.begin:
+            scrubbing.begin()
+        with trio.move_on_after(min(request.wait_ms, wire.SCRUB_WAIT_MS_MAX) / 1000):
+            await scrubbing.finished()
+        return Done(wire.encode_fields(scrubbing.report.as_plain()))
+
     def status_now(self, marks: dict[str, dict[str, tuple[int, int, str]]] | None = None) -> dict[str, Any]:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
@@ -86,6 +96,8 @@ class Oversight:
         for name, database in status["databases"].items():
             if "history" in database:
                 database["history"] = [_reign(*row) for row in database["history"]]
+            if (db := self._engine.databases.get(name)) is not None:
+                database["scrub"] = _scrubbed(db.scrubbing.report)
             answers = (marks or {}).get(name)
             if answers and self._node in answers:
                 seq, _, digest = answers[self._node]
@@ -94,6 +106,18 @@ class Oversight:
                 database["mark"] = {"seq": seq, "hash": digest, "equal": equal, "nodes": _by_node(answers)}
         status["standbys"] = _standbys(status)
         return status
+
+
+def _scrubbed(report: ScrubReport) -> dict[str, Any]:
+    """What a glance at a node should show of the newest pass; the findings are the answer to Scrub."""
+    return {
+        "running": report.running,
+        "ended_us": report.ended_us,
+        "bytes": report.bytes,
+        "findings": len(report.findings) + report.findings_left_out,
+        "repaired": report.repaired,
+        "damaged": len(report.damaged),
+    }
 
 
 def _reign(epoch: int, reign_id: int, first_seq: int, chain: int) -> dict[str, Any]:

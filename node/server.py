@@ -37,6 +37,12 @@ from .users import Logins
 
 log = logging.getLogger(__name__)
 
+SCRUB_METRICS = (
+    ("scrub_bytes", "Bytes that the scrubs of all databases have read"),
+    ("scrub_repaired", "Damaged places that were repaired"),
+    ("scrub_damaged", "Damaged places that stand"),
+)
+
 
 class Node:
     """A node that is up. Made by `open`."""
@@ -129,6 +135,8 @@ class Node:
         for name in ("builds", "merges", "failures"):
             metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
         _watch_compaction(metrics, engine)
+        for place, (name, meaning) in enumerate(SCRUB_METRICS):
+            metrics.watch(name, meaning, partial(_scrub_total, engine, place))
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
         await nursery.start(member.run)
@@ -236,6 +244,8 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         compaction=chosen.compaction,
         compact_stale_ratio=chosen.compact_stale_ratio,
         compact_min_bytes=chosen.compact_min_bytes,
+        scrub_interval_s=chosen.scrub_interval_s,
+        scrub_bytes_per_s=chosen.scrub_bytes_per_s,
     )
 
 
@@ -274,6 +284,10 @@ def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
 
 def _cache_total(engine: Any, place: int) -> int:
     return sum(database.cache_counts[place] for database in engine.databases.values())
+
+
+def _scrub_total(engine: Any, place: int) -> int:
+    return sum(database.scrubbing.totals[place] for database in engine.databases.values())
 
 
 def _unsettled() -> errors.ReadOnly:

@@ -69,6 +69,7 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.Compact: Role.ADMIN,
     wire.Promote: Role.ADMIN,
     wire.Switchover: Role.ADMIN,
+    wire.Scrub: Role.ADMIN,
 }
 
 
@@ -121,6 +122,7 @@ class Service:
         self.oversight = Oversight(engine, member, logins, node)
         self.stopping = False
         self.under_way = 0  # requests taken and not answered
+        self._engine = engine
         self._member = member
         self._limits = limits
         self._nursery: trio.Nursery | None = None
@@ -179,6 +181,7 @@ class Service:
             wire.Compact: (None, own.compact),
             wire.Promote: (None, own.promote),
             wire.Switchover: (None, own.switch_over),
+            wire.Scrub: (None, own.scrub),
         }
         assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"
         return {
@@ -430,6 +433,8 @@ class Service:
         self.metrics.refusals[error.name] += 1
         if isinstance(error, errors.Overloaded):
             self.metrics.bounds[error.fields.get("bound", "unnamed")] += 1
+        elif isinstance(error, errors.DamagedRecord):
+            self._engine.met_damage(error)
         fields = plain_fields(error)
         caller.answer(wire.encode_answer(wire.Failure(request_id, error.code, error.name, error.message, fields)))
 

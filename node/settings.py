@@ -117,6 +117,8 @@ _ENGINE = (
     Setting("compact_stale_ratio", Kind.RATIO, 0.5, "", "A shard is compacted when so large a part of its logs is stale."),
     _integer("compact_min_size", 64, "MiB", 0, 1_048_576, "Shards whose logs are smaller are left alone."),
     _integer("free_mb_min", 64, "MiB", 0, 1_048_576, "Below this much free disk space writes are refused."),
+    _integer("scrub_interval_h", 24, "h", 0, 8_760, "Time between two scrubs, which read every file and repair what is damaged; 0: none by itself."),
+    _integer("scrub_mb_per_s", 20, "MiB/s", 1, 100_000, "How fast such a scrub reads, all databases together."),
 )  # fmt: skip
 
 _REPLICATION = (

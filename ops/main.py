@@ -19,6 +19,7 @@ from .commands import (
     insert,
     keygen,
     promote,
+    scrub,
     serve,
     status,
     switchover,
@@ -43,6 +44,7 @@ VERBS = (
     keygen.keygen,
     user.user,
     check.check,
+    scrub.scrub,
 )
 
 

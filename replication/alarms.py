@@ -24,6 +24,7 @@ class AlarmKind(Enum):
     DEGRADED = "degraded"
     NO_REIGN = "no-reign"
     STANDBY_FAILED = "standby-failed"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from storage import PeerError
 
-from .messages import Fence, Follow, Heartbeat, Message
+from .messages import Fence, Follow, Heartbeat, Message, RecordFound, RecordWanted
 from .peers import Peer
 from .replica import Replica
 
 
 async def take_common(replica: Replica, peer: Peer, message: Message) -> bool:
-    """Heartbeat and Fence, on any link. Returns whether the message was one of them."""
+    """Heartbeats, fences, and questions for records, on any link. Returns whether the message was one of them."""
     match message:
         case Heartbeat():
             replica.hear_positions(peer, message)
@@ -22,6 +22,9 @@ async def take_common(replica: Replica, peer: Peer, message: Message) -> bool:
             return True
         case Fence():
             await replica.hear(peer, peer.role.value, message.epoch)
+            return True
+        case RecordWanted() | RecordFound():
+            replica.repairs.take(peer, message)
             return True
     return False
 

@@ -147,6 +147,7 @@ class Meetings:
         if isinstance(part, Following):
             replica.follower = conversation
         replica.open_or_close_all()  # refusals name the primary's address, which may be new
+        replica.repairs.peer_came()
         await conversation.run(part)
 
     async def _choose_part(

@@ -304,6 +304,7 @@ class Member:
                 nursery.start_soon(self._acknowledger.run)
                 nursery.start_soon(self._mark_now_and_then)
                 nursery.start_soon(self._sample_now_and_then)
+                nursery.start_soon(replica.repairs.run)
                 for peer in replica.peers.values():
                     nursery.start_soon(self._meetings.dial_forever, peer)
                 self._opened.set()

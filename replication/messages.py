@@ -12,6 +12,8 @@ and a standby, for each database:
        │ ◄── Ack, MarkHash ───────────────── │
        │ ◄────────── Heartbeat ────────────► │
 
+Two nodes ask each other for what one of them has damaged, whichever leads: RecordWanted ►, ◄ RecordFound (record_exchange.py).
+
 A primary that opened after an unclean stop first reads what its standbys have more than itself: FetchTail ►, ◄ Tail.
 Bytes in Frames and Tail are whole commits as they stand in the log; a batch longer than FRAMES_BYTES_MAX is cut into
 several messages, `rest` telling how many bytes of the batch are still to come.
@@ -23,7 +25,7 @@ from enum import IntEnum
 
 import msgspec
 
-from storage import PeerError
+from storage import DOCUMENT_BYTES_MAX, PeerError
 
 from .links import MESSAGE_BYTES_MAX
 
@@ -31,6 +33,7 @@ PROTOCOL = 1
 DATABASES_MAX = 10_000
 DROPPED_MAX = 10_000
 HISTORY_MAX = 100_000
+KEY_BYTES_MAX = 8_192
 BATCH_BYTES_MAX = 80 * 2**20  # one commit is at most 16 MiB of documents plus its ids and table
 
 
@@ -190,6 +193,36 @@ class Stopped(msgspec.Struct, array_like=True, frozen=True, tag=17):
     reason: str
 
 
+class RecordWanted(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """Either end, on any link: one record of its copy is damaged; the peer may have what was written. key_hash: of collection and key.
+
+    length: of the whole shard record. The write of (seq, row), or when these are 0 the newest of that key up to seq_max.
+    """
+
+    uuid: bytes
+    ticket: int
+    collection: int
+    key_hash: int
+    length: int
+    is_deletion: bool
+    seq_max: int
+    seq: int
+    row: int
+
+
+class RecordFound(msgspec.Struct, array_like=True, frozen=True, tag=19):
+    """The answer to RecordWanted of that ticket. held: False when the sender does not have it, and nothing else counts."""
+
+    uuid: bytes
+    ticket: int
+    held: bool
+    key: bytes = b""
+    doc: bytes = b""
+    seq: int = 0
+    row: int = 0
+    time_us: int = 0
+
+
 Message = (
     Hello
     | Fence
@@ -208,6 +241,8 @@ Message = (
     | FetchTail
     | Tail
     | Stopped
+    | RecordWanted
+    | RecordFound
 )
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -248,6 +283,13 @@ def _check(message: Message) -> None:
         case Ack():
             if not 0 <= message.durable_seq <= message.received_seq:
                 raise PeerError(f"acknowledged durable {message.durable_seq} beyond received {message.received_seq}")
+        case RecordWanted():
+            places = (message.ticket, message.collection, message.key_hash, message.length)
+            if min(*places, message.seq_max, message.seq, message.row) < 0 or len(message.uuid) != 16:
+                raise PeerError(f"a record of {message.length} bytes is asked for by impossible numbers")
+        case RecordFound():
+            if len(message.doc) > DOCUMENT_BYTES_MAX or len(message.key) > KEY_BYTES_MAX or min(message.seq, message.row, message.time_us) < 0:
+                raise PeerError(f"record found: key of {len(message.key)} and document of {len(message.doc)} bytes, or impossible numbers")
 
 
 def _check_state(state: DatabaseState) -> None:

@@ -29,6 +29,7 @@ from .dropped import DroppedList
 from .lag import LagMeter
 from .messages import PROTOCOL, DatabaseState, Heartbeat, Hello
 from .peers import Peer
+from .repairing import Repairs
 from .role_keeper import RoleKeeper
 from .roles import Role, RoleState
 from .settings import MemberConfig
@@ -62,6 +63,7 @@ class Replica:
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
+        self.repairs = Repairs(self)
         self.keeper = RoleKeeper(seams, yields=self.open_or_close_all, changed=self._role_changed)
         self.on_advance: Callable[[bytes], None] = lambda uuid: None  # this node's own durable end moved
         self.on_confirmed: Callable[[bytes], None] = lambda uuid: None  # a standby's did
@@ -156,6 +158,7 @@ class Replica:
                 if uuid in peer.copies and not self.compare_marks(peer, database):
                     self.wake_all()
 
+        self.repairs.tend(database)
         unsubscribes = (database.visible_advance.subscribe(advanced), database.mark_advance.subscribe(marked))
 
         def untend() -> None:

@@ -23,8 +23,13 @@ from .operations import COLD, Cursor, WriteError, WriteResult
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign, history_from_lists
 from .query.filters import compile_filter
+from .repairing import Source as RecordSource
+from .repairing import Wanted as WantedRecord
+from .repairing import find_record
+from .scrubbing import ScrubReport
 from .seams import Seams, Workers, WorkHere, real_seams, wall_clock_us
 from .seeding import PinnedCheckpoint, SeedTarget
+from .shard.record import ShardRecord
 from .time_budget import TimeBudget
 from .values.documents import decode as decode_document
 from .values.documents import decode_value, encode_value
@@ -52,13 +57,17 @@ __all__ = [
     "OsDisk",
     "PinnedCheckpoint",
     "Position",
+    "RecordSource",
     "Reign",
+    "ScrubReport",
     "Seams",
     "SeedTarget",
+    "ShardRecord",
     "Severity",
     "SyncMode",
     "TimeBudget",
     "View",
+    "WantedRecord",
     "WorkHere",
     "INDEX_LOCK_FILE",
     "WorkerProcess",
@@ -76,6 +85,7 @@ __all__ = [
     "decode_head",
     "decode_value",
     "encode_document",
+    "find_record",
     "encode_value",
     "errors",
     "history_from_lists",

@@ -204,6 +204,7 @@ class Compacting:
                 compacted += 1
                 self._pauses.pop(shard, None)
             except DamagedRecord as error:
+                database.scrubbing.met(error)
                 findings.append(self._note(shard, f"shard {shard} is left as it is: {error.message}"))
             except (OSError, TwinlogError) as error:
                 what = self._note(shard, f"compacting shard {shard} failed: {error}")

@@ -48,6 +48,7 @@ from .marking import Marking
 from .options import EngineOptions, SyncMode
 from .position import History, Position, Reign
 from .recovery import Recovered, note_closed, remember
+from .scrubbing import Scrubbing
 from .sealing import Sealing
 from .seams import Seams
 from .seeding import PinnedCheckpoint, pin_checkpoint
@@ -103,6 +104,7 @@ class Database:
         self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
         self.indexing = Indexing(self)
         self.compacting = Compacting(self)
+        self.scrubbing = Scrubbing(self)
         self.visible_advance = Advance(found.last_seq)
         self.marking = Marking(self)
         self.marks = self.marking.hashes

@@ -83,6 +83,10 @@ class Disk(Protocol):
     def replace_file(self, path: str, data: bytes) -> None:
         """Write beside, sync, rename over, sync the directory: after it returns, data is there for good."""
 
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        """Write over bytes that a file has, and sync it. For the repair of damaged bytes alone: nothing else ever changes what was
+        written. ValueError when they would not lie within the file."""
+
     def rename(self, old: str, new: str) -> None: ...
 
     def remove(self, path: str) -> None: ...
@@ -114,6 +118,12 @@ class Disk(Protocol):
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """Run something that may block without holding the loop."""
+
+
+def check_within(path: str, offset: int, length: int, size: int) -> None:
+    """The bound of overwrite()."""
+    if offset < 0 or offset + length > size:
+        raise ValueError(f"{path}: bytes {offset} to {offset + length} are not within its {size}")
 
 
 class OsFile:
@@ -219,6 +229,17 @@ class OsDisk:
             os.close(descriptor)
         os.rename(beside, full)
         self.sync_dir(os.path.dirname(path))
+
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        descriptor = os.open(self._full(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            check_within(path, offset, len(data), os.fstat(descriptor).st_size)
+            done = 0
+            while done < len(data):
+                done += os.pwrite(descriptor, data[done:], offset + done)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def rename(self, old: str, new: str) -> None:
         os.rename(self._full(old), self._full(new))

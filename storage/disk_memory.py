@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import trio
 
+from .disk import check_within
+
 T = TypeVar("T")
 
 UNBOUNDED_FREE_BYTES = 1 << 60  # what a disk without capacity says is free
@@ -146,6 +148,11 @@ class MemoryDisk:
         inode = self._new_inode()
         inode.data += data
         self._files[name] = inode
+
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        inode = self._file(path)
+        check_within(path, offset, len(data), len(inode.data))
+        inode.data[offset : offset + len(data)] = data
 
     def rename(self, old: str, new: str) -> None:
         source, target = _normal(old), _normal(new)

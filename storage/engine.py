@@ -48,6 +48,7 @@ class Engine:
         self._scopes: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
         self._watchers: list[Callable[[str, str], None]] = []
         self._changing = trio.Lock()
+        self._scrub_turn = trio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -111,6 +112,7 @@ class Engine:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(keep_expiring, database)
                     nursery.start_soon(keep_building, database)
+                    nursery.start_soon(database.scrubbing.run, self._scrub_turn)
                     await database.run(task_status)
         finally:
             ended.set()
@@ -228,6 +230,12 @@ class Engine:
             database = await self._open(name)
             self._tell("reopened", name)
             return database
+
+    def met_damage(self, error: DamagedRecord) -> None:
+        """A request met damage: the database whose file it names looks at it. Cheap."""
+        database = self.databases.get(str(error.fields.get("file", "")).partition("/")[0])
+        if database is not None:
+            database.scrubbing.met(error)
 
     def watch_databases(self, callback: Callable[[str, str], None]) -> Callable[[], None]:
         """callback(kind, name), kind one of created, dropped, reopened; in place. Returns unwatch."""

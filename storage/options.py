@@ -35,3 +35,5 @@ class EngineOptions:
     compact_stale_ratio: float = 0.5  # of a shard's logs; from there on it is compacted
     compact_min_bytes: int = 64 * 2**20  # of a shard's logs; below it never by itself
     expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say
+    scrub_interval_s: float = 86_400.0  # between two passes that read everything and hold it against its checksums; 0: none
+    scrub_bytes_per_s: int = 20 * 2**20  # how fast a pass reads

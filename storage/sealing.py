@@ -18,7 +18,7 @@ import trio
 
 from .commit.memtable import Memtable, Version
 from .disk import Disk
-from .errors import TwinlogError
+from .errors import DamagedRecord, TwinlogError
 from .shard import checkpoint as checkpoints
 from .shard.checkpoint import Checkpoint
 from .shard.seal import SealPlan, seal
@@ -148,6 +148,8 @@ class Sealing:
                 self._database.compacting.seal_failed()
                 self.failures += 1
                 self.last_error = str(error)
+                if isinstance(error, DamagedRecord):
+                    self._database.scrubbing.met(error)  # repaired meanwhile, if it can be
                 log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
                 await trio.sleep(pause)
                 pause = min(RETRY_S_MAX, pause * 2)

@@ -18,6 +18,7 @@ from node.wire import (
     Promote,
     Reply,
     Request,
+    Scrub,
     Status,
     Switchover,
 )
@@ -29,6 +30,7 @@ from .url import parse_node
 from .verbs import Plan, ask
 
 COMPACT_TIMEOUT_S = 3600.0
+SCRUB_WAIT_MS = 2_000
 
 
 def list_database_names(scope: Scope) -> Plan[list[str]]:
@@ -74,6 +76,15 @@ def promote(scope: Scope, node: str, *, force: bool) -> Plan[dict[str, Any]]:
 def switchover(scope: Scope, to: str, *, timeout_s: float) -> Plan[dict[str, Any]]:
     reply = yield from _reply(scope, Kind.ONCE, Switchover(0, to, max(1, int(timeout_s * 1000))))
     return answers.read(answers.FACTS, reply)
+
+
+def scrub(scope: Scope, db: str, node: str | None) -> Plan[dict[str, Any]]:
+    """Begin a pass and ask on until it has ended: each question waits at the node, within the usual time for an answer."""
+    wait_ms = SCRUB_WAIT_MS if scope.timeout_s is None else min(SCRUB_WAIT_MS, int(scope.timeout_s * 500))
+    report = yield from _at(scope, Scrub(0, db, True, wait_ms), node)
+    while report.get("running"):
+        report = yield from _at(scope, Scrub(0, db, False, wait_ms), node)
+    return report
 
 
 def _at(scope: Scope, request: Request, node: str | None) -> Plan[dict[str, Any]]:

@@ -47,6 +47,11 @@ class Database(Transfers):
         scope = replace(self._scope, timeout_s=timeout_s)
         return self.client.run(administration.compact(scope, self.name))
 
+    def scrub(self, node: str | None = None) -> dict[str, Any]:
+        """Read every file of this database at a node, by default the primary, hold it against its checksums and repair what is damaged from
+        another node. Returns when the pass has ended: its findings, and in `damaged` what could not be repaired. Needs the role admin."""
+        return self.client.run(administration.scrub(self._scope, self.name, node))
+
     def aggregate(self, *args: Any, **options: Any) -> NoReturn:
         """Not in this release: raises OperationFailure naming the collection's own."""
         raise unsupported("Database.aggregate")

@@ -45,6 +45,7 @@ from node.wire import (
     Replace,
     Reply,
     Request,
+    Scrub,
     Status,
     Update,
     encode_fields,
@@ -71,6 +72,7 @@ class LocalVerbs:
         self._verbs: dict[type[Request], Callable[[Any], Awaitable[Reply]]] = {
             Ping: self._ping,
             Status: self._status,
+            Scrub: self._scrub,
             Get: reads.get,
             Find: reads.find,
             More: reads.more,
@@ -133,6 +135,8 @@ class LocalVerbs:
         try:
             return await verb(request)
         except engine_errors.TwinlogError as error:
+            if isinstance(error, engine_errors.DamagedRecord):
+                self._engine.met_damage(error)
             return Failure(request.id, error.code, error.name, error.message, error.fields)
 
     async def _ping(self, request: Ping) -> Reply:
@@ -147,6 +151,11 @@ class LocalVerbs:
         }
         status = {"role": "embedded", "databases": databases, "unopened": self._engine.unopened}
         return Reply(request.id, encode_fields(status))
+
+    async def _scrub(self, request: Scrub) -> Reply:
+        scrubbing = self._engine.database(request.db).scrubbing
+        report = await scrubbing.scrub_now() if request.begin else scrubbing.report
+        return Reply(request.id, encode_fields(report.as_plain()))
 
     async def _list_databases(self, request: ListDatabases) -> Reply:
         await trio.lowlevel.checkpoint()

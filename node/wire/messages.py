@@ -357,10 +357,25 @@ class Switchover(Request, tag="switchover"):
     timeout_ms: int = 10_000
 
 
+class Scrub(Request, tag="scrub"):
+    """The newest pass of this node's scrub over a database, and what is damaged now. begin: after beginning a pass, unless one runs.
+
+    wait_ms: answer when no pass is under way any more, or after so long (at most SCRUB_WAIT_MS_MAX). Answer: {running, began_us, ended_us,
+    files, bytes, findings: [{severity, file, offset, what, next_step}, ...], findings_left_out, passes, repaired, damaged: as findings}.
+    """
+
+    db: Name
+    begin: bool = True
+    wait_ms: Natural = 0
+
+
+SCRUB_WAIT_MS_MAX = 10_000
+
+
 AnyRequest = (
     Hello | Login | Ping | Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
     | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
-    | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact
+    | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact | Scrub
     | Status | Promote | Switchover
 )  # fmt: skip
 

@@ -138,3 +138,14 @@ def test_the_documents_of_an_aggregation_are_asked_of_the_node_that_has_its_curs
         assert cursor.address == node.address
         assert [document["_id"] for document in cursor] == list(range(10))
         assert things.estimated_document_count() == 10
+
+
+def test_a_scrub_says_what_it_read_and_that_all_is_sound(orders):
+    report = orders.database.scrub()
+    assert report["findings"] == report["damaged"] == [] and report["running"] is False
+    assert report["passes"] >= 1 and report["files"] >= 1
+
+
+def test_a_scrub_of_a_database_that_is_not_there_is_refused(engine_client):
+    with pytest.raises(errors.OperationFailure):
+        engine_client["nowhere"].scrub()

@@ -299,3 +299,25 @@ def test_many_files_are_synced_together(disk: Disk, count: int):
         file.append(b"%d" % number * 100)
     disk.sync_all(files)
     assert [disk.read_file(file.path) for file in files] == [b"%d" % number * 100 for number in range(count)]
+
+
+def test_bytes_are_written_over_in_place(disk: Disk):
+    file = disk.create("f")
+    file.append(b"0123456789")
+    reader, before = disk.open_read("f"), disk.inode("f")
+    disk.overwrite("f", 3, b"abc")
+    assert disk.read_file("f") == b"012abc6789"
+    assert reader.read_at(0, 10) == b"012abc6789", "who had it open reads the new bytes"
+    assert disk.inode("f") == before
+    file.append(b"!")
+    assert disk.read_file("f") == b"012abc6789!"
+
+
+@pytest.mark.parametrize(("offset", "data"), [(9, b"ab"), (-1, b"a"), (11, b"a")])
+def test_nothing_is_written_over_beyond_a_file(disk: Disk, offset: int, data: bytes):
+    disk.create("f").append(b"0123456789")
+    with pytest.raises(ValueError, match="within"):
+        disk.overwrite("f", offset, data)
+    assert disk.read_file("f") == b"0123456789"
+    with pytest.raises(FileNotFoundError):
+        disk.overwrite("g", 0, b"a")

@@ -306,6 +306,7 @@ ARGUMENTS = {
     wire.CreateDatabase: ("d",),
     wire.DropDatabase: ("d",),
     wire.Compact: ("d",),
+    wire.Scrub: ("d",),
 }
 
 

@@ -61,6 +61,10 @@ def test_the_first_five_minutes(directory, tmp_path):
     hashes = {node["state_hash"] for node in compared["databases"]["test"]["nodes"].values()}
     assert len(hashes) == 1 and len(compared["databases"]["test"]["nodes"]) == 2
 
+    assert "test" in run("scrub")
+    scrubbed = json.loads(run("scrub", "test", "--json"))
+    assert len(scrubbed) == 2 and all(answer["report"]["files"] and not answer["report"]["findings"] for answer in scrubbed)
+
     assert "running already" in run("up")
     assert pids(directory) == first, "a second up changes nothing"
 

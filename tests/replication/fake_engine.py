@@ -50,6 +50,17 @@ class Shelf:
     rewindable: bool = True
 
 
+class FakeScrubbing:
+    """What replication sets and calls of a database's scrub."""
+
+    def __init__(self) -> None:
+        self.peers: Callable = list
+        self.on_change: Callable[[], None] = lambda: None
+
+    def try_again(self) -> None:
+        return
+
+
 class FakeDatabase:
 
     damaged = False
@@ -72,6 +83,7 @@ class FakeDatabase:
         self.log_bytes = self.sealed_bytes = 0
         self.last_time_us = 0
         self.closed = False
+        self.scrubbing = FakeScrubbing()
         for frame in list(stored.frames):
             self._take(frame)
         stored.frames = []

@@ -28,6 +28,8 @@ from typing import Any, TypeVar
 
 import trio
 
+from storage.disk import check_within
+
 T = TypeVar("T")
 
 SECTOR_BYTES = 512
@@ -430,6 +432,17 @@ class SimDisk:
         file.close()
         self.rename(beside, path)
         self.sync_dir(posixpath.dirname(path))
+
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        """Durable when it returns; a crash within leaves a part of it, a failed sync leaves it to the next power cut (which keeps it)."""
+        inode = self._inode_at(path)
+        check_within(path, offset, len(data), inode.written)
+        if self.strikes():
+            part = self.platter.rng.randint(0, len(data))
+            inode.data[offset : offset + part] = data[:part]
+            self.crash()
+        inode.data[offset : offset + len(data)] = data
+        self.owe_sync()
 
     def rename(self, old: str, new: str) -> None:
         self.step()

@@ -45,6 +45,7 @@ from node.wire import (
     Replace,
     Reply,
     Request,
+    Scrub,
     Status,
     Switchover,
     Update,
@@ -119,6 +120,7 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Status: st.builds(Status, ids, st.booleans()),
     Promote: st.builds(Promote, ids, st.booleans()),
     Switchover: st.builds(Switchover, ids, names, st.integers(1, 600_000)),
+    Scrub: st.builds(Scrub, ids, names, st.booleans(), st.integers(0, 10_000)),
 }
 
 
