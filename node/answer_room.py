@@ -18,15 +18,16 @@ FORGETTING = 0.25  # of the difference, with each answer that is smaller than us
 class AnswerRoom:
     """Invariant: a read that waits is let in when nothing is under way and less than bytes_max waits."""
 
-    __slots__ = ("_bytes_max", "_held", "_fresh", "_under_way", "_usual", "_waiting")
+    __slots__ = ("_bytes_max", "_held", "_fresh", "_under_way", "_usual", "_least", "_waiting")
 
-    def __init__(self, bytes_max: int, first: float) -> None:
-        """first: bytes that an answer is taken to have before there was one."""
+    def __init__(self, bytes_max: int, first: float, least: float) -> None:
+        """first: bytes that an answer is taken to have before there was one; least: whatever the last ones had."""
         self._bytes_max = bytes_max
         self._held = 0  # bytes that waited to be sent when that was told last
         self._fresh = 0  # answered since
         self._under_way = 0
         self._usual = first
+        self._least = least
         self._waiting: trio.lowlevel.ParkingLot | None = None
 
     @property
@@ -59,7 +60,7 @@ class AnswerRoom:
         self._fresh += answer_bytes
         if answer_bytes:
             more = answer_bytes - self._usual
-            self._usual += more if more > 0 else FORGETTING * more
+            self._usual = max(self._least, self._usual + (more if more > 0 else FORGETTING * more))
         self._let_in()
 
     def settle(self, held: int) -> None:

@@ -29,6 +29,10 @@ TURN_REQUESTS_MAX = 256  # begun in one pump, so that one connection cannot hold
 TAKEN_MAX = 64  # messages taken from the session at once
 
 
+def _nobody() -> None:
+    """Who is told of output once the driver is gone."""
+
+
 class Conversation:
     """Made at accept. After `finished` nothing is begun any more; what data_to_send() still gives is to be sent.
 
@@ -50,7 +54,7 @@ class Conversation:
         self.owner = ""
         self.peer = peer
         self.scopes: set[trio.CancelScope] = set()
-        self.room = AnswerRoom(output_bytes_max, FIRST_SHARE * output_bytes_max)
+        self.room = AnswerRoom(output_bytes_max, FIRST_SHARE * output_bytes_max, output_bytes_max / in_flight_max)
         self.opened = False  # the handshake is done
         self.finished = False
         self.reason = ""  # why it finished, for logs and metrics
@@ -170,6 +174,11 @@ class Conversation:
         self._taken.clear()
         self._taken_bytes = 0
         cancel_all(self.scopes)
+
+    def let_go(self) -> None:
+        """The connection is closed: nothing that waited here can be sent any more. Call it after finish()."""
+        self._session.discard()
+        self._on_output = _nobody
 
     # For the service.
 

@@ -16,6 +16,7 @@ import errno
 import logging
 import select
 import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -54,6 +55,7 @@ LOOKED_AT_ONCE = 1_000  # connections, a millisecond or two
 LINGER_S = 2.0  # how long a closed connection may take to read the last answer
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_AFTER_MS = 1_000
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops what was not sent
 BUG = "%s: serving this connection met a bug; it is closed"
 
 READ = select.EPOLLIN
@@ -456,7 +458,11 @@ class Hub:
         self.buffered_bytes -= connection.accounted
         connection.accounted = 0
         connection.conversation.finish(reason)
+        connection.conversation.let_go()
         self._epoll.unregister(connection.descriptor)
+        if connection.out is not None:  # nobody takes it: what the kernel holds of it goes now, too
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        connection.out = None
         connection.sock.close()
 
     # Bounds that are watched from time to time.

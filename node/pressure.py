@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FREE, PRESSED, FULL = 0, 1, 2
 PRESSED_FROM, PRESSED_UNTIL = 0.75, 0.5
-FULL_UNTIL = 0.75
+CUT_DOWN_TO = 0.25
 LITTLE_BYTES = 65_536
 STALLED_S = 1.0
 FULL_S_MAX = 5.0
@@ -64,7 +64,7 @@ class Pressure:
     @property
     def goal(self) -> int:
         """Bytes that may be held once those that are to be cut are gone."""
-        return int(self._bytes_max * PRESSED_UNTIL)
+        return int(self._bytes_max * CUT_DOWN_TO)
 
     def full_for(self, now: float) -> float:
         return now - self._full_since if self.level == FULL else 0.0
@@ -76,7 +76,7 @@ class Pressure:
             if was != FULL:
                 self._full_since = now
             self.level = FULL
-        elif share > PRESSED_FROM:
+        elif share > PRESSED_FROM:  # FULL stays FULL
             self.level = max(was, PRESSED)
         elif share > PRESSED_UNTIL:
             self.level = min(was, PRESSED)

@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_MS = 100
 ROUND_ANSWER_BYTES = 2**20  # of gets answered together; what is left is begun one by one, within each connection's bounds
-FIRST_ANSWER_BYTES = 2**20  # what a read is taken to answer before any has
+FIRST_ANSWER_BYTES = 4 * 2**20  # what a read is taken to answer before any has: a batch of a find
+LEAST_ANSWER_BYTES = 2**19  # and at any time: 512 reads are under way at once by default
 HOUSEKEEPING_S = 5.0
 
 # Reads whose answers may be large: they wait for room before they begin.
@@ -124,7 +125,7 @@ class Service:
         self.metrics = metrics
         self.cursors = CursorTable(limits.cursors_max, limits.cursor_idle_s, random_bytes)
         self.oversight = Oversight(engine, member, logins, node)
-        self.room = AnswerRoom(limits.total_buffer_bytes, FIRST_ANSWER_BYTES)  # whoever sends answers settles it
+        self.room = AnswerRoom(limits.total_buffer_bytes, FIRST_ANSWER_BYTES, LEAST_ANSWER_BYTES)  # whoever sends answers settles it
         self.stopping = False
         self.under_way = 0  # requests taken and not answered
         self._member = member
