@@ -75,7 +75,7 @@ class _Connection:
 
     __slots__ = (
         "sock", "descriptor", "conversation", "out", "mask", "accounted", "accepted_at", "received_at", "sent_at",
-        "lingers_until",
+        "lingers_until", "taken",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, now: float) -> None:
@@ -84,7 +84,7 @@ class _Connection:
         self.conversation: Conversation  # set by the hub before anything else happens
         self.out: memoryview | None = None
         self.mask = READ
-        self.accounted = 0
+        self.accounted = self.taken = 0
         self.accepted_at = self.received_at = self.sent_at = now
         self.lingers_until: float | None = None
 
@@ -268,7 +268,7 @@ class Hub:
             self._dirty[connection] = None
 
     def _receive(self, connection: _Connection) -> None:
-        if self._pressure.level and connection.lingers_until is None and not self._pressure.allows(connection.accounted):
+        if self._pressure.level and connection.lingers_until is None and not self._pressure.allows(connection.accounted, connection.taken):
             self._hold_back(connection)
             return
         try:
@@ -292,7 +292,7 @@ class Hub:
             self._messages += messages
 
     def _pump(self, connection: _Connection) -> None:
-        if connection.conversation.can_pump and self._pressure.allows(connection.accounted):
+        if connection.conversation.can_pump and self._pressure.allows(connection.accounted, connection.taken):
             connection.conversation.pump(self._turn_ends_at)
 
     def _hold_back(self, connection: _Connection) -> None:
@@ -348,6 +348,7 @@ class Hub:
                 return
             self._metrics.sent_bytes += sent
             connection.sent_at = self._now
+            connection.taken += sent
             if sent < len(data):
                 connection.out = memoryview(data)[sent:]
                 break
@@ -363,7 +364,7 @@ class Hub:
         held = conversation.buffered_bytes + (len(connection.out) if connection.out is not None else 0)
         self.buffered_bytes += held - connection.accounted
         connection.accounted = held
-        if conversation.can_pump and self._pressure.allows(held):
+        if conversation.can_pump and self._pressure.allows(held, connection.taken):
             self._dirty[connection] = None
             self._work.set()
         self._set_mask(connection)
@@ -373,7 +374,7 @@ class Hub:
         mask = 0
         if connection.lingers_until is not None:
             mask |= READ
-        elif not self._pressure.allows(connection.accounted):
+        elif not self._pressure.allows(connection.accounted, connection.taken):
             self._held_back[connection] = None
         else:
             if self._held_back:

@@ -3,7 +3,7 @@
     level    from         down again at   read and begun for
     FREE                                  every connection, within its own bounds
     PRESSED  3/4 of max   1/2 of max      connections that hold little: who takes its answers is served
-    FULL     max          3/4 of max      nobody
+    FULL     max          3/4 of max      connections that hold nothing and have taken answers before, up to 5/4 of max
 
 From PRESSED on, connections that hold something and have moved nothing for STALLED_S are cut, those that hold most first, until
 the total is at ease: what they hold is what everybody else waits for. A node that stays FULL for FULL_S_MAX although all of
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 FREE, PRESSED, FULL = 0, 1, 2
 PRESSED_FROM, PRESSED_UNTIL = 0.75, 0.5
 CUT_DOWN_TO = 0.25
+JAMMED_FROM = 1.25
 LITTLE_BYTES = 65_536
+OPENING_BYTES_MAX = 64  # of what every client takes before it asks for anything
 STALLED_S = 1.0
 FULL_S_MAX = 5.0
 RELIEF_S = 0.1  # between two looks under pressure
@@ -56,6 +58,7 @@ class Pressure:
         self.level = FREE
         self._bytes_max = bytes_max
         self._full_since = 0.0
+        self._share = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -72,6 +75,7 @@ class Pressure:
     def measure(self, held: int, now: float) -> bool:
         """Whether the level changed."""
         share, was = held / self._bytes_max, self.level
+        self._share = share
         if share > 1.0:
             if was != FULL:
                 self._full_since = now
@@ -84,9 +88,13 @@ class Pressure:
             self.level = FREE
         return self.level != was
 
-    def allows(self, held: int) -> bool:
-        """Whether a connection that holds so much is read from and its requests are begun."""
-        return self.level == FREE or (self.level == PRESSED and held < LITTLE_BYTES)
+    def allows(self, held: int, taken: int) -> bool:
+        """Whether a connection that holds so much, and has taken so much in all, is read from and its requests are begun."""
+        if self.level == FREE:
+            return True
+        if self.level == PRESSED:
+            return held < LITTLE_BYTES
+        return not held and taken > OPENING_BYTES_MAX and self._share < JAMMED_FROM
 
 
 def overdue(connection: Held, limits: Limits, now: float) -> str | None:

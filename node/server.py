@@ -26,6 +26,7 @@ import storage
 from storage import errors
 
 from . import links, node_file, queues, wire
+from .allocator import bound_idle_memory
 from .config import NodeConfig
 from .hub import Hub
 from .keyring import Secrets
@@ -184,6 +185,7 @@ async def serve(
     task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until SIGTERM or SIGINT, or until cancelled; both end it in order."""
+    bound_idle_memory()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with Node.open(config, seams=seams, adopt=adopt) as node:
             log.info("node %s serves clients on %s", config.node, node.client_address)

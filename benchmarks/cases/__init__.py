@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import bulk, catchup, chat, client, durable, opening, point, sealing, slow, volume
+from . import bulk, catchup, chat, client, durable, opening, overload, point, sealing, slow, volume
 
 CASES: dict[str, ModuleType] = {
     "point": point,
@@ -16,5 +16,6 @@ CASES: dict[str, ModuleType] = {
     "open": opening,
     "volume": volume,
     "chat": chat,
+    "overload": overload,
     "slow": slow,
 }
