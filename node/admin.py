@@ -71,22 +71,27 @@ async def run(
     listeners: list[socket.socket],
     *,
     held: LinkCount | None = None,
+    connections_max: int = ADMIN_CONNECTIONS_MAX,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    send_s_max: float = SEND_S_MAX,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled; the listening sockets are closed then. Over ADMIN_CONNECTIONS_MAX, a connection is closed at once."""
+    """Serve until cancelled; the listening sockets are closed then. Over connections_max, a connection is closed at once."""
     config = Config()
     config.errorlog = None
-    config.keep_alive_timeout = config.read_timeout = KEEP_ALIVE_S
+    config.keep_alive_timeout = config.read_timeout = keep_alive_s
     count, wrapped, context = held or LinkCount(), ASGIWrapper(app), WorkerContext(None)
 
     async def handle(stream: trio.SocketStream) -> None:
-        if count.links >= ADMIN_CONNECTIONS_MAX:
+        if count.links >= connections_max:
             log.warning("admin HTTP: a connection is closed at once, %d are open", count.links)
             await trio.aclose_forcefully(stream)
             return
         count.links += 1
         try:
-            await TCPServer(wrapped, config, context, ConnectionState({}), _BoundedStream(stream)).run()
+            with trio.CancelScope() as scope:
+                bounded = _BoundedStream(stream, send_s_max, scope)
+                await TCPServer(wrapped, config, context, ConnectionState({}), bounded).run()
         except Exception:
             log.exception("admin HTTP: serving a connection met a bug; it is closed")
         finally:
@@ -104,14 +109,17 @@ async def run(
 class _BoundedStream:
     """A stream that whoever reads nothing from it does not hold for long: hypercorn's own sending waits without end."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, send_s_max: float, scope: trio.CancelScope) -> None:
         self._stream = stream
+        self._send_s_max = send_s_max
+        self._scope = scope
         self.socket = stream.socket
 
     async def send_all(self, data: bytes) -> None:
-        with trio.move_on_after(SEND_S_MAX) as sending:
+        with trio.move_on_after(self._send_s_max) as sending:
             await self._stream.send_all(data)
         if sending.cancelled_caught:
+            self._scope.cancel()  # or the rest of this connection would go on until keep_alive_s is over
             raise trio.BrokenResourceError("the other end takes nothing")
 
     async def receive_some(self, bytes_max: int | None = None) -> bytes:
