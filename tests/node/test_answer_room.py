@@ -36,7 +36,7 @@ async def test_no_more_reads_are_begun_than_fit_as_large_as_they_lately_were():
             await trio.testing.wait_all_tasks_blocked()
             if len(begun) == 10:
                 break
-        assert begun == list(range(10)) and not room.waiting
+        assert sorted(begun) == list(range(10)) and not room.waiting  # several are let in at once
 
 
 async def test_one_that_waits_and_is_cancelled_has_not_entered():
