@@ -11,6 +11,7 @@
  *   depth D                             outstanding requests of each connection
  *   warmup S   seconds S                answers of the warm-up are not counted
  *   rate R                              requests/s over all connections, at fixed times; 0: as fast as answers come
+ *   shed 0|1                            with a rate: a request that is due and finds no free slot is let go, and counted
  *   limit N                             requests in all; 0: until the seconds are over
  *   keys sequence|random FIRST COUNT    numbers to put in: FIRST, FIRST+1, ... or any of FIRST .. FIRST+COUNT-1
  *   answer_min BYTES                    a shorter answer is a miss (a document that was not there)
@@ -88,7 +89,7 @@ struct connection {
 };
 
 static enum protocol protocol;
-static int use_tls, random_keys;
+static int shedding, use_tls, random_keys;
 static uint32_t depth = 1;
 static double warmup, seconds = 1, rate;
 static uint64_t limit, key_first, key_count, key_next, write_next, random_state = 88172645463325252ULL;
@@ -101,7 +102,7 @@ static size_t patch_count;
 static struct connection connections[CONNECTIONS_MAX];
 static int connection_count, epoll_fd;
 static BIO_METHOD *memory;
-static uint64_t issued, answered, counted, errors, misses, received_bytes, sent_bytes, wakeups;
+static uint64_t shed, issued, answered, counted, errors, misses, received_bytes, sent_bytes, wakeups;
 static uint64_t histogram[BUCKETS], lateness[BUCKETS], lateness_counted;
 static double latency_sum, latency_max, starts_at, counts_from, ends_at, last_counted, cpu_before;
 static char first_error[400];
@@ -486,6 +487,11 @@ static double issue_due(double at) {
             turn = (turn + 1) % connection_count;
             if (candidate->outstanding < depth) c = candidate;
         }
+        if (!c && shedding) {
+            shed += due >= counts_from;
+            scheduled++;
+            continue;
+        }
         if (!c) {
             held_back = 1;
             break;
@@ -550,8 +556,8 @@ static void drive(void) {
 
 static void print_results(void) {
     double ended = now(), span = last_counted > counts_from ? last_counted - counts_from : 0;
-    printf("{\"requests\": %llu, \"answered\": %llu, \"counted\": %llu, \"errors\": %llu, \"misses\": %llu, \"first_error\": \"%s\",",
-           (unsigned long long)issued, (unsigned long long)answered, (unsigned long long)counted, (unsigned long long)errors,
+    printf("{\"shed\": %llu, \"requests\": %llu, \"answered\": %llu, \"counted\": %llu, \"errors\": %llu, \"misses\": %llu, \"first_error\": \"%s\",",
+           (unsigned long long)shed, (unsigned long long)issued, (unsigned long long)answered, (unsigned long long)counted, (unsigned long long)errors,
            (unsigned long long)misses, first_error);
     printf(" \"seconds\": %.6f, \"wall\": %.6f, \"cpu\": %.6f, \"per_second\": %.3f, \"keys\": %llu,", span, ended - starts_at, cpu_seconds() - cpu_before,
            span > 0 ? (double)counted / span : 0, (unsigned long long)key_next);

@@ -61,6 +61,7 @@ static void read_orders(void) {
         else if (!strcmp(word, "warmup")) warmup = atof(rest);
         else if (!strcmp(word, "seconds")) seconds = atof(rest);
         else if (!strcmp(word, "rate")) rate = atof(rest);
+        else if (!strcmp(word, "shed")) shedding = atoi(rest);
         else if (!strcmp(word, "limit")) limit = strtoull(rest, NULL, 10);
         else if (!strcmp(word, "answer_min")) answer_min = strtoull(rest, NULL, 10);
         else if (!strcmp(word, "answer_max")) answer_max = strtoull(rest, NULL, 10);

@@ -19,7 +19,11 @@ EXTRAS = {
     "p95_ratio": "p95 ratio", "executions": "executions", "answer_ms": "ms of it the answer",
     "unsealed": "largest unsealed documents",
     "seconds": "seconds", "mb_per_s": "MB/s of log", "largest_kb": "largest kB", "per_second": "inserts per second", "drained_s": "s to drain",
+    "answers_s": "answers per second", "turned_away": "turned away at the client", "refused": "refused by the node",
 }  # fmt: skip
+
+
+SHARES = frozenset({"generator_share", "turned_away", "refused"})
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def _measure_lines(measure: Measure) -> Iterable[str]:
         cells = [row.contender, number(row.median), f"{number(low)} to {number(high)}", _ratio_text(measure, row)]
         for name in extras:
             value = row.extra(name)
-            share = name == "generator_share"
+            share = name in SHARES
             cells.append("" if value is None else f"{value * 100:.0f} %" if share else number(value))
         yield "| " + " | ".join(cells) + " |"
     yield ""

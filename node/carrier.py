@@ -86,6 +86,7 @@ async def _send(stream: trio.abc.Stream, conversation: Conversation, service: Se
     while True:
         while data := conversation.data_to_send(SEND_BYTES_MAX):
             await stream.send_all(data)
+        service.room.settle(0)  # each stream pushes back by itself
         if conversation.can_pump:
             conversation.pump()
             service.end_of_wakeup()

@@ -19,6 +19,7 @@ import trio
 from storage import errors
 
 from . import wire
+from .answer_room import FIRST_SHARE, AnswerRoom
 from .service import Service, cancel_all
 from .users import Role
 
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 TURN_REQUESTS_MAX = 256  # begun in one pump, so that one connection cannot hold the loop (INV-9)
 TAKEN_MAX = 64  # messages taken from the session at once
+
+
+def _nobody() -> None:
+    """Who is told of output once the driver is gone."""
 
 
 class Conversation:
@@ -49,6 +54,7 @@ class Conversation:
         self.owner = ""
         self.peer = peer
         self.scopes: set[trio.CancelScope] = set()
+        self.room = AnswerRoom(output_bytes_max, FIRST_SHARE * output_bytes_max, output_bytes_max / in_flight_max)
         self.opened = False  # the handshake is done
         self.finished = False
         self.reason = ""  # why it finished, for logs and metrics
@@ -124,6 +130,11 @@ class Conversation:
         return self.in_flight < self._in_flight_max and self._session.pending_bytes < self._output_bytes_max
 
     @property
+    def answer_bytes(self) -> int:
+        """Of the answers that wait to be sent."""
+        return self._session.pending_bytes
+
+    @property
     def sendable_bytes(self) -> int:
         return self._session.sendable_bytes
 
@@ -134,7 +145,10 @@ class Conversation:
 
     def data_to_send(self, bytes_max: int) -> bytes:
         """About bytes_max of what is ready; b"" when there is nothing. Must be sent whole and in order."""
-        return self._session.data_to_send(bytes_max)
+        data = self._session.data_to_send(bytes_max)
+        if self.room.is_used:
+            self.room.settle(self._session.pending_bytes)
+        return data
 
     def pump(self, ends_at: float = math.inf) -> None:
         """Begin requests until a bound, this turn's share or the time ends_at; ask can_pump whether to come again."""
@@ -160,6 +174,11 @@ class Conversation:
         self._taken.clear()
         self._taken_bytes = 0
         cancel_all(self.scopes)
+
+    def let_go(self) -> None:
+        """The connection is closed: nothing that waited here can be sent any more. Call it after finish()."""
+        self._session.discard()
+        self._on_output = _nobody
 
     # For the service.
 

@@ -5,8 +5,8 @@ answered is answered in place; databases written to are flushed; then each conne
 of tasks and of the sync thread wake a second small task, which does the second half of a turn.
 
 Bounds (INV-8), each counted in metrics when reached: connections (more are refused by name, after their handshake),
-bytes buffered on one connection (it is not read from) and on all (none is), time without requests, time without taking
-answers, time for the handshake. What one connection does wrong ends that connection and no other. Nothing here holds
+bytes buffered on one connection (it is not read from) and on all (pressure.py says who goes on), time without requests, time
+without taking answers, time for the handshake. What one connection does wrong ends that connection and no other. Nothing here holds
 the loop for more than a few milliseconds: a turn stops at SLICE_S and goes on in the next (INV-9).
 """
 
@@ -16,8 +16,11 @@ import errno
 import logging
 import select
 import socket
+import struct
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 import trio
 
@@ -27,6 +30,7 @@ from . import wire
 from .config import Limits
 from .conversation import Conversation
 from .metrics import Metrics
+from .pressure import RELIEF_S, Pressure, overdue, to_cut
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -43,12 +47,15 @@ LINGER_TRIES_EVERY = 64
 LINGER_WEIGHT = 0.1  # of the newest experience
 EVENTS_BETWEEN_LOOKS = 8  # at the clock, within a round
 ACCEPTS_MAX = 64  # in one turn
+RELEASED_MAX = 256  # connections in one turn that go on after the pressure fell
 CROWD_MAX = 64  # connections over the limit that are being told so
 SLICE_S = 0.004
 HOUSEKEEPING_S = 1.0
+LOOKED_AT_ONCE = 1_000  # connections, a millisecond or two
 LINGER_S = 2.0  # how long a closed connection may take to read the last answer
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_AFTER_MS = 1_000
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops what was not sent
 BUG = "%s: serving this connection met a bug; it is closed"
 
 READ = select.EPOLLIN
@@ -56,12 +63,19 @@ WRITE = select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
 
 
+class Fullest(NamedTuple):
+    """The most that any one connection holds, as the house was kept last."""
+
+    in_flight: int
+    answer_bytes: int
+
+
 class _Connection:
     """One socket and its conversation. `out` is what a send left over."""
 
     __slots__ = (
         "sock", "descriptor", "conversation", "out", "mask", "accounted", "accepted_at", "received_at", "sent_at",
-        "lingers_until",
+        "lingers_until", "taken",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, now: float) -> None:
@@ -70,7 +84,7 @@ class _Connection:
         self.conversation: Conversation  # set by the hub before anything else happens
         self.out: memoryview | None = None
         self.mask = READ
-        self.accounted = 0
+        self.accounted = self.taken = 0
         self.accepted_at = self.received_at = self.sent_at = now
         self.lingers_until: float | None = None
 
@@ -105,11 +119,18 @@ class Hub:
         self._in_turn = False
         self._now = 0.0  # of the round under way
         self._turn_ends_at = 0.0
-        self._buffered_bytes = 0
-        self._paused = False  # the total is over its limit: no socket is read
+        self.buffered_bytes = 0  # requests and answers, on all connections
+        self.fullest = Fullest(0, 0)
+        self._pressure = Pressure(limits.total_buffer_bytes)
+        self._held_back: dict[_Connection, None] = {}  # would be read from or pumped, were it not for the pressure
+        self._released: dict[_Connection, None] = {}  # were held back, and are to be looked at now that it has fallen
         self._accepting = False
         metrics.watch("connections", "Client connections", lambda: len(self._connections))
-        metrics.watch("buffered_bytes", "Requests and answers waiting on all connections", lambda: self._buffered_bytes)
+        metrics.watch("buffered_bytes", "Requests and answers waiting on all connections", lambda: self.buffered_bytes)
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; then every socket is closed."""
@@ -223,6 +244,8 @@ class Hub:
             self._in_turn = True
             self._now = trio.current_time()
             self._turn_ends_at = self._now + SLICE_S
+            if self._released:
+                self._release()
             for connection in list(self._dirty):
                 self._guard(connection, self._pump)
                 if trio.current_time() > self._turn_ends_at:
@@ -245,6 +268,9 @@ class Hub:
             self._dirty[connection] = None
 
     def _receive(self, connection: _Connection) -> None:
+        if self._pressure.level and connection.lingers_until is None and not self._pressure.allows(connection.accounted, connection.taken):
+            self._hold_back(connection)
+            return
         try:
             size = connection.sock.recv_into(self._buffer)
         except BlockingIOError:
@@ -266,8 +292,13 @@ class Hub:
             self._messages += messages
 
     def _pump(self, connection: _Connection) -> None:
-        if connection.conversation.can_pump:
+        if connection.conversation.can_pump and self._pressure.allows(connection.accounted, connection.taken):
             connection.conversation.pump(self._turn_ends_at)
+
+    def _hold_back(self, connection: _Connection) -> None:
+        """Neither read nor pumped until the pressure has fallen."""
+        self._held_back[connection] = None
+        self._set_mask(connection)
 
     def _settle(self) -> None:
         """Flush, then send what there is: one send a connection, unless its answers are very large."""
@@ -286,6 +317,7 @@ class Hub:
             if not (quiet and connection.conversation.is_idle):
                 self._guard(connection, self._look_again)
         self._watch_total()
+        self._service.room.settle(self.buffered_bytes)
         if self._settled is not None:
             settled, self._settled = self._settled, None
             settled.set()
@@ -316,6 +348,7 @@ class Hub:
                 return
             self._metrics.sent_bytes += sent
             connection.sent_at = self._now
+            connection.taken += sent
             if sent < len(data):
                 connection.out = memoryview(data)[sent:]
                 break
@@ -329,9 +362,9 @@ class Hub:
         """After a connection was served: account for it, decide what to wait for on it, and whether to come again."""
         conversation = connection.conversation
         held = conversation.buffered_bytes + (len(connection.out) if connection.out is not None else 0)
-        self._buffered_bytes += held - connection.accounted
+        self.buffered_bytes += held - connection.accounted
         connection.accounted = held
-        if conversation.can_pump:
+        if conversation.can_pump and self._pressure.allows(held, connection.taken):
             self._dirty[connection] = None
             self._work.set()
         self._set_mask(connection)
@@ -339,8 +372,15 @@ class Hub:
     def _set_mask(self, connection: _Connection) -> None:
         conversation = connection.conversation
         mask = 0
-        if connection.lingers_until is not None or (conversation.reading and not self._paused):
+        if connection.lingers_until is not None:
             mask |= READ
+        elif not self._pressure.allows(connection.accounted, connection.taken):
+            self._held_back[connection] = None
+        else:
+            if self._held_back:
+                self._held_back.pop(connection, None)
+            if conversation.reading:
+                mask |= READ
         if connection.out is not None or conversation.sendable_bytes:
             mask |= WRITE
         if mask != connection.mask:
@@ -413,27 +453,40 @@ class Hub:
     def _close(self, connection: _Connection, reason: str) -> None:
         if self._connections.pop(connection.descriptor, None) is None:
             return
+        self._held_back.pop(connection, None)
+        self._released.pop(connection, None)
         self._metrics.closed[reason] += 1
-        self._buffered_bytes -= connection.accounted
+        self.buffered_bytes -= connection.accounted
         connection.accounted = 0
         connection.conversation.finish(reason)
+        connection.conversation.let_go()
         self._epoll.unregister(connection.descriptor)
+        if connection.out is not None:  # nobody takes it: what the kernel holds of it goes now, too
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        connection.out = None
         connection.sock.close()
 
     # Bounds that are watched from time to time.
 
     def _watch_total(self) -> None:
-        limit = self._limits.total_buffer_bytes
-        if not self._paused and self._buffered_bytes > limit:
+        pressure = self._pressure
+        was = pressure.level
+        if not pressure.measure(self.buffered_bytes, self._now):
+            return
+        if pressure.is_full:
             self._metrics.bounds["total_buffer_bytes"] += 1
-            self._pause(paused=True)
-        elif self._paused and self._buffered_bytes <= limit // 4 * 3:
-            self._pause(paused=False)
+        if pressure.level < was:
+            self._released.update(self._held_back)
+            self._held_back.clear()
+            self._work.set()
 
-    def _pause(self, *, paused: bool) -> None:
-        self._paused = paused
-        for connection in self._connections.values():
-            self._set_mask(connection)
+    def _release(self) -> None:
+        """Let connections that were held back go on, some in a turn; those that may not yet are held back again."""
+        for connection in list(islice(self._released, RELEASED_MAX)):
+            del self._released[connection]
+            self._dirty[connection] = None
+        if self._released:
+            self._work.set()
 
     def _rest_accepting(self) -> None:
         """No descriptor is left: look again when the house is kept."""
@@ -443,41 +496,44 @@ class Hub:
             self._epoll.modify(descriptor, 0)
 
     async def _keep_house(self) -> None:
+        kept_at = -HOUSEKEEPING_S
         while True:
-            await trio.sleep(HOUSEKEEPING_S)
-            for descriptor in self._listeners:
-                self._epoll.modify(descriptor, READ)
-            now = trio.current_time()
-            for connection in list(self._connections.values()):
-                reason = self._overdue(connection, now)
-                if reason is not None:
-                    if reason != "linger":
-                        self._metrics.bounds[reason] += 1
-                    self._close(connection, reason)
-            if self._paused:
+            await trio.sleep(RELIEF_S if self._pressure.level else HOUSEKEEPING_S)
+            self._now = trio.current_time()
+            if self._pressure.level:
                 self._relieve()
+            if self._now - kept_at >= HOUSEKEEPING_S:
+                kept_at = self._now
+                for descriptor in self._listeners:
+                    self._epoll.modify(descriptor, READ)
+                await self._look_at_all()
 
-    def _overdue(self, connection: _Connection, now: float) -> str | None:
-        """The bound that this connection is over, by its setting's name."""
-        conversation = connection.conversation
-        limits = self._limits
-        if connection.lingers_until is not None:
-            return "linger" if now > connection.lingers_until else None
-        if not conversation.opened:
-            return "handshake_timeout_s" if now - connection.accepted_at > limits.handshake_timeout_s else None
-        if connection.out is not None:
-            return "slow_client_timeout_s" if now - connection.sent_at > limits.slow_client_timeout_s else None
-        if not conversation.in_flight and now - connection.received_at > limits.idle_timeout_s:
-            return "idle_timeout_s"
-        return None
+    async def _look_at_all(self) -> None:
+        """Cut who is overdue, and see which connections hold most; some at a time (INV-9)."""
+        in_flight = answer_bytes = 0
+        for number, connection in enumerate(list(self._connections.values()), 1):
+            if number % LOOKED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if self._connections.get(connection.descriptor) is not connection:
+                continue
+            reason = overdue(connection, self._limits, self._now)
+            if reason is not None:
+                if reason != "linger":
+                    self._metrics.bounds[reason] += 1
+                self._close(connection, reason)
+                continue
+            in_flight = max(in_flight, connection.conversation.in_flight)
+            answer_bytes = max(answer_bytes, connection.conversation.answer_bytes)
+        self.fullest = Fullest(in_flight, answer_bytes)
 
     def _relieve(self) -> None:
-        """Nothing moves and all is paused: requests that came in part fill the buffers. The largest of them goes."""
-        if any(c.conversation.in_flight or c.out is not None for c in self._connections.values()):
-            return
-        largest = max(self._connections.values(), key=lambda connection: connection.accounted, default=None)
-        if largest is not None:
-            log.warning("%s: cut, because it held most of total_buffer_bytes with an unfinished request", largest.conversation.peer)
-            self._close(largest, "total_buffer_bytes")
+        """Under pressure: cut those that hold most and take nothing, as many as it takes to be at ease."""
+        cut = to_cut(self._connections.values(), self._pressure, self.buffered_bytes, self._now)
+        if cut:
+            log.warning(
+                "%d connections that held %d bytes and took nothing are cut, the largest of %s: total_buffer_bytes is nearly used up",
+                len(cut), sum(connection.accounted for connection in cut), cut[0].conversation.peer,
+            )  # fmt: skip
+        for connection in cut:
+            self._close(connection, "total_buffer_bytes")
         self._watch_total()
-

@@ -24,6 +24,7 @@ BACKLOG_MAX = 1_024
 DIAL_TIMEOUT_S = 10.0
 SEND_BYTES_MAX = 1_048_576
 RECEIVE_BYTES_MAX = 1_048_576
+ADMIN_CONNECTIONS_MAX = 64  # of the admin port at once
 RandomBytes = Callable[[int], bytes]
 
 
@@ -93,6 +94,13 @@ async def dial(address: Address, key: wire.Key | None, random_bytes: RandomBytes
     raise TimeoutError(f"{address}: no answer in {DIAL_TIMEOUT_S:g} s")
 
 
+class LinkCount:
+    """How many accepted connections of one port are open."""
+
+    def __init__(self) -> None:
+        self.links = 0
+
+
 async def serve(
     listeners: list[socket.socket],
     ring: wire.KeyRing | None,
@@ -102,23 +110,23 @@ async def serve(
     plain_allowed: bool,
     handshake_timeout_s: float,
     links_max: int,
+    held: LinkCount | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept links until cancelled: each is given to `take` after its handshake, in a task of its own."""
-    held = 0
+    held = held or LinkCount()
 
     async def handle(stream: trio.SocketStream) -> None:
-        nonlocal held
         try:
             peer = str(stream.socket.getpeername()[0])
         except OSError:  # gone before it was looked at
             await trio.aclose_forcefully(stream)
             return
-        if held >= links_max:
-            log.warning("%s: link refused, %d are open (limits.links_max)", peer, held)
+        if held.links >= links_max:
+            log.warning("%s: link refused, %d are open (limits.links_max)", peer, held.links)
             await trio.aclose_forcefully(stream)
             return
-        held += 1
+        held.links += 1
         try:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await _accepted(
@@ -127,7 +135,7 @@ async def serve(
         except Exception:
             log.exception("%s: serving this link met a bug; it is closed", peer)
         finally:
-            held -= 1
+            held.links -= 1
             await trio.aclose_forcefully(stream)
 
     streams = [trio.SocketListener(trio.socket.from_stdlib_socket(listener)) for listener in listeners]

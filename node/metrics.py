@@ -7,11 +7,21 @@ registry is this node's own, so that several nodes can live in one process.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+
+class QueueFill(NamedTuple):
+    """How full one queue is. owner: its database or standby; "" where the node has one."""
+
+    name: str
+    holds: str
+    owner: str
+    value: float
+    bound: float
 
 
 class Metrics:
@@ -22,6 +32,7 @@ class Metrics:
         self.refusals: Counter[str] = Counter()  # failures answered, by error name
         self.bounds: Counter[str] = Counter()  # times a bound was reached, by its name (INV-8)
         self.closed: Counter[str] = Counter()  # connections closed, by reason
+        self.nearly_full: Counter[str] = Counter()  # times a queue passed 80 % of its bound, by its name
         self.connections_accepted = 0
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -29,6 +40,7 @@ class Metrics:
         self.rounds = 0
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._status: Callable[[], dict[str, Any]] | None = None
+        self._queues: Callable[[], Sequence[QueueFill]] | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -39,6 +51,10 @@ class Metrics:
     def watch_status(self, read: Callable[[], dict[str, Any]]) -> None:
         """Where positions, lag and alarms are taken from: the member's status."""
         self._status = read
+
+    def watch_queues(self, read: Callable[[], Sequence[QueueFill]]) -> None:
+        """Where the fill of every queue is taken from."""
+        self._queues = read
 
     def exposition(self) -> bytes:
         """The text that /metrics answers with."""
@@ -51,6 +67,7 @@ class Metrics:
             ("refusals", "Failures answered, by error name", "error", self.refusals),
             ("bounds", "Times a bound was reached, by its name", "bound", self.bounds),
             ("connections_closed", "Connections closed, by reason", "reason", self.closed),
+            ("queue_nearly_full", "Times a queue passed 80 % of its bound, by its name", "queue", self.nearly_full),
         ):
             family = CounterMetricFamily(f"twinlog_{name}", meaning, labels=[label])
             for value, count in sorted(counts.items()):
@@ -68,6 +85,19 @@ class Metrics:
             yield GaugeMetricFamily(f"twinlog_{name}", meaning, value=read())
         if self._status is not None:
             yield from _status_families(self._status())
+        if self._queues is not None:
+            yield from _queue_families(self._queues())
+
+
+def _queue_families(fills: Sequence[QueueFill]) -> Iterator[Metric]:
+    """Two gauges for each queue: `twinlog_queue` and, under the same labels, `twinlog_queue_bound`."""
+    values = GaugeMetricFamily("twinlog_queue", "What a queue holds now", labels=["queue", "of"])
+    bounds = GaugeMetricFamily("twinlog_queue_bound", "What that queue can hold at most", labels=["queue", "of"])
+    for fill in fills:
+        values.add_metric([fill.name, fill.owner], fill.value)
+        bounds.add_metric([fill.name, fill.owner], fill.bound)
+    yield values
+    yield bounds
 
 
 def _status_families(status: dict[str, Any]) -> Iterator[Metric]:

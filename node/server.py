@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
@@ -26,11 +26,13 @@ import replication
 import storage
 from storage import errors
 
-from . import links, node_file, wire
+from . import links, node_file, queues, wire
+from .allocator import bound_idle_memory
 from .config import NodeConfig
 from .hub import Hub
 from .keyring import Secrets
 from .metrics import Metrics
+from .queue_watch import QueueWatch
 from .section import Address
 from .service import Service
 from .users import Logins
@@ -88,7 +90,7 @@ class Node:
             engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config), refusal=_unsettled()))
             engine.node_id = node_id
             async with trio.open_nursery() as nursery:
-                node = await cls._compose(config, seams, secrets, engine, ports, nursery)
+                node = await cls._compose(config, seams, secrets, engine, ports, workers, nursery)
                 addresses = {"client": str(node.client_address), "admin": str(node.admin_address or "")}
                 await disk.run(partial(node_file.write_addresses, disk, **addresses))
                 try:
@@ -106,6 +108,7 @@ class Node:
         secrets: Secrets,
         engine: Any,
         ports: Ports,
+        workers: Sequence[storage.WorkerProcess],
         nursery: trio.Nursery,
     ) -> Node:
         metrics = Metrics()
@@ -139,6 +142,11 @@ class Node:
             metrics.watch(name, meaning, partial(_scrub_total, engine, place))
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
+        held, admin_held = links.LinkCount(), links.LinkCount()
+        watch = QueueWatch(metrics)
+        parts = queues.Parts(config, engine, member, service, hub, logins, seams.disk, workers, held, admin_held)
+        queues.fill_table(watch, parts)
+        await nursery.start(watch.run)
         await nursery.start(member.run)
         await nursery.start(service.run)
         if ports.cluster:
@@ -152,13 +160,14 @@ class Node:
                     plain_allowed=secrets.cluster is None or config.allow_plain,
                     handshake_timeout_s=config.limits.handshake_timeout_s,
                     links_max=config.limits.links_max,
+                    held=held,
                 )
             )
         await nursery.start(hub.run)
         if ports.admin:
             admin = await seams.disk.run(import_module, "node.admin")  # takes 0.15 s, for which clients do not wait
             app = admin.application(metrics, service.oversight.status_now, node.not_ready)
-            await nursery.start(partial(admin.run, app, ports.admin))
+            await nursery.start(partial(admin.run, app, ports.admin, held=admin_held))
         return node
 
     def not_ready(self) -> str | None:
@@ -186,6 +195,7 @@ async def serve(
     task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until SIGTERM or SIGINT, or until cancelled; both end it in order."""
+    bound_idle_memory()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with Node.open(config, seams=seams, adopt=adopt) as node:
             log.info("node %s serves clients on %s", config.node, node.client_address)

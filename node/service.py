@@ -20,6 +20,7 @@ import trio
 from storage import errors
 
 from . import wire
+from .answer_room import AnswerRoom
 from .batch import ROW_BYTES_MAX, InsertBatch, answer_runs
 from .config import Limits
 from .cursors import CursorTable
@@ -35,7 +36,12 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_MS = 100
 ROUND_ANSWER_BYTES = 2**20  # of gets answered together; what is left is begun one by one, within each connection's bounds
+FIRST_ANSWER_BYTES = 4 * 2**20  # what a read is taken to answer before any has: a batch of a find
+LEAST_ANSWER_BYTES = 2**19  # and at any time: 512 reads are under way at once by default
 HOUSEKEEPING_S = 5.0
+
+# Reads whose answers may be large: they wait for room before they begin.
+LARGE_ANSWERS = (wire.Get, wire.Find, wire.More, wire.Distinct, wire.Aggregate)
 
 # The least role for every operation. An operation that is not here does not exist.
 LEAST_ROLE: dict[type[wire.Request], Role] = {
@@ -80,6 +86,7 @@ class Caller(Protocol):
     owner: str  # whose cursors these are: key and user
     peer: str  # the host it comes from
     scopes: set[trio.CancelScope]  # of its reads under way; cancelled when it goes
+    room: AnswerRoom  # for the answers of its reads
 
     def answer(self, message: bytes) -> None: ...
 
@@ -100,6 +107,7 @@ class _Verb:
     role: Role
     now: Callable[[Any, Any], Done | Written | None] | None
     later: Callable[[Any, Any], Awaitable[Done | Written]] | None
+    is_large: bool
 
 
 class Service:
@@ -120,13 +128,14 @@ class Service:
         self.metrics = metrics
         self.cursors = CursorTable(limits.cursors_max, limits.cursor_idle_s, random_bytes)
         self.oversight = Oversight(engine, member, logins, node)
+        self.room = AnswerRoom(limits.total_buffer_bytes, FIRST_ANSWER_BYTES, LEAST_ANSWER_BYTES)  # whoever sends answers settles it
         self.stopping = False
         self.under_way = 0  # requests taken and not answered
         self._engine = engine
         self._member = member
         self._limits = limits
         self._nursery: trio.Nursery | None = None
-        self._waiting = 0  # of those, requests that run as tasks
+        self.waiting = 0  # of those, requests that run as tasks
         self._touched: dict[Any, None] = {}
         self._in_place = False  # within begin(): its caller ends the wake-up
         self._committing = False  # within the batch's commit()
@@ -185,9 +194,14 @@ class Service:
         }
         assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"
         return {
-            kind: _Verb(kind.__struct_config__.tag, LEAST_ROLE[kind], now, later)
+            kind: _Verb(kind.__struct_config__.tag, LEAST_ROLE[kind], now, later, kind in LARGE_ANSWERS)
             for kind, (now, later) in found.items()
         }
+
+    @property
+    def inserts_waiting(self) -> int:
+        """Single inserts that wait for room in a memtable."""
+        return self._batch.waiting
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The tasks of requests that wait, and the flush after them, until cancelled."""
@@ -357,15 +371,15 @@ class Service:
 
     def _start(self, caller: Caller, request: wire.Request, verb: _Verb) -> None:
         """Let the request wait in a task of its own."""
-        if self._waiting >= self._limits.requests_max:
+        if self.waiting >= self._limits.requests_max:
             raise errors.Overloaded(
-                f"{self._waiting} requests wait already, the limit is {self._limits.requests_max} (limits.requests_max);"
+                f"{self.waiting} requests wait already, the limit is {self._limits.requests_max} (limits.requests_max);"
                 f" try again soon",
                 bound="requests_max", limit=self._limits.requests_max, retry_after_ms=RETRY_AFTER_MS,
             )  # fmt: skip
         if self._nursery is None:
             raise errors.ShuttingDown("this node is stopping or has not started; try again soon")
-        self._waiting += 1
+        self.waiting += 1
         scope = trio.CancelScope()
         if verb.role <= Role.READ:  # what changes something is finished even if nobody waits for the answer
             caller.scopes.add(scope)  # before the task runs: the caller may be gone by then
@@ -382,8 +396,10 @@ class Service:
         answered = False
         with scope:
             try:
-                outcome = await verb.later(caller, request)
-                self._finish(caller, request.id, outcome)
+                if verb.is_large:
+                    await self._read_with_room(caller, request, verb)
+                else:
+                    self._finish(caller, request.id, await verb.later(caller, request))
                 answered = True
             except errors.TwinlogError as error:
                 self._refuse(caller, request.id, error)
@@ -397,9 +413,25 @@ class Service:
                 answered = True
             finally:
                 caller.scopes.discard(scope)
-                self._waiting -= 1
+                self.waiting -= 1
                 if not answered:
                     self._one_less()
+
+    async def _read_with_room(self, caller: Caller, request: wire.Request, verb: _Verb) -> None:
+        """The connection's own room comes first: who waits for that keeps nobody else waiting."""
+        answer_bytes = 0
+        await caller.room.enter()
+        try:
+            await self.room.enter()
+            try:
+                outcome = await verb.later(caller, request)
+                if type(outcome) is Done:
+                    answer_bytes = len(memoryview(outcome.result))
+                self._finish(caller, request.id, outcome)
+            finally:
+                self.room.leave(answer_bytes)
+        finally:
+            caller.room.leave(answer_bytes)
 
     def _finish(self, caller: Caller, request_id: int, outcome: Done | Written) -> None:
         if type(outcome) is Written:

@@ -142,6 +142,12 @@ class Logins:
         """The role of a connection that has not logged in."""
         return Role.ADMIN if self._users is None else Role.NONE
 
+    @property
+    def waiting(self) -> int:
+        """Logins whose password is being checked or waits for that."""
+        checks = self._limiter.statistics()
+        return checks.borrowed_tokens + checks.tasks_waiting
+
     async def log_in(self, name: str, password: str, host: str) -> User:
         """Raises AuthenticationFailed, or Overloaded after too many failures."""
         if self._users is None:

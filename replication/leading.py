@@ -54,6 +54,10 @@ class Leading:
         self._tails = Batches()
         self._tail_waits: dict[bytes, tuple[trio.Event, list[bytes | None]]] = {}
 
+    @property
+    def unacked_bytes(self) -> int:
+        return self._session.unacked_bytes
+
     async def run(self) -> None:
         self._replica.tail_sources[self._peer.name] = self
         try:

@@ -83,6 +83,15 @@ class Member:
     def status(self) -> dict[str, Any]:
         return member_status(self._replica, self._acknowledger)
 
+    def ack_fills(self) -> list[tuple[str, int, int]]:
+        """(database, writes that wait for their acknowledgement, bound) each."""
+        sizes, databases = self._acknowledger.sizes(), list(self._replica.engine.databases.values())
+        return [(database.name, sizes.get(database.uuid, 0), self._config.ack_queue_max) for database in databases]
+
+    def window_fills(self) -> list[tuple[str, int, int]]:
+        """(standby, bytes of log under way to it, bound) of each that has a link to this primary."""
+        return [(name, source.unacked_bytes, self._config.window_bytes) for name, source in self._replica.tail_sources.items()]
+
     async def drop_database(self, name: str) -> None:
         """Drop on the primary: remembered first, so that standbys which are away let go of their copies later."""
         self.check_writable()

@@ -18,6 +18,8 @@ from .messages import DatabaseState
 class TailSource(Protocol):
     """A link to a standby that can be asked for more log."""
 
+    unacked_bytes: int  # of log shipped to it and not durable there
+
     async def fetch_tail(self, uuid: bytes, after_seq: int) -> bytes | None:
         """Whole commits after that seq, b"" when there are no more, None when its log no longer holds them.
 

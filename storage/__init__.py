@@ -18,6 +18,7 @@ from .exchange.extjson import parse_line as parse_json_line
 from .exchange.extjson import to_json
 from .exchange.jsonl import BadLine, read_documents
 from .finding import Finding, Severity
+from .load import Load, load_of
 from .names import SYSTEM_DATABASE, check_collection_name, check_database_name
 from .operations import COLD, Cursor, WriteError, WriteResult
 from .options import EngineOptions, SyncMode
@@ -53,6 +54,7 @@ __all__ = [
     "File",
     "Finding",
     "History",
+    "Load",
     "MemoryDisk",
     "OsDisk",
     "PinnedCheckpoint",
@@ -89,6 +91,7 @@ __all__ = [
     "encode_value",
     "errors",
     "history_from_lists",
+    "load_of",
     "native",
     "operations",
     "parse_json_line",

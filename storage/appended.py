@@ -88,5 +88,6 @@ async def room(db: Database, records: int = 1) -> None:
         raise Overloaded(
             f"{db.name}: sealing has not kept up for {ROOM_WAIT_S_MAX:.0f} s; try again later",
             bound="memtable_records_max",
+            limit=db.engine_options.memtable_records_max,
             retry_after_ms=1000,
         )

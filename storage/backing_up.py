@@ -127,7 +127,7 @@ class Backups:
     def _job(self, database: str) -> Iterator[None]:
         if database in self._running:
             raise Overloaded(
-                f"a backup or restore of {database} is running already; wait for it", bound="one backup job a database", retry_after_ms=5000
+                f"a backup or restore of {database} is running already; wait for it", bound="backup jobs of one database", limit=1, retry_after_ms=5000
             )
         self._running.add(database)
         try:

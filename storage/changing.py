@@ -240,7 +240,10 @@ async def first_match(asked: Asked, *, is_sure: bool) -> Target | None:
             if is_known:
                 return target
         wanted = min(2 * wanted, CANDIDATES_MAX)
-    raise Overloaded(f"{asked.where}: the matching document changed {RETRIES_MAX} times meanwhile; try again")
+    raise Overloaded(
+        f"{asked.where}: the matching document changed {RETRIES_MAX} times meanwhile; try again",
+        bound="search_tries", limit=RETRIES_MAX, retry_after_ms=20,
+    )  # fmt: skip
 
 
 def _matched_since(asked: Asked, collection_id: int, seq: int) -> tuple[bool, Target | None]:
@@ -313,8 +316,8 @@ class _Many:
                 raise Overloaded(
                     f"{self._asked.where}: the same request is being carried out already (up to seq {known.seq}); send it "
                     "again later for its answer",
-                    retry_after_ms=1000,
-                )
+                    bound="request_under_way", limit=1, retry_after_ms=1000,
+                )  # fmt: skip
             self._db.check_writable(frees_space=self._change.frees_space)
             cold = self._run_group(self._db.end_now if tries < WARM_TRIES_MAX else self._db.end_blocking)
             self._db.flush()

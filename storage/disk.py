@@ -30,6 +30,7 @@ import trio
 T = TypeVar("T")
 
 SYNCS_AT_ONCE = 8
+THREADS_MAX = 16  # that calls run in; more wait
 RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 RESERVE_STEP_BYTES = 256 * 2**10  # zeros written and synced at a time: what a sync of another file may find in front of it
 
@@ -299,7 +300,15 @@ class OsDisk:
         os.pwrite(descriptor, content, 0)
         return lambda: os.close(descriptor)
 
+    @property
+    def calls(self) -> int:
+        """How many run in a thread or wait for one."""
+        if self._limiter is None:
+            return 0
+        threads = self._limiter.statistics()
+        return threads.borrowed_tokens + threads.tasks_waiting
+
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         if self._limiter is None:
-            self._limiter = trio.CapacityLimiter(16)
+            self._limiter = trio.CapacityLimiter(THREADS_MAX)
         return await trio.to_thread.run_sync(call, *args, limiter=self._limiter)

@@ -149,6 +149,7 @@ class Engine:
                     f"{len(self.databases)} databases exist, the limit is {self.options.databases_max}; drop one first",
                     bound="databases_max",
                     limit=self.options.databases_max,
+                    retry_after_ms=0,
                 )
             fixed = Identity(
                 uuid or self.seams.random_bytes(16),

@@ -176,9 +176,12 @@ class ReadOnly(TwinlogError):
 
 
 class Overloaded(TwinlogError):
-    """A bound was reached. Fields: bound (its name), limit, retry_after_ms."""
+    """A bound was reached; nothing was done. Fields: bound (its name), limit, retry_after_ms (0: waiting alone will not help)."""
 
     code = 462
+
+    def __init__(self, message: str, *, bound: str, limit: int, retry_after_ms: int, **fields: Any) -> None:
+        super().__init__(message, bound=bound, limit=limit, retry_after_ms=retry_after_ms, **fields)
 
 
 class AckTimeout(TwinlogError):
@@ -276,6 +279,8 @@ BY_NAME = _every_class(TwinlogError)
 def from_wire(name: str, message: str, fields: dict[str, Any]) -> TwinlogError:
     """The error a peer named; an unknown name (a newer peer) becomes TwinlogError with the name kept in front."""
     known = BY_NAME.get(name)
+    if known is Overloaded:
+        fields = {"bound": "", "limit": 0, "retry_after_ms": 1000, **fields}  # what an older peer left out
     if known is None:
         return TwinlogError(f"{name}: {message}", **fields)
     return known(message, **fields)

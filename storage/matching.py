@@ -34,6 +34,7 @@ STEPS_TOGETHER = 2
 SLICE_S = 0.002  # of documents matched on the loop (INV-9)
 SLICE_BYTES_MAX = 256 * 2**10  # of the documents of one batch of a scan; more are decoded and matched in the disk's thread
 SLOW_ROWS = 8  # matched there at a time: a regular expression may take 50 ms a document
+SLOW_BYTES = 2**20
 WANTED_FIELDS_MAX = 32  # of one query: no habit has more, and every collection has only so many that can be indexed
 
 __all__ = ["Found", "count_rows", "find_rows", "standing_for", "stepped"]
@@ -42,7 +43,8 @@ __all__ = ["Found", "count_rows", "find_rows", "standing_for", "stepped"]
 async def find_rows(
     view: View, collection: int, matches: Filter, *, sort: Sort | None = None, wanted: int = 0
 ) -> AsyncIterator[list[Found]]:
-    """Every document that matches, in batches that are not empty. wanted: no more than so many are needed (0: all); with a
+    """Every document that matches, in batches that are not empty and the caller's own: one that empties them holds little while it
+    waits. wanted: no more than so many are needed (0: all); with a
     sort, the first ones of the order. Raises QueryTooLarge when a sort would hold more than SORT_BYTES_MAX."""
     standing = None
     if not matches.point[0]:
@@ -52,8 +54,8 @@ async def find_rows(
         steps = plan.find(standing.parts, standing.loose, matches, sort, wanted)
         async for batch in stepped(view, steps):
             if batch:
-                yield batch
                 left -= len(batch)
+                yield batch
                 if wanted and left <= 0:  # a last step, to hear that there is no more, would be one more way to the thread and back
                     return
         return
@@ -142,8 +144,8 @@ async def _by_scan(view: View, collection: int, matches: Filter) -> AsyncIterato
     beside = is_slow(matches.tree)
     async for rows in view.scan(collection):
         if beside or sum([len(row[3]) for row in rows]) > SLICE_BYTES_MAX:
-            for start in range(0, len(rows), SLOW_ROWS):
-                batch = await view.run(_matching, matches, rows[start : start + SLOW_ROWS])
+            for some in _steps(rows):
+                batch = await view.run(_matching, matches, some)
                 view.check_age()
                 if batch:
                     yield batch
@@ -160,6 +162,17 @@ async def _by_scan(view: View, collection: int, matches: Filter) -> AsyncIterato
                 batch, slice_ends = [], trio.current_time() + SLICE_S
         if batch:
             yield batch
+
+
+def _steps(rows: list[Row]) -> Iterator[list[Row]]:
+    """At most SLOW_ROWS, and SLOW_BYTES of documents, but always one: a query that is not asked for more holds them decoded."""
+    start = size = 0
+    for end, row in enumerate(rows):
+        if end > start and (end - start == SLOW_ROWS or size + len(row[3]) > SLOW_BYTES):
+            yield rows[start:end]
+            start, size = end, 0
+        size += len(row[3])
+    yield rows[start:]
 
 
 def _matching(matches: Filter, rows: list[Row]) -> list[Found]:

@@ -177,10 +177,18 @@ async def _shaped(
         return
     number = 0
     async for batch in find_rows(view, collection_id, matches, sort=order, wanted=skip + limit if limit else 0):
+        if project is None:
+            some = [found.data for found in batch]
+            batch.clear()  # what was decoded is of no use any more, and a cursor may stay open for long
+            for data in some:
+                number += 1
+                if number > skip:
+                    yield data
+            continue
         for found in batch:
             number += 1
             if number > skip:
-                yield found.data if project is None else encode_projected(project(found.document))
+                yield encode_projected(project(found.document))
 
 
 def encode_projected(document: dict) -> bytes:

@@ -53,6 +53,7 @@ class Sealing:
         self.removing = trio.Lock()  # held while what nothing needs is removed
         self.failures = 0
         self.last_error = ""
+        self.log_kept_bytes = 0  # after the newest seal
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
         self._wanted = trio.Event()
         self._done = trio.Event()
@@ -234,6 +235,7 @@ class Sealing:
         """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8)."""
         database, disk = self._database, self._database.seams.disk
         sizes = await disk.run(_sizes, disk, [path for path, _ in database.log.segments])
+        self.log_kept_bytes = sum(sizes)
         while sum(sizes) > bound and len(database.log.segments) > 1:
             next_first = database.log.segments[1][1]
             if next_first > second_newest + 1 or any(pin < next_first - 1 for pin in self.pins):
@@ -241,6 +243,7 @@ class Sealing:
             log.warning("%s: the log kept for standbys is over %d bytes, its oldest segment goes", database.name, bound)
             await disk.run(_remove, disk, database.log.drop_below(next_first))
             sizes.pop(0)
+        self.log_kept_bytes = sum(sizes)
 
 
 async def _let_go(tables: list[dict[bytes, Version]]) -> None:

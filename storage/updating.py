@@ -197,7 +197,10 @@ async def update_until_error(
             return result
         if await first_match(asked, is_sure=True) is None:
             return await _one(asked, updating, upsert=True)
-    raise Overloaded(f"{asked.where}: documents that match came and went {_UPSERT_TRIES_MAX} times meanwhile; try again")
+    raise Overloaded(
+        f"{asked.where}: documents that match came and went {_UPSERT_TRIES_MAX} times meanwhile; try again",
+        bound="upsert_tries", limit=_UPSERT_TRIES_MAX, retry_after_ms=20,
+    )  # fmt: skip
 
 
 async def _one(asked: Asked, change: Any, *, upsert: bool = False, shape: Shape | None = None) -> WriteResult:

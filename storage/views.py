@@ -22,7 +22,7 @@ from .fields.opened import OpenSegment
 from .fields.overlay import order_of
 from .indexes.parts import Standing, standing
 from .position import Position
-from .shard.shardset import COLD, MISSING, ShardSet
+from .shard.shardset import COLD, MISSING, SCAN_CHUNK_BYTES, ShardSet
 from .versions.statehash import CollectionState, hash_document, state_hash
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SLICE_KEYS = 256  # between two looks at the clock; a key costs up to 15 µs
 SLICE_S = 0.003  # how long one slice may hold the loop (INV-9)
 SCAN_ROWS = 256
+SCANS_BYTES = 128 * 2**20  # of buffers of all scans that are open, about: many of them read in smaller pieces
 KEYS_IN_PLACE_MAX = 2_000  # of memtables, looked at in one piece on the loop: about 1 ms
 
 T = TypeVar("T")
@@ -99,13 +100,19 @@ class View:
     async def scan(self, collection: int) -> AsyncIterator[list[Row]]:
         """Every live row, in commit order, in batches of at most SCAN_ROWS; the caller's work between batches is its own slice."""
         changed = await self._changed(collection)
-        if self._shards is not None:
-            batches = self._shards.scan(collection)
-            while (batch := await self._disk.run(_next_batch, batches)) is not None:
-                self.check_age()
-                kept = [row for row in batch if row[2] not in changed]
-                if kept:
-                    yield kept
+        shards = self._shards
+        if shards is not None:
+            shards.open_scans += 1
+            try:
+                share = SCANS_BYTES // (shards.open_scans * max(1, len(shards.shards)))
+                batches = shards.scan(collection, chunk_bytes=min(SCAN_CHUNK_BYTES, share))
+                while (batch := await self._disk.run(_next_batch, batches)) is not None:
+                    self.check_age()
+                    kept = [row for row in batch if row[2] not in changed]
+                    if kept:
+                        yield kept
+            finally:
+                shards.open_scans -= 1
         rows = await self._where_it_fits(len(changed), _rows_in_order, changed)
         for start in range(0, len(rows), SCAN_ROWS):
             await trio.lowlevel.checkpoint()

@@ -118,6 +118,12 @@ class WorkerProcess:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
+    @property
+    def jobs(self) -> int:
+        """How many are under way or wait their turn."""
+        turn = self._turn.statistics()
+        return turn.tasks_waiting + turn.locked
+
     async def start(self) -> None:
         """Start the process now rather than at the first job. Raises WorkerDied, OSError."""
         async with self._turn:

@@ -11,8 +11,9 @@ clients do not come back in step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from node.wire import Failure
 
@@ -20,6 +21,7 @@ from .errors import (
     AutoReconnect,
     ConnectionFailure,
     NetworkTimeout,
+    Overloaded,
     ServerSelectionTimeoutError,
     TwinlogError,
     WaitQueueTimeoutError,
@@ -88,9 +90,10 @@ class Patience:
         left = self._until - self._clock()
         if left <= 0 or self._attempts >= ATTEMPTS_MAX:
             return None
-        seconds = self._next_s * (1 - self._jitter() / 512)
+        share = self._jitter() / 512
+        seconds = self._next_s * (1 - share)
         self._next_s = min(self._next_s * 2, PAUSE_MOST_S)
-        return Pause(min(max(seconds, at_least_s), left))
+        return Pause(min(max(seconds, at_least_s * (1 + share)), left))  # those refused together do not come back together
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,10 @@ def carry(
             if refusal is None:
                 continue  # finished, or the node turned out not to fit
             last = _learn(nodes, node, refusal)
-            at_least_s = max(at_least_s, _asked_pause_s(refusal))
+            at_least_s = max(at_least_s, _asked_pause_s(refusal.fields))
         else:
             last = _after_loss(exchange, nodes, node, outcome)
+            at_least_s = max(at_least_s, _asked_pause_s(outcome.details.get("fields", {})))  # of one more connection
         patience.failed()
 
 
@@ -170,8 +174,12 @@ def _after_loss(exchange: Exchange, nodes: Nodes, node: str, failure: Connection
     return named
 
 
-def _named(node: str, failure: ConnectionFailure) -> AutoReconnect:
+def _named(node: str, failure: ConnectionFailure) -> TwinlogError:
     """The failure with its node, as the class that the caller should see."""
+    if failure.details.get("name") == "Overloaded":  # refused while opening: that the node answered is worth more than the loss
+        full = Overloaded(f"{node}: {failure.message}", failure.code, failure.details)
+        full.__cause__ = failure
+        return full
     kind = NetworkTimeout if isinstance(failure, NetworkTimeout) else AutoReconnect
     named = kind(f"{node}: {failure.message}", failure.code, failure.details)
     named.__cause__ = failure
@@ -185,6 +193,6 @@ def _no_candidate(exchange: Exchange, nodes: Nodes) -> TwinlogError:
     )
 
 
-def _asked_pause_s(refusal: Failure) -> float:
-    asked = refusal.fields.get("retry_after_ms", 0)
+def _asked_pause_s(fields: Mapping[str, Any]) -> float:
+    asked = fields.get("retry_after_ms", 0)
     return min(asked / 1000, RETRY_AFTER_MOST_S) if isinstance(asked, (int, float)) and asked > 0 else 0.0

@@ -12,7 +12,7 @@
       InvalidDocument                  a document breaks the format's rules
         DocumentTooLarge
       OperationFailure                 the node refused; `code` and `details` say what
-        WriteError, DuplicateKeyError, WTimeoutError, BulkWriteError, CursorNotFound, ExecutionTimeout
+        WriteError, DuplicateKeyError, WTimeoutError, BulkWriteError, CursorNotFound, ExecutionTimeout, Overloaded
 
 A node's refusal is (name, code, message, fields). `details` keeps all four: details["name"] is the engine's own name
 of the error, details["fields"] its values. `from_failure` is the one place that chooses the class.
@@ -88,6 +88,21 @@ class OperationFailure(TwinlogError):
     """The node refused the operation."""
 
 
+class Overloaded(OperationFailure):
+    """A bound of the node was reached, and waiting for retry_s did not help. Nothing was done."""
+
+    @property
+    def bound(self) -> str:
+        """Its name: of a queue, or of a setting."""
+        return str(self.details.get("fields", {}).get("bound", ""))
+
+    @property
+    def retry_after_ms(self) -> int:
+        """How long the node asks you to wait before you try again; 0: waiting alone will not help."""
+        asked = self.details.get("fields", {}).get("retry_after_ms", 0)
+        return int(asked) if isinstance(asked, (int, float)) else 0
+
+
 class CursorNotFound(OperationFailure):
     """The node no longer has the cursor: run the query again."""
 
@@ -135,6 +150,7 @@ _CLASS_OF: dict[str, type[TwinlogError]] = {
     "ImmutableField": WriteError,
     "MaxTimeMSExpired": ExecutionTimeout,
     "NotPrimary": NotPrimaryError,
+    "Overloaded": Overloaded,
     "PeerError": ConnectionFailure,
     "PositionTimeout": ExecutionTimeout,
     "ReadOnly": NotPrimaryError,

@@ -22,6 +22,11 @@ from .url import ReadFrom
 GO_ELSEWHERE = frozenset({"NotPrimary", "ReadOnly", "ShuttingDown", "Overloaded"})
 
 
+def _may_pass(refusal: Failure) -> bool:
+    """Whether another node, or this one later, may not refuse it. Overloaded says by 0 that waiting alone will not help."""
+    return refusal.name in GO_ELSEWHERE and not (refusal.name == "Overloaded" and refusal.fields.get("retry_after_ms") == 0)
+
+
 class Kind(Enum):
     """What may be done with a request whose connection was lost."""
 
@@ -114,7 +119,7 @@ class Exchange:
         item = self._out.pop(answer.id, None)
         if item is None:
             return False
-        if isinstance(answer, Failure) and answer.name in GO_ELSEWHERE:
+        if isinstance(answer, Failure) and _may_pass(answer):
             self.refusal = answer
             self._put_back([item])
             return True

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import bulk, catchup, chat, client, compaction, durable, opening, point, sealing, volume
+from . import (
+    bulk,
+    catchup,
+    chat,
+    client,
+    compaction,
+    durable,
+    opening,
+    overload,
+    point,
+    sealing,
+    slow,
+    volume,
+)
 
 CASES: dict[str, ModuleType] = {
     "point": point,
@@ -17,4 +30,6 @@ CASES: dict[str, ModuleType] = {
     "volume": volume,
     "chat": chat,
     "compaction": compaction,
+    "overload": overload,
+    "slow": slow,
 }

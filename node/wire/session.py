@@ -123,6 +123,10 @@ class _State(Enum):
     FAILED = "an error ended it"
 
 
+def _message_frames() -> FrameReader:
+    return FrameReader(what="message", length_min=1, length_max=MESSAGE_BYTES_MAX, error=MessageTooLong)
+
+
 class Session(ABC):
     """What both ends share once the opening is done. Use ClientSession or ServerSession."""
 
@@ -135,9 +139,7 @@ class Session(ABC):
         self._sealer: PacketSealer | None = None
         self._opener: PacketOpener | None = None
         self._packets = packet_frames()
-        self._messages = FrameReader(
-            what="message", length_min=1, length_max=MESSAGE_BYTES_MAX, error=MessageTooLong
-        )
+        self._messages = _message_frames()
         self._clear_out = b""  # bytes of the opening, and sealed ones that must go before anything else
         self._out: deque[bytes | memoryview] = deque()  # the inner stream, not yet sealed
         self._out_bytes = 0
@@ -333,6 +335,15 @@ class Session(ABC):
             room -= len(piece)
             self._out_bytes -= len(piece)
         return b"".join(pieces)
+
+    def discard(self) -> None:
+        """The connection is gone: let go of all that waits in either direction, which may be megabytes, without waiting for a
+        garbage collection. Nothing comes from this session any more."""
+        self._fail(StreamCut("the connection is closed", missing=-1))
+        self._clear_out = b""
+        self._opening = bytearray()
+        self._packets = packet_frames()
+        self._messages = _message_frames()
 
     # Inside.
 

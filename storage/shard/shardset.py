@@ -86,6 +86,7 @@ class ShardSet:
         self.checkpoint = checkpoint
         self.seq = checkpoint.seq
         self.shards = shards
+        self.open_scans = 0  # views count them here
         self.findings = findings
         self.filter: KeyFilter | None = None  # of every key here, once know_keys() has run
         self._hash_key = hash_key

@@ -134,6 +134,16 @@ def test_a_pause_past_the_end_counts_with_all_its_waiting(program: Path):
     assert results["p50_us"] >= (PAUSE_SECONDS - 0.26) * 1e6  # and half of them in the first quarter of a second
 
 
+def test_what_finds_no_free_slot_may_be_let_go(program: Path):
+    """As before, but the 96 that have no room are not sent late: they are counted."""
+    server = Pauses()
+    load = Load(templates.redis_ping(), depth=4, seconds=0.5, rate=200, shed=True)
+    with lines(lambda: generator.dial_plain(server.address), 1) as opened:
+        results = run(load, opened, program=program)
+    server.thread.join()
+    assert (results["requests"], results["shed"]) == (4, 96)
+
+
 def test_the_document_is_the_same_size_for_all():
     assert len(msgspec.msgpack.encode(templates.document(KEY_BASE))) == templates.DOCUMENT_BYTES
     assert len(templates.document_json()) == templates.DOCUMENT_BYTES

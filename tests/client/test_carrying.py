@@ -163,6 +163,36 @@ def test_an_overloaded_node_is_given_the_time_it_asks_for():
     assert world.pauses == [0.7]
 
 
+def test_those_refused_together_do_not_come_back_together():
+    """What the node asks for is the least; jitter is on top of it."""
+    for byte, longest in ((0, 0.7), (255, 1.05)):
+        patience = Patience(10.0, lambda: 0.0, lambda byte=byte: byte)
+        patience.failed()
+        pause = patience.pause(0.7)
+        assert pause is not None and 0.7 <= pause.seconds <= longest
+
+
+def test_a_node_that_takes_no_more_connections_is_given_the_time_it_asks_for():
+    fields = {"bound": "connections_max", "limit": 1, "retry_after_ms": 800}
+    full = errors.AutoReconnect("1 connection, its limit", 462, {"name": "Overloaded", "fields": fields})
+    exchange, patience = Exchange(Kind.WRITE, iter([Ping(0)])), Patience(1.0, lambda: 0.0, lambda: 0)
+    steps = carry(exchange, Nodes(["a"]), patience)
+    assert next(steps) == Attempt("a")
+    assert steps.send(full) == Pause(0.8)
+
+
+def test_a_refusal_that_waiting_does_not_end_is_an_answer():
+    world = World(["a", "b"], {"a": [("Overloaded", {"bound": "databases_max", "retry_after_ms": 0})]}, kind=Kind.WRITE)
+    assert world.play() == ["a"]
+    assert isinstance(world.exchange.answers[0], Failure) and not world.pauses
+
+
+def test_an_overloaded_node_in_the_end_says_how_long_to_wait():
+    with pytest.raises(errors.Overloaded) as caught:
+        World(["a"], {"a": [("Overloaded", {"bound": "requests_max", "limit": 9, "retry_after_ms": 700})] * 50}, retry_s=1.0).play()
+    assert (caught.value.retry_after_ms, caught.value.bound, caught.value.code) == (700, "requests_max", 1)
+
+
 def test_a_node_that_takes_no_writes_yet_is_waited_for_and_others_are_tried():
     """A primary refuses so for a moment after an unclean stop."""
     world = World(["a"], {"a": [("ReadOnly", {}), ("ReadOnly", {}), "ok"]}, kind=Kind.WRITE)

@@ -141,7 +141,7 @@ async def test_a_refused_connection_is_told_why_at_its_first_request():
 
         conversation = Conversation(
             rig.session(), rig.service, peer="p", in_flight_max=8, output_bytes_max=1000, on_output=lambda: None,
-            refusal=errors.Overloaded("full", bound="connections_max", limit=1),
+            refusal=errors.Overloaded("full", bound="connections_max", limit=1, retry_after_ms=1000),
         )  # fmt: skip
         conversation.receive_data(_requests(2, wire.Get, "chat", "m", value(1)))
         conversation.pump()

@@ -11,6 +11,7 @@ import trio.testing
 
 import storage
 from node import wire
+from node.answer_room import AnswerRoom
 from node.users import Role
 from storage import errors
 
@@ -26,6 +27,7 @@ class Caller:
         self.role = role
         self.owner = self.peer = "here"
         self.scopes: set[trio.CancelScope] = set()
+        self.room = AnswerRoom(2**20, 2**16, 2**10)
         self.answers: dict[int, wire.Answer] = {}
         self.lost: list[tuple[str, int]] = []
         self.returned: list[bytes] = []

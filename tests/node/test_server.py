@@ -224,3 +224,4 @@ async def test_a_newer_node_file_is_refused(tmp_path):
     with pytest.raises(errors.NewerFormat):
         async with _open(_config(tmp_path)):
             pass
+

@@ -11,6 +11,7 @@ from node.wire import (
     NEED_DATA,
     PACKET_BYTES_MAX,
     BadPacket,
+    ClientSession,
     Ended,
     HandshakeDone,
     HandshakeFailed,
@@ -22,6 +23,7 @@ from node.wire import (
     PlainRefused,
     PortRefused,
     PortRole,
+    ServerSession,
     StreamCut,
     UnknownKey,
     VersionRefused,
@@ -482,3 +484,15 @@ def test_taking_before_the_handshake_gives_nothing_and_breaks_nothing() -> None:
     assert dialled.take_messages() == []
     assert dialled.next_event() is NEED_DATA
     assert len(dialled.data_to_send()) == 55
+
+
+def test_a_session_that_is_discarded_holds_nothing_and_gives_nothing():
+    session = ServerSession(lambda key_id: None, PortRole.CLIENT, plain_allowed=True, random_bytes=bytes)
+    session.receive_data(ClientSession(None, PortRole.CLIENT, random_bytes=bytes).start() + b"\x00\x00\x10\x00" + bytes(1000))
+    assert isinstance(session.next_event(), HandshakeDone)
+    session.send_message(bytes(10_000))
+    assert session.next_event() is NEED_DATA and session.received_bytes and session.pending_bytes
+    session.discard()
+    assert not session.received_bytes and not session.pending_bytes and not session.data_to_send()
+    session.send_message(b"late")
+    assert not session.pending_bytes
