@@ -75,7 +75,7 @@ def test_inv1_a_primary_that_does_not_wait_for_its_standbys(monkeypatch: pytest.
 def test_inv1_requests_forgotten_are_applied_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "remember", lambda requests, record: None)
     monkeypatch.setattr(recovery_module, "remember", lambda requests, record: None)
-    must_tell("INV-1", engine_world(keys=2, clients=3), first=16)
+    must_tell("INV-1", engine_world(keys=2, clients=3), first=1028)
 
 
 def test_inv2_a_reader_that_sees_what_is_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
