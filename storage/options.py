@@ -32,3 +32,6 @@ class EngineOptions:
     databases_max: int = 256
     index_rows_min: int = 2_000  # sealed documents from which on a collection's queried fields are indexed; below, scans are quick
     expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say
+    transactions_max: int = 256  # open at once in one database
+    transaction_time_limit_s: float = 60.0
+    transactions_bytes_max: int = 256 * 2**20  # written and not yet committed, of all open transactions of one database
