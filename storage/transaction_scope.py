@@ -198,9 +198,10 @@ class TransactionScope:
         rows = [record for record in records if record[0] <= DELETE]
         self._check_known(rows)
         places, size = self._grown(rows)
-        if places > COMMIT_RECORDS_MAX or size > BODY_BYTES_MAX:
+        makes = CATALOG in self._own.rows or (bool(rows) and rows[0][1] == CATALOG)  # the record that makes a collection stands first
+        if places > COMMIT_RECORDS_MAX + makes or size > BODY_BYTES_MAX:
             raise TransactionTooLarge(
-                f"the transaction would write {places} documents and entries of unique indexes, {size} bytes: at most "
+                f"the transaction would write {places} documents, collections and entries of unique indexes, {size} bytes: at most "
                 f"{COMMIT_RECORDS_MAX} and {BODY_BYTES_MAX} fit one commit; commit what it has, or cut it into several"
             )
         answers = [(record[2], record[3]) for record in records if record[0] == REQUEST]
