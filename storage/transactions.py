@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 GENERATION_CHANGES = 10_000
 CHANGES_MAX = 400_000
+SLICE_ROWS = 2_000  # made into records at a time, about 1 ms
 ENDED_REMEMBERED_MAX = 1_024
 TIME_LIMIT_S_MIN = 0.001
 
@@ -64,6 +65,7 @@ class Transaction:
         self._registry = registry
         self._db = db
         self._ended: TwinlogError | None = None
+        self._is_committing = False
         self.scope = TransactionScope(db, self.check, self._weigh)
         self.position: Position = self.scope.position
 
@@ -93,23 +95,40 @@ class Transaction:
         if known is not None:
             self.abort()
             return known
-        rows = await self._rows()
-        db = self._db
-        if rows or self.scope.created:
-            await room(db, len(rows))
-            self.check()
-            try:
-                self._check_catalog()
-                self._registry.check_unchanged(self)
-            except WriteConflict:
-                self._registry.end(self, NoSuchTransaction("the transaction met a write conflict and was aborted; run it again"))
-                raise
-            result = WriteResult(seq=db.position.seq + 1)
-            db.commit(self._records(rows, result, request), frees_space=self.scope.frees_space)
-            db.flush()
-        else:
-            result = WriteResult(seq=self.position.seq)
+        if self._is_committing:
+            raise self._busy()
+        self._is_committing = True
+        try:
+            result = await self._commit(request)
+        finally:
+            self._is_committing = False
         self._registry.end(self, NoSuchTransaction("the transaction has been committed"))
+        return result
+
+    async def _commit(self, request: bytes) -> WriteResult:
+        """All that takes long comes first, so that the last step, which no await may divide, is about as long as that of any commit
+        (INV-9)."""
+        db, scope = self._db, self.scope
+        rows = await self._rows()
+        if not rows and not scope.created:
+            return WriteResult(seq=self.position.seq)
+        next_id = db.catalog.next_id
+        records = await self._records(rows, next_id)
+        await room(db, len(records))
+        self.check()
+        if scope.created and db.catalog.next_id != next_id:
+            return await self._commit(request)
+        try:
+            self._check_catalog()
+            self._registry.check_unchanged(self)
+        except WriteConflict:
+            self._registry.end(self, NoSuchTransaction("the transaction met a write conflict and was aborted; run it again"))
+            raise
+        result = WriteResult(seq=db.position.seq + 1)
+        if request:
+            records.append(Record(REQUEST, CATALOG, request, result.remembered()))
+        db.commit(records, frees_space=scope.frees_space)
+        db.flush()
         return result
 
     async def _rows(self) -> list[tuple[int, bytes, Version]]:
@@ -119,26 +138,30 @@ class Transaction:
         for place in list(scope.withdrawn):
             held = scope.base.get_now(*place)
             if held is COLD:
-                await self._db.seams.disk.run(scope.base.get_blocking, *place)
-                held = scope.base.get_blocking(*place)
+                held = await self._db.seams.disk.run(scope.base.get_blocking, *place)
+            else:
+                await trio.lowlevel.checkpoint()
             if held is None:
                 absent.add(place)
         rows = scope.in_order()
-        return [row for row in rows if not absent or row[2][2] == PUT or (row[0], row[1]) not in absent]
+        await trio.lowlevel.checkpoint()
+        if absent:
+            rows = [row for row in rows if row[2][2] == PUT or (row[0], row[1]) not in absent]
+        return rows
 
-    def _records(self, rows: Sequence[tuple[int, bytes, Version]], result: WriteResult, request: bytes) -> list[Record]:
+    async def _records(self, rows: Sequence[tuple[int, bytes, Version]], next_id: int) -> list[Record]:
+        """next_id: what the first collection that it made is numbered."""
         records: list[Record] = []
         numbers: dict[int, int] = {}
-        for number, record in enumerate(self.scope.created, self._db.catalog.next_id):
+        for number, record in enumerate(self.scope.created, next_id):
             entry = decode(record.doc)
             numbers[entry["id"]] = number
             records.append(creation(entry["_id"], number))
-        if numbers:
-            records += [Record(version[2], numbers.get(number, number), key, version[3]) for number, key, version in rows]
-        else:
-            records += [Record(version[2], number, key, version[3]) for number, key, version in rows]
-        if request:
-            records.append(Record(REQUEST, CATALOG, request, result.remembered()))
+        for start in range(0, len(rows), SLICE_ROWS):
+            records += [
+                Record(version[2], numbers.get(number, number), key, version[3]) for number, key, version in rows[start : start + SLICE_ROWS]
+            ]
+            await trio.lowlevel.checkpoint()
         return records
 
     def _check_catalog(self) -> None:
@@ -166,7 +189,12 @@ class Transaction:
             f"{where} {what} by another writer after this transaction's snapshot (seq {self.position.seq}); run it again", collection=where
         )
 
+    def _busy(self) -> NoSuchTransaction:
+        return NoSuchTransaction("the transaction is being committed; wait for the answer, and begin a new one for what comes after it")
+
     def _weigh(self, change: int) -> None:
+        if self._is_committing:
+            raise self._busy()
         self._registry.weigh(self, change)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import trio
 
-from storage import MemoryDisk, canonical, decode_document, decode_value, encode_document, operations, transactions
+from storage import (
+    MemoryDisk,
+    canonical,
+    decode_document,
+    decode_value,
+    encode_document,
+    operations,
+    transactions,
+)
 from storage.errors import (
     DuplicateKey,
     NoSuchTransaction,

@@ -18,7 +18,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .history import INITIAL, Anomaly, Finding, Key, Outcome, Read, Transaction, Value, Write
+from .history import INITIAL, Anomaly, Finding, Key, Outcome, Transaction, Value, Write
 
 SO, WW, WR, RW = "so", "ww", "wr", "rw"
 Version = tuple[Key, Value]
@@ -73,23 +73,11 @@ def _digested(history: Sequence[Transaction]) -> _Digest:
         digest.external.append(first)
         digest.final.append(own)
     digest.counts = [transaction.outcome is Outcome.COMMITTED for transaction in history]
-    seen_of = {
-        digest.writer.get((operation.key, operation.value))
-        for transaction in history
-        for operation in transaction.operations
-        if isinstance(operation, Read)
-    }
+    seen = {version for reads in digest.external for version in reads.items()}
     for place, transaction in enumerate(history):
-        if transaction.outcome is Outcome.UNKNOWN and place in seen_of and _seen_by_others(digest, place):
-            digest.counts[place] = True
+        if transaction.outcome is Outcome.UNKNOWN:
+            digest.counts[place] = not seen.isdisjoint(digest.final[place].items())
     return digest
-
-
-def _seen_by_others(digest: _Digest, place: int) -> bool:
-    own = {(key, value) for key, value in digest.final[place].items()}
-    return any(
-        (key, value) in own for other, reads in enumerate(digest.external) if other != place for key, value in reads.items()
-    )
 
 
 def _check_reads(digest: _Digest) -> None:
@@ -152,7 +140,7 @@ def _check_positions(digest: _Digest) -> None:
     """With positions: every read is the last version at its snapshot, and nobody wrote between snapshot and commit."""
     ordered = _ordered_by_position(digest)
     commits = {key: [version[0] for version in versions] for key, versions in ordered.items()}
-    written = {key for _, key in ((0, key) for final in digest.final for key in final)}
+    written = {key for final in digest.final for key in final}
     for place, transaction in enumerate(digest.history):
         if transaction.snapshot is None or transaction.outcome is Outcome.ABORTED:
             continue
