@@ -198,6 +198,12 @@ class TransactionScope:
     def flush(self) -> None:
         return
 
+    def release(self) -> None:
+        """The transaction has ended: let go of what it wrote. Views that are still read keep what they show."""
+        self._own, self._shown = Memtable(self.position.seq), None
+        self.requests.clear()
+        self.withdrawn.clear()
+
     # Writing.
 
     def commit(self, records: Sequence[Record], *, frees_space: bool = False) -> int:

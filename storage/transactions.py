@@ -102,6 +102,7 @@ class Transaction:
             result = await self._commit(request)
         finally:
             self._is_committing = False
+        self._registry.commits += 1
         self._registry.end(self, NoSuchTransaction("the transaction has been committed"))
         return result
 
@@ -110,6 +111,7 @@ class Transaction:
         (INV-9)."""
         db, scope = self._db, self.scope
         rows = await self._rows()
+        self.check()
         if not rows and not scope.created:
             return WriteResult(seq=self.position.seq)
         next_id = db.catalog.next_id
@@ -122,6 +124,7 @@ class Transaction:
             self._check_catalog()
             self._registry.check_unchanged(self)
         except WriteConflict:
+            self._registry.conflicts += 1
             self._registry.end(self, NoSuchTransaction("the transaction met a write conflict and was aborted; run it again"))
             raise
         result = WriteResult(seq=db.position.seq + 1)
@@ -212,7 +215,7 @@ class Transactions:
         self._generations: deque[_Generation] = deque()
         self.changes = 0  # noted
         self.bytes = 0  # held by all of them
-        self.commits = self.conflicts = self.aborts = 0
+        self.begun = self.commits = self.conflicts = 0  # since the database was opened; the others were aborted or are open
         self._work = trio.Event()
         self._closed = False
 
@@ -245,6 +248,7 @@ class Transactions:
             self, self._db, self._db.seams.random_bytes(16), trio.current_time() + limit_s, self._db.position.seq
         )
         self._open[made.id] = made
+        self.begun += 1
         self._work.set()
         return made
 
@@ -274,6 +278,7 @@ class Transactions:
         if self._open.pop(of.id, None) is None:
             return
         of._ended = reason
+        of.scope.release()
         self.bytes -= of.weight
         of.weight = 0
         self._ended[of.id] = reason
@@ -360,7 +365,6 @@ class Transactions:
                             raise self._conflict(of, number, key, changed[key])
 
     def _conflict(self, of: Transaction, number: int, key: bytes, seq: int) -> WriteConflict:
-        self.conflicts += 1
         scope = of.scope
         catalog = scope.base.catalog
         name = next((name for name, known in catalog.ids.items() if known == number), "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -15,6 +17,7 @@ from storage import (
     transactions,
 )
 from storage.errors import (
+    DiskFull,
     DuplicateKey,
     NoSuchTransaction,
     OperationNotSupportedInTransaction,
@@ -401,3 +404,88 @@ async def test_a_power_cut_at_any_byte_of_a_transaction_leaves_all_of_it_or_noth
             outcomes.append(state == ({0: 100, 1: 101}, {0: 0, 1: 1}))
             assert outcomes[-1] or state == ({0: 0, 1: 1}, {})
     assert outcomes == [False] * length + [True]
+
+
+async def test_what_was_appended_but_not_yet_visible_at_begin_is_a_conflict_too() -> None:
+    async with opened(MemoryDisk()) as engine:
+        db = await new_database(engine)
+        await insert(db, {"_id": 1, "n": 1})
+        await set_n(db, 1, 2)  # not flushed
+        tx = db.transactions.begin()
+        assert tx.position.seq == db.position.seq - 1
+        assert await values(tx.scope) == {1: 1}
+        await settled(db, db.position.seq)
+        await db.sealing.seal_now()
+        await set_n(tx.scope, 1, 3)
+        with pytest.raises(WriteConflict):
+            await tx.commit()
+
+
+async def test_a_standby_reads_at_its_snapshot_and_refuses_the_commit_of_writes() -> None:
+    async with opened(MemoryDisk()) as engine, opened(MemoryDisk(), start=2) as other:
+        db = await new_database(engine)
+        await insert(db, {"_id": 1, "n": 1})
+        standby = await other.create_database("db", uuid=db.uuid)
+        standby.refuse_writes(ReadOnly("a standby"))
+        standby.append_frames((await db.read_log(0, 2**20)).data)
+        await settled(standby, db.position.seq)
+        tx = standby.transactions.begin()
+        seq = db.position.seq
+        await insert(db, {"_id": 2, "n": 2})
+        standby.append_frames((await db.read_log(seq, 2**20)).data)
+        await settled(standby, db.position.seq)
+        assert (await values(tx.scope), await values(standby)) == ({1: 1}, {1: 1, 2: 2})
+        await set_n(tx.scope, 1, 5)
+        with pytest.raises(ReadOnly, match="standby"):
+            await tx.commit()
+        await operations.delete(tx.scope, THINGS, {"_id": 1})
+        await operations.insert(tx.scope, THINGS, [encode_document({"_id": 2})])
+        standby.refuse_writes(None)
+        with pytest.raises(WriteConflict, match="_id 2"):
+            await tx.commit()
+
+
+async def test_deletions_alone_may_use_the_reserve_of_a_full_disk() -> None:
+    disk = MemoryDisk(capacity_bytes=3_000_000)
+    async with opened(disk, free_bytes_min=1_000_000, log_segment_bytes=100_000) as engine:
+        db = await new_database(engine)
+        with pytest.raises(DiskFull):
+            for n in range(10_000):
+                await insert(db, {"_id": n, "b": "x" * 10_000})
+        deleting, putting = db.transactions.begin(), db.transactions.begin()
+        await operations.delete(deleting.scope, THINGS, {"_id": 1})
+        await set_n(putting.scope, 2, 1)
+        await deleting.commit()
+        with pytest.raises(DiskFull):
+            await putting.commit()
+        assert putting.is_open
+
+
+async def test_a_document_put_and_deleted_inside_leaves_no_trace() -> None:
+    async with opened(MemoryDisk()) as engine:
+        db = await new_database(engine)
+        await insert(db, {"_id": 1, "n": 1})
+        await db.sealing.seal_now()
+        tx = db.transactions.begin()
+        await operations.insert(tx.scope, THINGS, [encode_document({"_id": 2})])
+        await operations.delete(tx.scope, THINGS, {"_id": 2})
+        await operations.delete(tx.scope, THINGS, {"_id": 1})
+        await operations.insert(tx.scope, THINGS, [encode_document({"_id": 1, "n": 5})])
+        await operations.delete(tx.scope, THINGS, {"_id": 1})
+        await settled(db, (await tx.commit()).seq)
+        table = db.sealing.active.rows[db.catalog.ids[THINGS]]
+        assert list(table) == [canonical(1)]
+        await db.sealing.seal_now()
+        assert await operations.estimated_count(db, THINGS) == 0
+
+
+async def test_upserts_inside_see_what_the_transaction_wrote_while_they_searched() -> None:
+    async with opened(MemoryDisk()) as engine:
+        db = await new_database(engine)
+        await insert(db, {"_id": 0, "n": 0})
+        tx = db.transactions.begin()
+        async with trio.open_nursery() as nursery:
+            for n in range(6):
+                change = {"$setOnInsert": {"n": n}}
+                nursery.start_soon(partial(operations.update, tx.scope, THINGS, {"one": 1}, change, upsert=True))
+        assert await operations.count(tx.scope, THINGS, {"one": 1}) == 1

@@ -14,6 +14,11 @@ from .running import Plan, run
 from .test_checker import without_positions
 
 
+def _say(text: object) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.histories", description=__doc__)
     parser.add_argument("--transactions", type=int, default=10_000)
@@ -25,7 +30,7 @@ def main() -> int:
     ran = trio.run(run, Plan(transactions=asked.transactions, seed=asked.seed, clients=asked.clients, keys=asked.keys))
     ran_s = time.perf_counter() - began
     committed = sum(transaction.outcome is Outcome.COMMITTED for transaction in ran.history)
-    print(
+    _say(
         f"{len(ran.history)} transactions of {asked.clients} clients in {ran_s:.1f} s: {committed} committed, {ran.conflicts} conflicts, "
         f"{ran.seals} seals"
     )
@@ -33,10 +38,10 @@ def main() -> int:
     for what, history in (("with positions", ran.history), ("without", without_positions(ran.history))):
         began = time.perf_counter()
         findings = check(history)
-        print(f"checked {what} in {time.perf_counter() - began:.1f} s: {len(findings)} findings")
+        _say(f"checked {what} in {time.perf_counter() - began:.1f} s: {len(findings)} findings")
         found += findings
     for finding in found[:20]:
-        print(finding)
+        _say(finding)
     return 1 if found else 0
 
 
