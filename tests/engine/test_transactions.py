@@ -28,6 +28,7 @@ from storage.errors import (
     WriteConflict,
 )
 from storage.operations import Action
+from storage.transaction_scope import OWN_ROWS_END
 from tests.engine.model import check_entries, insert, new_database, opened, settled
 from tests.engine.test_log_damage import disk_with
 
@@ -173,17 +174,21 @@ async def test_queries_by_index_see_the_transactions_rows(sealed: bool, rows: in
             await db.sealing.seal_now()
         await found(db, spec={"n": 3})  # wanted from now on
         await db.indexing.wait_built()
+        await insert(db, {"_id": 900, "n": 4}, {"_id": 901, "n": 4})  # too few for a chunk
         tx = db.transactions.begin()
         await operations.update(db, THINGS, {"_id": {"$lt": 20}}, {"$set": {"n": 77}}, many=True)  # not for this snapshot
         await settled(db, db.position.seq)
         await found(db, spec={"n": 77})
+        if sealed:
+            await db.sealing.seal_now()  # the snapshot keeps the index that it began with
         held = {n: n % 10 for n in range(800)}
         for n in range(rows):
             await operations.update(tx.scope, THINGS, {"_id": n}, {"$set": {"n": 20 + n % 5}})
             held[n] = 20 + n % 5
         await operations.insert(tx.scope, THINGS, [encode_document({"_id": 1000, "n": 3})])
         await operations.delete(tx.scope, THINGS, {"_id": 13})
-        held[1000] = 3
+        await set_n(tx.scope, 900, 3)
+        held.update({1000: 3, 900: 3, 901: 4})
         del held[13]
         view = tx.scope.view()
         assert view.has_index(view.catalog.ids[THINGS], {"n": 1})
@@ -265,6 +270,7 @@ async def test_a_transaction_is_bounded_by_what_one_commit_holds() -> None:
             await operations.insert(tx.scope, THINGS, [encode_document({"_id": n}) for n in (5_001,)])
         for _ in range(8):  # the same documents again and again: row numbers run out, and begin anew
             await operations.update(tx.scope, THINGS, {}, {"$inc": {"n": 1}}, many=True)
+        assert max(version[1] for version in tx.scope.shown().rows[tx.scope.catalog.ids[THINGS]].values()) < OWN_ROWS_END
         assert (await tx.commit()).seq == db.position.seq
         await settled(db, db.position.seq)
         assert await values(db) == dict.fromkeys(range(5_000), 8)
