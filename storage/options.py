@@ -37,3 +37,6 @@ class EngineOptions:
     expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say
     scrub_interval_s: float = 86_400.0  # between two passes that read everything and hold it against its checksums; 0: none
     scrub_bytes_per_s: int = 20 * 2**20  # how fast a pass reads
+    transactions_max: int = 256  # open at once in one database
+    transaction_time_limit_s: float = 60.0
+    transactions_bytes_max: int = 256 * 2**20  # written and not yet committed, of all open transactions of one database
