@@ -60,6 +60,9 @@ class StorageConfig:
     free_bytes_min: int
     view_age_s: float
     databases_max: int
+    transactions_max: int
+    transaction_time_limit_s: float
+    transactions_bytes_max: int
 
     @classmethod
     def read(cls, section: Section) -> Self:
@@ -82,6 +85,9 @@ class StorageConfig:
             free_bytes_min=section.value("free_mb_min") * MIB,
             view_age_s=section.value("view_age_s"),
             databases_max=section.value("databases_max"),
+            transactions_max=section.value("transactions_max"),
+            transaction_time_limit_s=section.value("transaction_time_limit_s"),
+            transactions_bytes_max=section.value("transactions_mb") * MIB,
         )
 
 

@@ -22,6 +22,7 @@ class Metrics:
         self.refusals: Counter[str] = Counter()  # failures answered, by error name
         self.bounds: Counter[str] = Counter()  # times a bound was reached, by its name (INV-8)
         self.closed: Counter[str] = Counter()  # connections closed, by reason
+        self.transactions: Counter[str] = Counter()  # that are over, by how they ended
         self.connections_accepted = 0
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -51,6 +52,7 @@ class Metrics:
             ("refusals", "Failures answered, by error name", "error", self.refusals),
             ("bounds", "Times a bound was reached, by its name", "bound", self.bounds),
             ("connections_closed", "Connections closed, by reason", "reason", self.closed),
+            ("transactions", "Transactions that are over, by how they ended", "end", self.transactions),
         ):
             family = CounterMetricFamily(f"twinlog_{name}", meaning, labels=[label])
             for value, count in sorted(counts.items()):

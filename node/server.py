@@ -231,6 +231,9 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         free_bytes_min=chosen.free_bytes_min,
         view_age_s=chosen.view_age_s,
         databases_max=chosen.databases_max,
+        transactions_max=chosen.transactions_max,
+        transaction_time_limit_s=chosen.transaction_time_limit_s,
+        transactions_bytes_max=chosen.transactions_bytes_max,
     )
 
 

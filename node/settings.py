@@ -112,6 +112,9 @@ _ENGINE = (
     _integer("log_keep_mb", 1_024, "MiB", 1, 1_048_576, "Commit log kept at most for standbys that are away, each database."),
     _integer("view_age_s", 600, "s", 1, 86_400, "A query still reading after so long ends with SnapshotTooOld."),
     _integer("databases_max", 256, "databases", 1, 10_000, "Databases on this node; creating more is refused by name."),
+    _integer("transactions_max", 256, "transactions", 1, 100_000, "Open transactions, each database; more are refused by name."),
+    _integer("transaction_time_limit_s", 60, "s", 1, 86_400, "A transaction open for so long is ended."),
+    _integer("transactions_mb", 256, "MiB", 1, 65_536, "What open transactions have written, each database; a write that goes over it is refused by name."),
     _integer("free_mb_min", 64, "MiB", 0, 1_048_576, "Below this much free disk space writes are refused."),
 )  # fmt: skip
 

@@ -302,6 +302,10 @@ ARGUMENTS = {
     wire.DropIndex: ("d", "c", "a_1"),
     wire.Bulk: ("d", "c", [[value("insert"), document(id=1)]]),
     wire.DropCollection: ("d", "c"),
+    wire.Begin: ("d",),
+    wire.Inside: (bytes(16), wire.Count(0, "d", "c", value({}))),
+    wire.Commit: ("d", bytes(16)),
+    wire.Abort: (bytes(16),),
     wire.CreateDatabase: ("d",),
     wire.DropDatabase: ("d",),
 }
