@@ -65,6 +65,9 @@ class StorageConfig:
     compact_min_bytes: int
     scrub_interval_s: float
     scrub_bytes_per_s: int
+    transactions_max: int
+    transaction_time_limit_s: float
+    transactions_bytes_max: int
 
     @classmethod
     def read(cls, section: Section) -> Self:
@@ -92,6 +95,9 @@ class StorageConfig:
             compact_min_bytes=section.value("compact_min_size") * MIB,
             scrub_interval_s=section.value("scrub_interval_h") * 3600.0,
             scrub_bytes_per_s=section.value("scrub_mb_per_s") * MIB,
+            transactions_max=section.value("transactions_max"),
+            transaction_time_limit_s=section.value("transaction_time_limit_s"),
+            transactions_bytes_max=section.value("transactions_mb") * MIB,
         )
 
 

@@ -133,6 +133,15 @@ class CursorTable:
             await cursor.close()
         return len(idle)
 
+    async def close_of(self, owner: str) -> None:
+        """Close all that an owner has open; one that is being read is closed by the request that reads it."""
+        cursors = [cursor for cursor in self._open.values() if cursor.owner == owner]
+        for cursor in cursors:
+            self._open.pop(cursor.id, None)
+        for cursor in cursors:
+            if not cursor.busy:
+                await cursor.close()
+
     async def close_all(self) -> None:
         cursors = list(self._open.values())
         self._open.clear()

@@ -33,6 +33,7 @@ class Metrics:
         self.bounds: Counter[str] = Counter()  # times a bound was reached, by its name (INV-8)
         self.closed: Counter[str] = Counter()  # connections closed, by reason
         self.nearly_full: Counter[str] = Counter()  # times a queue passed 80 % of its bound, by its name
+        self.transactions: Counter[str] = Counter()  # that are over, by how they ended
         self.connections_accepted = 0
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -68,6 +69,7 @@ class Metrics:
             ("bounds", "Times a bound was reached, by its name", "bound", self.bounds),
             ("connections_closed", "Connections closed, by reason", "reason", self.closed),
             ("queue_nearly_full", "Times a queue passed 80 % of its bound, by its name", "queue", self.nearly_full),
+            ("transactions", "Transactions that are over, by how they ended", "end", self.transactions),
         ):
             family = CounterMetricFamily(f"twinlog_{name}", meaning, labels=[label])
             for value, count in sorted(counts.items()):

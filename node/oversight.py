@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -17,13 +18,16 @@ SWITCHOVER_MS_MAX = 600_000
 
 
 class Oversight:
-    """Over one engine and one member, under the node's name."""
+    """Over one engine and one member, under the node's name. transactions: how many are open, and how the others ended."""
 
-    def __init__(self, engine: Any, member: Any, logins: Logins, node: str) -> None:
+    def __init__(
+        self, engine: Any, member: Any, logins: Logins, node: str, transactions: Callable[[], dict[str, int]]
+    ) -> None:
         self._engine = engine
         self._member = member
         self._logins = logins
         self._node = node
+        self._transactions = transactions
         self._version = _version()
 
     def hello_now(self, caller: Any, request: wire.Hello) -> Done:
@@ -89,10 +93,11 @@ class Oversight:
     def status_now(self, marks: dict[str, dict[str, tuple[int, int, str]]] | None = None) -> dict[str, Any]:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
-        {node, version, role, epoch, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms}
+        {node, version, role, epoch, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
+        transactions: {open, committed, aborted, conflict, ended}}
         Plain values within 64 bits with sign: chains and ids are hex.
         """
-        status = {"version": self._version, **self._member.status(), "node": self._node}
+        status = {"version": self._version, **self._member.status(), "node": self._node, "transactions": self._transactions()}
         for name, database in status["databases"].items():
             if "history" in database:
                 database["history"] = [_reign(*row) for row in database["history"]]

@@ -88,7 +88,7 @@ class Reads:
         return frames
 
     async def get(self, caller: Any, request: wire.Get) -> Done:
-        db = await self._at_position(request.db, request.min_position)
+        db = await self.at_position(request.db, request.min_position)
         if db is None:
             return Done(NO_DOCUMENT)
         return _got(await operations.get(db, request.collection, bytes(request.key)), db.visible)
@@ -96,7 +96,7 @@ class Reads:
     async def count(self, caller: Any, request: wire.Count) -> Done:
         condition = await decoded(self._engine, filter_of, request.filter)
         with TimeBudget(request.max_time_ms).spending():
-            db = await self._at_position(request.db, request.min_position)
+            db = await self.at_position(request.db, request.min_position)
             if db is None:
                 return Done(wire.encode_fields({"n": 0}))
             position = db.visible
@@ -106,7 +106,7 @@ class Reads:
         return Done(wire.encode_fields({"n": number}), *position)
 
     async def estimated_count(self, caller: Any, request: wire.EstimatedCount) -> Done:
-        db = await self._at_position(request.db, request.min_position)
+        db = await self.at_position(request.db, request.min_position)
         if db is None:
             return Done(wire.encode_fields({"n": 0}))
         position = db.visible
@@ -116,7 +116,7 @@ class Reads:
     async def distinct(self, caller: Any, request: wire.Distinct) -> Done:
         condition = await decoded(self._engine, filter_of, request.filter)
         with TimeBudget(request.max_time_ms).spending():
-            db = await self._at_position(request.db, request.min_position)
+            db = await self.at_position(request.db, request.min_position)
             if db is None:
                 return Done(wire.encode_fields({"values": []}))
             position = db.visible
@@ -126,7 +126,7 @@ class Reads:
     async def explain(self, caller: Any, request: wire.Explain) -> Done:
         arguments = await decoded(self._engine, explained_of, request.arguments)
         with TimeBudget(request.max_time_ms).spending():
-            db = await self._at_position(request.db, request.min_position)
+            db = await self.at_position(request.db, request.min_position)
             if db is None:
                 raise errors.NoSuchDatabase(f"{request.db} does not exist here: there is nothing to explain")
             position = db.visible
@@ -134,7 +134,7 @@ class Reads:
         return Done(wire.encode_fields({"explain": Raw(encode_value(found))}), *position)
 
     async def list_indexes(self, caller: Any, request: wire.ListIndexes) -> Done:
-        db = await self._at_position(request.db, request.min_position)
+        db = await self.at_position(request.db, request.min_position)
         if db is None:
             return Done(wire.encode_fields({"indexes": []}))
         found = operations.list_indexes(db, request.collection)
@@ -146,7 +146,7 @@ class Reads:
         check_hint(request.hint)
         budget = TimeBudget(request.max_time_ms)
         with budget.spending():
-            db = await self._at_position(request.db, request.min_position)
+            db = await self.at_position(request.db, request.min_position)
             if db is None:
                 return Done(NO_DOCUMENTS)
             position = db.visible
@@ -168,7 +168,7 @@ class Reads:
         if is_writing(pipeline):
             return await self._aggregate_out(caller, request, pipeline, let, budget)
         with budget.spending():
-            db = await self._at_position(request.db, request.min_position)
+            db = await self.at_position(request.db, request.min_position)
             if db is None:
                 return Done(NO_DOCUMENTS)
             position = db.visible
@@ -186,7 +186,7 @@ class Reads:
             )
         with budget.spending():
             if request.min_position is not None:
-                await self._at_position(request.db, request.min_position)
+                await self.at_position(request.db, request.min_position)
             db = await self._writes.database(request.db)
             try:
                 cursor = await operations.aggregate(db, request.collection, pipeline, let=let)
@@ -232,7 +232,7 @@ class Reads:
         except errors.NoSuchDatabase:
             return None
 
-    async def _at_position(self, name: str, min_position: list[int] | None) -> Any | None:
+    async def at_position(self, name: str, min_position: list[int] | None) -> Any | None:
         """The database, once it shows min_position; None when it does not exist and no position was asked for."""
         if min_position is None:
             return self._database(name)

@@ -256,6 +256,9 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         compact_min_bytes=chosen.compact_min_bytes,
         scrub_interval_s=chosen.scrub_interval_s,
         scrub_bytes_per_s=chosen.scrub_bytes_per_s,
+        transactions_max=chosen.transactions_max,
+        transaction_time_limit_s=chosen.transaction_time_limit_s,
+        transactions_bytes_max=chosen.transactions_bytes_max,
     )
 
 

@@ -29,6 +29,7 @@ from .outcomes import Done, Written, plain_fields
 from .oversight import Oversight
 from .quick import GET, INSERT, QuickRequest, ping_reply, requests
 from .reads import Reads
+from .transactions import Transactions
 from .users import Logins, Role
 from .writes import Writes
 
@@ -41,7 +42,7 @@ LEAST_ANSWER_BYTES = 2**19  # and at any time: 512 reads are under way at once b
 HOUSEKEEPING_S = 5.0
 
 # Reads whose answers may be large: they wait for room before they begin.
-LARGE_ANSWERS = (wire.Get, wire.Find, wire.More, wire.Distinct, wire.Aggregate)
+LARGE_ANSWERS = (wire.Get, wire.Find, wire.More, wire.Distinct, wire.Aggregate, wire.Inside)
 
 # The least role for every operation. An operation that is not here does not exist.
 LEAST_ROLE: dict[type[wire.Request], Role] = {
@@ -58,6 +59,10 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.Aggregate: Role.READ,  # one with $out or $merge: as a write
     wire.Explain: Role.READ,
     wire.ListIndexes: Role.READ,
+    wire.Begin: Role.READ,
+    wire.Inside: Role.READ,  # and that of the request inside
+    wire.Commit: Role.READ,  # what it commits was judged when it was written
+    wire.Abort: Role.READ,
     wire.ListDatabases: Role.READ,
     wire.ListCollections: Role.READ,
     wire.Status: Role.READ,
@@ -127,7 +132,6 @@ class Service:
         self.first_role = logins.first_role
         self.metrics = metrics
         self.cursors = CursorTable(limits.cursors_max, limits.cursor_idle_s, random_bytes)
-        self.oversight = Oversight(engine, member, logins, node)
         self.room = AnswerRoom(limits.total_buffer_bytes, FIRST_ANSWER_BYTES, LEAST_ANSWER_BYTES)  # whoever sends answers settles it
         self.stopping = False
         self.under_way = 0  # requests taken and not answered
@@ -143,6 +147,8 @@ class Service:
         self._idle = trio.Event()
         writes = Writes(engine, member, self._touch)
         self._reads = Reads(engine, self.cursors, limits, writes)
+        self.transactions = Transactions(engine, member, self.cursors, limits, self._reads, writes, metrics)
+        self.oversight = Oversight(engine, member, logins, node, self.transactions.counts)
         self._verbs = self._build_verbs(self._reads, writes)
         self._batch = InsertBatch(
             engine,
@@ -158,7 +164,7 @@ class Service:
         metrics.watch("cursors_open", "Open cursors", lambda: len(self.cursors))
 
     def _build_verbs(self, reads: Reads, writes: Writes) -> dict[type[wire.Request], _Verb]:
-        own = self.oversight
+        own, inside = self.oversight, self.transactions
         found: dict[type[wire.Request], tuple[Any, Any]] = {
             wire.Hello: (own.hello_now, None),
             wire.Login: (None, own.login),
@@ -191,6 +197,10 @@ class Service:
             wire.Promote: (None, own.promote),
             wire.Switchover: (None, own.switch_over),
             wire.Scrub: (None, own.scrub),
+            wire.Begin: (inside.begin_now, inside.begin),
+            wire.Inside: (inside.inside_now, inside.inside),
+            wire.Commit: (None, inside.commit),
+            wire.Abort: (None, inside.abort),
         }
         assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"
         return {
@@ -207,7 +217,7 @@ class Service:
         """The tasks of requests that wait, and the flush after them, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._close_idle_cursors)
+            nursery.start_soon(self._keep_house)
             task_status.started()
             try:
                 while True:
@@ -217,6 +227,7 @@ class Service:
             finally:
                 self._nursery = None
                 with trio.CancelScope(shield=True):
+                    await self.transactions.close_all()
                     await self.cursors.close_all()
 
     def begin(self, caller: Caller, message: bytes) -> None:
@@ -484,9 +495,10 @@ class Service:
         if not self._in_place:
             self._work.set()
 
-    async def _close_idle_cursors(self) -> None:
+    async def _keep_house(self) -> None:
         while True:
             await trio.sleep(HOUSEKEEPING_S)
+            await self.transactions.close_ended()
             closed = await self.cursors.close_idle()
             if closed:
                 self.metrics.bounds["cursor_idle_s"] += closed

@@ -31,8 +31,8 @@ class Writes:
         self.touched = touched
 
     def insert_now(self, caller: Any, request: wire.Insert) -> Written | None:
-        db = self._engine.databases.get(request.db)
-        if db is None or not db.history or len(request.docs) > IN_PLACE_DOCUMENTS_MAX:
+        db = self.at_hand(request.db)
+        if db is None or len(request.docs) > IN_PLACE_DOCUMENTS_MAX:
             return None
         self._member.check_writable()
         documents = [bytes(document) for document in request.docs]
@@ -205,6 +205,11 @@ class Writes:
         except errors.NoSuchDatabase:
             return Done(wire.EMPTY_MAP)  # so that a drop can be sent again
         return Done(wire.EMPTY_MAP)
+
+    def at_hand(self, name: str) -> Any | None:
+        """The database to write to, if it is there and has begun."""
+        db = self._engine.databases.get(name)
+        return db if db is not None and db.history else None
 
     async def database(self, name: str) -> Any:
         """The database to write to, created if need be; one still in creation is waited for."""

@@ -71,6 +71,7 @@ class NodeView:
     marks: tuple[MarkView, ...] = ()
     mark_problem: str = ""  # why a primary could not compare
     alarms: tuple[AlarmView, ...] = ()
+    transactions: dict[str, int] = field(default_factory=dict)  # open, and by how the others ended
 
     @property
     def reachable(self) -> bool:
@@ -116,6 +117,7 @@ def read_status(host: str, status: dict[str, Any]) -> NodeView:
         standbys=tuple(_read_standby(entry) for entry in standbys),
         marks=tuple(_read_mark(name, entry["mark"]) for name, entry in sorted(databases.items()) if _was_marked(entry)),
         alarms=tuple(_read_alarm(alarm) for alarm in status.get("alarms", ())),
+        transactions=dict(status.get("transactions", {})),
     )
 
 
@@ -205,6 +207,14 @@ def print_databases(views: list[NodeView]) -> None:
         print_table("databases", ("database", "node", "position", "compared at>", "chain", "state hash", "equal"), rows)
 
 
+def print_transactions(views: list[NodeView]) -> None:
+    """One line a node, once there have been transactions."""
+    if any(count for view in views for count in view.transactions.values()):
+        columns = ("open", "committed", "aborted", "conflict", "ended")
+        rows = [[view.node, *[number(view.transactions.get(name, 0)) for name in columns]] for view in views if view.reachable]
+        print_table("transactions", ("node", "open>", "committed>", "aborted>", "conflicts>", "ended by the node>"), rows)
+
+
 def as_json(views: list[NodeView]) -> dict[str, Any]:
     """Everything the tables show, in full."""
     code, problems = verdict(views)
@@ -232,5 +242,6 @@ def _node_json(views: list[NodeView], view: NodeView) -> dict[str, Any]:
         "address": view.host, "reachable": True, "node": view.node, "role": view.role, "epoch": view.epoch,
         "writable": view.writable, "alarms": [alarm.text for alarm in view.alarms],
         "positions": {name: list(position) for name, position in view.databases.items()},
+        "transactions": view.transactions,
         "lag": {"commits": lag.lag_commits, "bytes": lag.lag_bytes, "seconds": lag.lag_seconds} if lag else None,
     }

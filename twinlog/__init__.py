@@ -19,6 +19,7 @@ from .async_collection import AsyncCollection
 from .async_command_cursor import AsyncCommandCursor
 from .async_cursor import AsyncCursor
 from .async_database import AsyncDatabase
+from .async_transaction import AsyncTransaction
 from .changes import ReturnDocument
 from .client import Client
 from .collection import Collection
@@ -31,6 +32,7 @@ from .errors import TwinlogError
 from .indexes import IndexModel
 from .options import ASCENDING, DESCENDING, HASHED, TEXT
 from .results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
+from .transaction import Transaction
 from .transport import set_client_logging
 from .url import ReadFrom
 from .writes import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
@@ -45,6 +47,7 @@ __all__ = [
     "AsyncCommandCursor",
     "AsyncCursor",
     "AsyncDatabase",
+    "AsyncTransaction",
     "BulkWriteResult",
     "Client",
     "Collection",
@@ -61,6 +64,7 @@ __all__ = [
     "ReadFrom",
     "ReplaceOne",
     "ReturnDocument",
+    "Transaction",
     "TwinlogError",
     "UpdateMany",
     "UpdateOne",

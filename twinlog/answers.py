@@ -88,6 +88,12 @@ class Indexes(msgspec.Struct):
     indexes: Raw
 
 
+class Begun(msgspec.Struct):
+    """Of Begin."""
+
+    transaction: bytes
+
+
 class Databases(msgspec.Struct):
     databases: list[str]
 
@@ -111,6 +117,7 @@ VALUES = _decoder(Values)
 EXPLAINED = _decoder(Explained)
 INDEX_NAMES = _decoder(IndexNames)
 INDEXES = _decoder(Indexes)
+BEGUN = _decoder(Begun)
 DATABASES = _decoder(Databases)
 COLLECTIONS = _decoder(Collections)
 FACTS = _decoder(dict[str, Any])  # of ping, status and other results without documents

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import administration
 from .async_collection import AsyncCollection
+from .async_transaction import AsyncTransaction, run_again
 from .async_transfers import AsyncTransfers
 from .scope import Scope
+from .transacting import ATTEMPTS, Transacting
 from .unsupported import unsupported
 
 if TYPE_CHECKING:
     from .async_client import AsyncClient
+
+T = TypeVar("T")
 
 
 class AsyncDatabase(AsyncTransfers):
@@ -55,6 +60,24 @@ class AsyncDatabase(AsyncTransfers):
     async def aggregate(self, *args: Any, **options: Any) -> NoReturn:
         """Not in this release: raises OperationFailure naming the collection's own."""
         raise unsupported("Database.aggregate")
+
+    def transaction(self, *, max_time_ms: int | None = None) -> AsyncTransaction:
+        """`async with db.transaction() as tx`: reads see one moment, leaving the block commits all writes or none, an exception aborts.
+
+        max_time_ms: how long it may be open; the node's own limit is the longest and the default. Raises WriteConflict at the commit
+        when a document it wrote was changed meanwhile: run_transaction() then runs it again by itself.
+        """
+        return AsyncTransaction(self, Transacting(self._scope, self.name, max_time_ms=max_time_ms))
+
+    async def run_transaction(
+        self, work: Callable[[AsyncTransaction], Awaitable[T]], *, attempts: int = ATTEMPTS, max_time_ms: int | None = None
+    ) -> T:
+        """await work(tx) in a transaction that is committed when it returns; its result. work is called again, in a new transaction, after a
+        conflict, a lost connection or a failover: what it does besides must bear that.
+
+        attempts: of work and commit; max_time_ms: no attempt begins after so long, by default two minutes. Raises what the last one raised.
+        """
+        return await run_again(self, work, attempts=attempts, max_time_ms=max_time_ms)
 
     def last_position(self) -> tuple[int, int] | None:
         """The newest (epoch, seq) that an answer about this database carried, None before the first."""

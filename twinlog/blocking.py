@@ -219,10 +219,11 @@ class BlockingBackend:
 
     def ask(self, call: Call[T]) -> T:
         """The call's result: straight from the primary, or carried further. Raises TwinlogError."""
-        node = self.nodes.primary
+        node = call.node or self.nodes.primary
         if node is None or not call.is_for_primary or self._closed.is_set():
             exchange = call.exchange()
             self._carry(exchange, None)
+            call.node = exchange.answered_by
             return call.finish(exchange.answers[-1])
         outcome = self._ask_straight(node, call)
         lost = isinstance(outcome, ConnectionFailure)
@@ -230,6 +231,8 @@ class BlockingBackend:
             exchange = call.exchange_after(outcome)
             self._carry(exchange, Made(node, outcome if lost else None))
             outcome = exchange.answers[-1]
+            node = exchange.answered_by
+        call.node = node
         return call.finish(outcome)
 
     def addresses(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 class Call(msgspec.Struct, Generic[T]):
     """result: what a Reply means; it may raise the TwinlogError of a write that the node refused.
 
+    node: the one that it goes to, of a call inside a transaction; afterwards the one that answered.
     is_write_command: PyMongo calls what is wrong with an update or a deletion a WriteError, with any other command an
     OperationFailure.
     """
@@ -39,6 +40,7 @@ class Call(msgspec.Struct, Generic[T]):
     request: Request
     result: Callable[[Reply], T]
     is_write_command: bool = False
+    node: str | None = None
 
     @property
     def is_for_primary(self) -> bool:
@@ -58,8 +60,9 @@ class Call(msgspec.Struct, Generic[T]):
         """The same request for carrying.py, not sent yet."""
         scope = self.scope
         return Exchange(
-            self.kind, iter((self.request,)), db=self.db, read_from=scope.read_from, timeout_s=scope.timeout_s
-        )
+            self.kind, iter((self.request,)),
+            db=self.db, read_from=scope.read_from, node=self.node, timeout_s=scope.timeout_s,
+        )  # fmt: skip
 
     def exchange_after(self, outcome: Answer | ConnectionFailure) -> Exchange:
         """The exchange after one attempt: the answer that was a refusal, or how the connection failed.

@@ -138,6 +138,8 @@ def carry(
             if refusal is None:
                 continue  # finished, or the node turned out not to fit
             last = _learn(nodes, node, refusal)
+            if exchange.kind is Kind.COURTESY or (exchange.kind is Kind.INSIDE and refusal.name != "Overloaded"):
+                raise last  # no other node has the transaction
             at_least_s = max(at_least_s, _asked_pause_s(refusal.fields))
         else:
             last = _after_loss(exchange, nodes, node, outcome)
@@ -164,7 +166,7 @@ def _after_loss(exchange: Exchange, nodes: Nodes, node: str, failure: Connection
     arrived = exchange.unanswered
     exchange.restart()
     named = _named(node, failure)
-    if exchange.kind is Kind.COURTESY or (arrived and isinstance(failure, NetworkTimeout)):
+    if exchange.kind in (Kind.INSIDE, Kind.COURTESY) or (arrived and isinstance(failure, NetworkTimeout)):
         raise named from failure
     if arrived and exchange.kind in (Kind.ONCE, Kind.HERE):
         raise AutoReconnect(

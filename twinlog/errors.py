@@ -12,7 +12,11 @@
       InvalidDocument                  a document breaks the format's rules
         DocumentTooLarge
       OperationFailure                 the node refused; `code` and `details` say what
-        WriteError, DuplicateKeyError, WTimeoutError, BulkWriteError, CursorNotFound, ExecutionTimeout, Overloaded
+        WriteError, DuplicateKeyError, WTimeoutError, BulkWriteError, CursorNotFound, ExecutionTimeout, Overloaded,
+        WriteConflict, NoSuchTransaction, TransactionTooLarge
+
+Errors met in a transaction carry labels, as PyMongo's do: has_error_label(TRANSIENT) says that nothing of it was kept and running it
+again may help, has_error_label(UNKNOWN_COMMIT) that whether it was committed is not known and committing it again tells.
 
 A node's refusal is (name, code, message, fields). `details` keeps all four: details["name"] is the engine's own name
 of the error, details["fields"] its values. `from_failure` is the one place that chooses the class.
@@ -24,6 +28,8 @@ from collections.abc import Mapping
 from typing import Any
 
 BULK_WRITE_CODE = 65
+TRANSIENT = "TransientTransactionError"
+UNKNOWN_COMMIT = "UnknownTransactionCommitResult"
 
 
 class TwinlogError(Exception):
@@ -34,6 +40,13 @@ class TwinlogError(Exception):
         self.message = message
         self.code = code
         self.details: dict[str, Any] = dict(details or {})
+
+    def has_error_label(self, label: str) -> bool:
+        """TransientTransactionError or UnknownTransactionCommitResult."""
+        return label in self.details.get("errorLabels", ())
+
+    def add_error_label(self, label: str) -> None:
+        self.details["errorLabels"] = [*self.details.get("errorLabels", ()), label]
 
 
 class ConnectionFailure(TwinlogError):
@@ -111,6 +124,18 @@ class ExecutionTimeout(OperationFailure):
     """The node gave up: max_time_ms was used up, or its own time limit, for instance waiting for min_position."""
 
 
+class WriteConflict(OperationFailure):
+    """A document that the transaction wrote was changed by somebody else after it began: nothing of it was kept, run it again."""
+
+
+class NoSuchTransaction(OperationFailure):
+    """The transaction is over: its time limit passed, it was aborted, or its node restarted. Nothing of it was kept."""
+
+
+class TransactionTooLarge(OperationFailure):
+    """The transaction wrote more than one commit may hold: 5,000 documents or 16 MiB. Split it."""
+
+
 class WriteError(OperationFailure):
     """One write was refused."""
 
@@ -149,12 +174,15 @@ _CLASS_OF: dict[str, type[TwinlogError]] = {
     "DuplicateKey": DuplicateKeyError,
     "ImmutableField": WriteError,
     "MaxTimeMSExpired": ExecutionTimeout,
+    "NoSuchTransaction": NoSuchTransaction,
     "NotPrimary": NotPrimaryError,
     "Overloaded": Overloaded,
     "PeerError": ConnectionFailure,
     "PositionTimeout": ExecutionTimeout,
     "ReadOnly": NotPrimaryError,
     "ShuttingDown": AutoReconnect,
+    "TransactionTooLarge": TransactionTooLarge,
+    "WriteConflict": WriteConflict,
 }
 
 

@@ -34,6 +34,7 @@ class Kind(Enum):
     WRITE = "may be sent again: it carries a request id, by which the primary applies it once"
     ONCE = "goes to the primary and is not sent again once it may have arrived"
     HERE = "goes to one named node and is not sent again once it may have arrived"
+    INSIDE = "goes to the node that has its transaction, which is over when the connection is lost: not sent again"
     COURTESY = "goes to one named node, tried once: nothing depends on it"
 
 
@@ -55,7 +56,7 @@ class Exchange:
         self.kind = kind
         self.db = db
         self.read_from = read_from
-        self.node = node  # of Kind.HERE and COURTESY
+        self.node = node  # of Kind.HERE, INSIDE and COURTESY
         self.timeout_s = timeout_s
         self.answers: list[Answer] = []  # those of answered requests, in the order of the requests
         self.answered_by = ""  # the node of the newest answer
@@ -68,6 +69,15 @@ class Exchange:
         self._waiting: list[tuple[int, Request]] = []  # sorted by index
         self._out: dict[int, tuple[int, Request]] = {}  # by the id it was sent under
         self._early: dict[int, Answer] = {}  # answers whose predecessors are still out
+
+    def put_inside(self, node: str | None, wrap: Callable[[Request], Request]) -> None:
+        """Before anything was taken: send each request in its wrapping to the node that has the transaction, one at a time."""
+        assert self._drawn == 0 and self._source is not None, "an exchange is put inside before it begins"
+        if self.kind is not Kind.COURTESY:
+            self.kind = Kind.INSIDE
+        self.node = node
+        self._window = 1
+        self._source = map(wrap, self._source)
 
     @property
     def finished(self) -> bool:

@@ -56,6 +56,13 @@ class LocalDatabases:
                 await _begin_reign(db)
         return db
 
+    async def kept(self, db: Database, seq: int) -> tuple[int, int]:
+        """Wait until a write is durable at the engine's own level (INV-1) and visible to readers; the position of its answer."""
+        epoch = db.position.epoch
+        db.flush()
+        await db.visible_advance.wait_for(seq)
+        return epoch, seq
+
     async def drop(self, name: str) -> None:
         self.check_writable()
         async with self._creating:

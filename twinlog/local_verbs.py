@@ -2,6 +2,7 @@
 
     request ──> LocalVerbs ──┬─ LocalReads    find, aggregate, ... and their cursors
                              ├─ LocalWrites   insert, update, ...
+                             ├─ LocalTransactions   begin, commit, ... and the two above inside
                              └─ databases, collections, status: here
 
 Runs on trio, in the task that asks. Bounds (INV-8): one exchange's requests are done one after the other.
@@ -17,9 +18,12 @@ import trio
 
 from node.wire import (
     EMPTY_MAP,
+    Abort,
     Aggregate,
     Answer,
+    Begin,
     Bulk,
+    Commit,
     Compact,
     Count,
     CreateDatabase,
@@ -36,6 +40,7 @@ from node.wire import (
     FindAndModify,
     Get,
     Insert,
+    Inside,
     KillCursor,
     ListCollections,
     ListDatabases,
@@ -58,6 +63,7 @@ from .errors import InvalidOperation, NetworkTimeout
 from .exchange import Exchange
 from .local_databases import LocalDatabases
 from .local_reads import LocalReads
+from .local_transactions import LocalTransactions
 from .local_writes import LocalWrites
 
 
@@ -69,6 +75,7 @@ class LocalVerbs:
         self._databases = LocalDatabases(engine, refusal)
         self._reads = reads = LocalReads(self._databases)
         writes = LocalWrites(self._databases)
+        self._transactions = transactions = LocalTransactions(self._databases)
         self._verbs: dict[type[Request], Callable[[Any], Awaitable[Reply]]] = {
             Ping: self._ping,
             Status: self._status,
@@ -97,6 +104,10 @@ class LocalVerbs:
             CreateDatabase: self._create_database,
             DropDatabase: self._drop_database,
             Compact: self._compact,
+            Begin: transactions.begin,
+            Inside: transactions.inside,
+            Commit: transactions.commit,
+            Abort: transactions.abort,
         }
 
     async def begin_reigns(self) -> None:
@@ -126,6 +137,7 @@ class LocalVerbs:
         raise _timed_out(timeout_s)
 
     async def close(self) -> None:
+        await self._transactions.close()
         await self._reads.close()
 
     async def _answer(self, request: Request) -> Reply | Failure:

@@ -44,7 +44,7 @@ class LocalWrites:
             result = await operations.insert(
                 db, request.collection, documents, ordered=request.ordered, request=request.request
             )
-        return await _written(request, db, result.seq, {"n": result.inserted, "errors": _error_rows(result)})
+        return await self._written(request, db, result.seq, {"n": result.inserted, "errors": _error_rows(result)})
 
     async def replace(self, request: Replace) -> Reply:
         spec, sort = value_of(request.filter), value_of(request.sort)
@@ -58,7 +58,7 @@ class LocalWrites:
             sort=sort,
             request=request.request,
         )
-        return await _written(request, db, result.seq, _changed(result))
+        return await self._written(request, db, result.seq, _changed(result))
 
     async def update(self, request: Update) -> Reply:
         spec, change = value_of(request.filter), value_of(request.change)
@@ -75,7 +75,7 @@ class LocalWrites:
             sort=sort,
             request=request.request,
         )
-        return await _written(request, db, result.seq, _changed(result))
+        return await self._written(request, db, result.seq, _changed(result))
 
     async def find_and_modify(self, request: FindAndModify) -> Reply:
         action = operations.Action[request.action.upper()]
@@ -98,13 +98,13 @@ class LocalWrites:
             request=request.request,
         )
         answer = {"doc": None if document is None else Raw(document), "deleted": result.deleted, **_changed(result)}
-        return await _written(request, db, result.seq, answer)
+        return await self._written(request, db, result.seq, answer)
 
     async def delete(self, request: Delete) -> Reply:
         spec = value_of(request.filter)
         db = await self._databases.for_writing(request.db)
         result = await operations.delete(db, request.collection, spec, many=request.many, request=request.request)
-        return await _written(request, db, result.seq, {"n": result.deleted})
+        return await self._written(request, db, result.seq, {"n": result.deleted})
 
     async def bulk(self, request: Bulk) -> Reply:
         writes = [_bulk_write(write) for write in request.writes]
@@ -120,7 +120,7 @@ class LocalWrites:
             "upserted": {index: Raw(key) for index, key in result.upserted.items()},
             "errors": _error_rows(result),
         }
-        return await _written(request, db, result.seq, answer)
+        return await self._written(request, db, result.seq, answer)
 
     async def create_indexes(self, request: CreateIndexes) -> Reply:
         db = await self._databases.for_writing(request.db)
@@ -132,7 +132,7 @@ class LocalWrites:
             )
             names.append(name)
             seq = max(seq, result.seq)
-        return await _written(request, db, seq, {"names": names})
+        return await self._written(request, db, seq, {"names": names})
 
     async def drop_index(self, request: DropIndex) -> Reply:
         self._databases.check_writable()
@@ -140,7 +140,7 @@ class LocalWrites:
         if db is None:
             return Reply(request.id, EMPTY_MAP)
         result = await operations.drop_index(db, request.collection, request.name, request=request.request)
-        return await _written(request, db, result.seq, {})
+        return await self._written(request, db, result.seq, {})
 
     async def drop_collection(self, request: DropCollection) -> Reply:
         self._databases.check_writable()
@@ -148,15 +148,11 @@ class LocalWrites:
         if db is None:
             return Reply(request.id, EMPTY_MAP)
         result = await operations.drop_collection(db, request.collection)
-        return await _written(request, db, result.seq, {})
+        return await self._written(request, db, result.seq, {})
 
-
-async def _written(request: Request, db: Database, seq: int, answer: dict[str, Any]) -> Reply:
-    """The reply to a write, once it is durable and visible."""
-    epoch = db.position.epoch
-    db.flush()
-    await db.visible_advance.wait_for(seq)
-    return Reply(request.id, encode_fields(answer), epoch, seq)
+    async def _written(self, request: Request, db: Database, seq: int, answer: dict[str, Any]) -> Reply:
+        """The reply to a write, once it is kept."""
+        return Reply(request.id, encode_fields(answer), *await self._databases.kept(db, seq))
 
 
 def _changed(result: WriteResult) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Nodes:
 
     def choose(self, exchange: Exchange, tried: Collection[str]) -> str | None:
         """The node to ask, or None when each that might serve the exchange was tried in this round."""
-        if exchange.kind in (Kind.HERE, Kind.COURTESY):
+        if exchange.kind in (Kind.HERE, Kind.INSIDE, Kind.COURTESY):
             assert exchange.node is not None, "an exchange for one node names it"
             return None if exchange.node in tried else exchange.node
         left = [node for node in self.addresses if node not in tried]

@@ -41,6 +41,7 @@ LOGGER = logging.getLogger("twinlog.client")
 LOGGER.addHandler(logging.NullHandler())  # silent until the program logs or set_client_logging is called
 
 monotonic = time.monotonic
+sleep = time.sleep
 random_bytes = os.urandom
 new_lock = threading.Lock
 new_event = threading.Event

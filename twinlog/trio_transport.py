@@ -179,10 +179,11 @@ class TrioBackend:
 
     async def ask(self, call: Call[T]) -> T:
         """The call's result: straight from the primary, or carried further. Raises TwinlogError."""
-        node = self.nodes.primary
+        node = call.node or self.nodes.primary
         if node is None or not call.is_for_primary or self._closed:
             exchange = call.exchange()
             await self._carry(exchange)
+            call.node = exchange.answered_by
             return call.finish(exchange.answers[-1])
         outcome = await self._ask_straight(node, call)
         lost = isinstance(outcome, ConnectionFailure)
@@ -190,6 +191,8 @@ class TrioBackend:
             exchange = call.exchange_after(outcome)
             await self._carry(exchange, Made(node, outcome if lost else None))
             outcome = exchange.answers[-1]
+            node = exchange.answered_by
+        call.node = node
         return call.finish(outcome)
 
     def addresses(self) -> tuple[str, ...]:

@@ -79,15 +79,15 @@ def from_engine(error: EngineError) -> TwinlogError:
 
 
 def refusal(name: str, code: int, message: str, fields: Mapping[str, Any]) -> TwinlogError:
-    """The error to raise for a refusal; of a duplicate, its details say of what."""
+    """The error to raise for a refusal; of a duplicate or a conflict, its details say of what."""
     error = from_failure(name, code, message, fields)
     error.details.update(duplicated(name, fields))
     return error
 
 
 def duplicated(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """PyMongo's keyPattern and keyValue: which values of which index were there already."""
-    if name != "DuplicateKey":
+    """PyMongo's keyPattern and keyValue: which values of which index were there already, or which document met a conflict."""
+    if name not in ("DuplicateKey", "WriteConflict"):
         return {}
     if isinstance(key := fields.get("key"), bytes):
         return {"keyPattern": {"_id": 1}, "keyValue": {"_id": read_value(key)}}

@@ -30,6 +30,7 @@ REQUEST_ID_BYTES_MAX = 64  # of a write's own id, by which a resend is applied o
 WRITES_MAX = 100_000  # documents of an insert, writes of a bulk; a larger array is refused before it is built
 BULK_PARTS_MAX = 8  # of one write of a bulk: its kind and arguments
 INDEXES_MAX = 64  # of one CreateIndexes
+TRANSACTION_ID_BYTES = 16
 
 ABSENT = Raw(b"\xc0")  # MessagePack nil: an optional Raw that was not given
 
@@ -41,6 +42,7 @@ BatchRows = Annotated[int, Meta(ge=0, le=BATCH_ROWS_MAX)]
 WriteId = Annotated[bytes, Meta(max_length=REQUEST_ID_BYTES_MAX)]
 BulkWrite = Annotated[list[Raw], Meta(min_length=1, max_length=BULK_PARTS_MAX)]
 NewIndex = Annotated[list[Raw], Meta(min_length=2, max_length=2)]  # [keys, options]
+TransactionId = Annotated[bytes, Meta(min_length=TRANSACTION_ID_BYTES, max_length=TRANSACTION_ID_BYTES)]
 MinPosition = Annotated[list[Natural], Meta(min_length=2, max_length=2)]  # [epoch, seq]
 
 
@@ -292,6 +294,39 @@ class DropIndex(Request, tag="dropindex"):
     request: WriteId = b""
 
 
+# Transactions. A transaction belongs to the user that began it and to the node that answered, not to a connection. One request of it
+# is under way at a time.
+
+
+class Begin(Request, tag="begin"):
+    """Begin a transaction at a snapshot of a database, which is made if need be by a user who may write.
+
+    max_time_ms: it ends by itself after so long, 0 = the node's own limit, which is also the longest.
+    Answer: {transaction: 16 bytes}, at the snapshot's position.
+    """
+
+    db: Name
+    min_position: MinPosition | None = None
+    max_time_ms: Natural = 0
+
+
+class Commit(Request, tag="commit"):
+    """Apply what the transaction wrote, all or nothing; request: by it a commit that is sent again is answered, not applied again.
+
+    db: where the answer to a repeated commit is remembered. Answer: {}, at the commit's position.
+    """
+
+    db: Name
+    transaction: TransactionId
+    request: WriteId = b""
+
+
+class Abort(Request, tag="abort"):
+    """End the transaction and forget what it wrote; no error when it is not there. Answer: {}."""
+
+    transaction: TransactionId
+
+
 # Databases and collections.
 
 
@@ -372,11 +407,29 @@ class Scrub(Request, tag="scrub"):
 SCRUB_WAIT_MS_MAX = 10_000
 
 
+# What a transaction may be asked, and what it refuses by name. Their own ids mean nothing there.
+InsideRequest = (
+    Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
+    | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex | ListCollections | DropCollection
+)  # fmt: skip
+
+
+class Inside(Request, tag="inside"):
+    """A request inside a transaction: answered from its snapshot and what it has written. Answer: that of the request.
+
+    A cursor that is opened inside is asked for more inside, and ends with the transaction.
+    """
+
+    transaction: TransactionId
+    request: InsideRequest
+
+
 AnyRequest = (
     Hello | Login | Ping | Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
     | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
     | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact | Scrub
     | Status | Promote | Switchover
+    | Begin | Inside | Commit | Abort
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import json
 import click
 
 from ops.refusal import finish
-from ops.status import as_json, ask_all, print_databases, print_nodes, verdict
+from ops.status import as_json, ask_all, print_databases, print_nodes, print_transactions, verdict
 from ops.target import resolve, target_options
 
 
@@ -29,6 +29,7 @@ def status(url: str | None, key_file: str | None, json_wanted: bool, no_mark: bo
         print_nodes(views)
         click.echo()
         print_databases(views)
+        print_transactions(views)
         for problem in problems:
             click.echo(f"! {problem}", err=True)
     finish(code)

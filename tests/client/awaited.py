@@ -13,7 +13,7 @@ import trio
 
 import twinlog
 
-WRAPPED = (twinlog.AsyncClient, twinlog.AsyncDatabase, twinlog.AsyncCollection, twinlog.AsyncCommandCursor)
+WRAPPED = (twinlog.AsyncClient, twinlog.AsyncDatabase, twinlog.AsyncCollection, twinlog.AsyncCommandCursor, twinlog.AsyncTransaction)
 
 
 class Awaited:

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections import deque
+from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -22,7 +23,7 @@ from storage import errors as engine_errors
 from storage.query.projection import compile_projection
 from storage.query.sorting import compile_sort
 
-WRITES = (wire.Insert, wire.Replace, wire.Update, wire.FindAndModify, wire.Delete, wire.Bulk, wire.DropCollection)
+WRITES = (wire.Insert, wire.Replace, wire.Update, wire.FindAndModify, wire.Delete, wire.Bulk, wire.DropCollection, wire.Commit)
 
 
 class Fault(Enum):
@@ -69,6 +70,7 @@ class FakeNode:
         self._key = key
         self._users = users
         self._cursors: dict[int, deque[bytes]] = {}
+        self.transactions: dict[bytes, dict[str, dict[str, dict[bytes, bytes]]]] = {}  # the whole store as each sees it
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -157,7 +159,9 @@ class FakeNode:
             self.met_fault.set()
         if fault is Fault.CUT_BEFORE:
             return None
-        answer = fault if isinstance(fault, engine_errors.TwinlogError) else self._do(request, logged_in)
+        is_known = isinstance(request, wire.Commit) and request.request in self.store.applied  # no node refuses what it has applied
+        is_refused = isinstance(fault, engine_errors.TwinlogError) and not is_known
+        answer = fault if is_refused else self._do(request, logged_in)
         if fault is Fault.CUT_AFTER:
             return None
         if fault is Fault.NO_SUCH_ID:
@@ -173,6 +177,9 @@ class FakeNode:
             return
         result = answer if isinstance(answer, Raw) else wire.encode_fields(answer)
         session.send_message(wire.encode_answer(wire.Reply(request.id, result, self.store.epoch, self.store.seq)))
+
+    def seen_inside(self, kind: type[wire.Request]) -> list[Any]:
+        return [request.request for request in self.seen(wire.Inside) if type(request.request) is kind]
 
     # The verbs.
 
@@ -354,6 +361,35 @@ class FakeNode:
                 total["upserted"][index] = part["upserted"]
         else:
             total["deleted"] += self._delete(wire.Delete(*place, write[1], decode_value(bytes(write[2]))))["n"]
+
+    def _begin(self, request: wire.Begin) -> Any:
+        self._wait_for(request)
+        transaction = os.urandom(16)
+        self.transactions[transaction] = deepcopy(self.store.databases)
+        return {"transaction": transaction}
+
+    def _inside(self, request: wire.Inside) -> Any:
+        if request.transaction not in self.transactions:
+            raise engine_errors.NoSuchTransaction("it is not open here")
+        verb = getattr(self, f"_{type(request.request).__name__.lower()}")
+        if isinstance(request.request, WRITES) and self.role != "primary":
+            raise engine_errors.NotPrimary("this node is a standby", primary=self.primary)
+        outside, self.store.databases = self.store.databases, self.transactions[request.transaction]
+        try:
+            return verb(request.request)
+        finally:
+            self.store.databases = outside
+
+    def _commit(self, request: wire.Commit) -> Any:
+        """The last committer wins: conflicts are met by putting one among the faults."""
+        if request.transaction not in self.transactions:
+            raise engine_errors.NoSuchTransaction("it is not open here")
+        self.store.databases = self.transactions.pop(request.transaction)
+        return {}
+
+    def _abort(self, request: wire.Abort) -> Any:
+        self.transactions.pop(request.transaction, None)
+        return {}
 
     def _listdatabases(self, request: wire.ListDatabases) -> Any:
         return {"databases": sorted(self.store.databases)}

@@ -110,6 +110,7 @@ TWINS = [
     (twinlog.Client, twinlog.AsyncClient),
     (twinlog.Database, twinlog.AsyncDatabase),
     (twinlog.Collection, twinlog.AsyncCollection),
+    (twinlog.Transaction, twinlog.AsyncTransaction),
     (twinlog.Cursor, twinlog.AsyncCursor),
     (twinlog.CommandCursor, twinlog.AsyncCommandCursor),
     (twinlog.connect, twinlog.connect_async),

@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 
 from ops.exit_codes import ExitCode
-from ops.status import NodeView, as_json, print_databases, print_nodes, read_status, verdict
+from ops.status import (
+    NodeView,
+    as_json,
+    print_databases,
+    print_nodes,
+    print_transactions,
+    read_status,
+    verdict,
+)
 
 
 def alarm(kind, message):
@@ -78,3 +86,14 @@ def test_json_carries_what_the_tables_show(capsys):
     print_databases(views())
     table = capsys.readouterr().out
     assert all(word in table for word in ("shop", "2.0 KiB", "0.5 s", "(2, 10)", "h1", "c9", "yes"))
+
+
+def test_transactions_are_shown_once_there_have_been_some(capsys):
+    counts = {"open": 1, "committed": 22, "aborted": 0, "conflict": 333, "ended": 0}
+    print_transactions(views())
+    assert capsys.readouterr().out == ""
+    told = replace(views()[0], transactions=counts)
+    print_transactions([told, views()[1]])
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("conflicts", "22", "333"))
+    assert as_json([told])["nodes"][0]["transactions"] == counts

@@ -13,10 +13,13 @@ from msgspec import Raw
 
 from node.wire import (
     ABSENT,
+    Abort,
     Aggregate,
     AnyRequest,
     BadMessage,
+    Begin,
     Bulk,
+    Commit,
     Compact,
     Count,
     CreateDatabase,
@@ -34,6 +37,7 @@ from node.wire import (
     Get,
     Hello,
     Insert,
+    Inside,
     KillCursor,
     ListCollections,
     ListDatabases,
@@ -118,6 +122,10 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     DropDatabase: st.builds(DropDatabase, ids, names),
     Compact: st.builds(Compact, ids, names),
     Status: st.builds(Status, ids, st.booleans()),
+    Begin: st.builds(Begin, ids, names, positions, st.integers(0, 2**40)),
+    Inside: st.builds(Inside, ids, st.binary(min_size=16, max_size=16), st.builds(Delete, ids, names, names, raws)),
+    Commit: st.builds(Commit, ids, names, st.binary(min_size=16, max_size=16), st.binary(max_size=64)),
+    Abort: st.builds(Abort, ids, st.binary(min_size=16, max_size=16)),
     Promote: st.builds(Promote, ids, st.booleans()),
     Switchover: st.builds(Switchover, ids, names, st.integers(1, 600_000)),
     Scrub: st.builds(Scrub, ids, names, st.booleans(), st.integers(0, 10_000)),
@@ -132,7 +140,7 @@ def plain(message: msgspec.Struct) -> tuple[object, ...]:
             return bytes(value)
         if isinstance(value, list):
             return [bare(part) for part in value]
-        return value
+        return plain(value) if isinstance(value, Request) else value
 
     return (type(message), *(bare(getattr(message, field)) for field in message.__struct_fields__))
 
@@ -171,6 +179,13 @@ def test_requests_are_the_drawn_arrays() -> None:
         ),
         (Aggregate(8, "d", "c", Raw(b"\x90")), "99a961676772656761746508a164a163906500c0c0"),
         (Delete(5, "d", "c", Raw(b"\x80"), True), "97a664656c65746505a164a16380c3c400"),
+        (Begin(8, "d"), "95a5626567696e08a164c000"),
+        (
+            Inside(9, bytes(16), Get(0, "d", "c", Raw(b"\x05"))),
+            "94a6696e7369646509c410" + "00" * 16 + "96a367657400a164a16305c0",
+        ),
+        (Commit(10, "d", bytes(16), b"\x01"), "95a6636f6d6d69740aa164c410" + "00" * 16 + "c40101"),
+        (Abort(11, bytes(16)), "93a561626f72740bc410" + "00" * 16),
     ]
     for request, expected in golden:
         assert encode_request(request).hex() == expected
@@ -241,6 +256,9 @@ BAD = {
     "write of no parts": (msgpack.packb(["bulk", 3, "d", "c", [[]]]), 3),
     "write of many parts": (msgpack.packb(["bulk", 3, "d", "c", [[0] * (BULK_PARTS_MAX + 1)]]), 3),
     "too many documents": (msgpack.packb(["insert", 3, "d", "c", [0] * (WRITES_MAX + 1)]), 3),
+    "transaction of no id": (msgpack.packb(["abort", 3, b""]), 3),
+    "what no transaction may be asked": (msgpack.packb(["inside", 3, bytes(16), ["promote", 0]]), 3),
+    "a transaction inside": (msgpack.packb(["inside", 3, bytes(16), ["inside", 0, bytes(16), ["ping", 0]]]), 3),
     "array that claims 2^32": (b"\x95\xa6insert\x03\xa1d\xa1c\xdd\xff\xff\xff\xff", -1),
     "nested without end": (b"\x91" * 1_000_000, -1),
     "document nested without end": (b"\x95\xa3get\x03\xa1d\xa1c" + b"\x91" * 1_000_000, -1),
