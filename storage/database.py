@@ -243,7 +243,9 @@ class Database:
         refusal = self.space.failure or self._damage or self._refusal
         if refusal is not None:
             raise refusal
-        if not frees_space and self.space.looks_now:
+        if frees_space:
+            self.space.check_seals()
+        elif self.space.looks_now:
             self.space.check()
 
     async def wait_room(self) -> None:
@@ -263,6 +265,8 @@ class Database:
                 f"a commit of {len(records)} records and {len(body)} bytes: at most {COMMIT_RECORDS_MAX} documents and "
                 f"{COMMIT_BYTES_MAX} bytes; cut it into several"
             )
+        if not frees_space:
+            self.space.check_large(len(body))
         if not self.history:
             raise ReadOnly(f"{self.name} has no reign yet; writes begin when this node becomes primary")
         return self._append(records, body, self.history[-1])
@@ -469,6 +473,7 @@ class Database:
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
             nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)
+            nursery.start_soon(self.space.run)
             nursery.start_soon(self.marking.run)
             task_status.started()
 
@@ -529,3 +534,4 @@ class Database:
     def abandon(self) -> None:
         """Let go of every file without writing."""
         self.log.abandon()
+        self.seams.reserve.forget(self.name)

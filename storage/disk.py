@@ -107,7 +107,11 @@ class Disk(Protocol):
     def sync_all(self, files: Sequence[File]) -> None:
         """sync() of every file, side by side where the device does several together. Raises what one of them raised."""
 
-    def free_bytes(self) -> int: ...
+    def free_bytes(self) -> int:
+        """What can still be written; 0 when no file could be made for it."""
+
+    def total_bytes(self) -> int:
+        """Of the whole file system."""
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         """Take an exclusive lock for the life of this process; BlockingIOError if another has it. Returns release."""
@@ -265,7 +269,13 @@ class OsDisk:
 
     def free_bytes(self) -> int:
         facts = os.statvfs(self.root)
+        if facts.f_files and not facts.f_favail:
+            return 0
         return facts.f_bavail * facts.f_frsize
+
+    def total_bytes(self) -> int:
+        facts = os.statvfs(self.root)
+        return facts.f_blocks * facts.f_frsize
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         descriptor = os.open(self._full(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)

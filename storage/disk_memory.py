@@ -231,6 +231,9 @@ class MemoryDisk:
             return UNBOUNDED_FREE_BYTES
         return max(0, self.capacity_bytes - sum(len(inode.data) for inode in self._files.values()))
 
+    def total_bytes(self) -> int:
+        return UNBOUNDED_FREE_BYTES if self.capacity_bytes is None else self.capacity_bytes
+
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         name = _normal(path)
         if name in self._locked:

@@ -75,7 +75,13 @@ class Sealing:
 
     async def wait_room(self) -> None:
         while not self.has_room:
+            self._database.space.refuse_if_full()
             await self._done.wait()
+
+    def wake_waiting(self) -> None:
+        """Those who wait for room or a seal look again at what they wait for."""
+        done, self._done = self._done, trio.Event()
+        done.set()
 
     def pause_s(self, records: int) -> float:
         """How long who is about to write so many records should wait first, so that the active memtable is full no sooner
@@ -146,8 +152,10 @@ class Sealing:
             except (OSError, TwinlogError) as error:
                 self.failures += 1
                 self.last_error = str(error)
-                log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
-                await trio.sleep(pause)
+                space = self._database.space
+                if not isinstance(error, OSError) or not space.met(error):
+                    log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
+                await space.rest(pause)
                 pause = min(RETRY_S_MAX, pause * 2)
 
     async def _seal_frozen(self) -> None:
@@ -166,8 +174,7 @@ class Sealing:
         took = trio.current_time() - began
         log.debug("%s: sealed up to %d in %.3f s", database.name, frozen.last_seq, took)
         self._seal_s = took if not self._seal_s else 0.7 * self._seal_s + 0.3 * took
-        done, self._done = self._done, trio.Event()
-        done.set()
+        self.wake_waiting()
         tables = list(frozen.rows.values())
         del frozen  # readers' views may still hold it
         await _let_go(tables)

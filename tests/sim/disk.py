@@ -512,6 +512,10 @@ class SimDisk:
         self.check_alive()
         return max(self.platter.capacity_bytes - self.platter.used_bytes, 0)
 
+    def total_bytes(self) -> int:
+        self.check_alive()
+        return self.platter.capacity_bytes
+
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         self.check_alive()
         holder = self.platter.locks.get(path)
