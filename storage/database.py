@@ -94,6 +94,7 @@ class Database:
             reign=None,
             pace=seams.pace,
             reserve_bytes_max=RESERVE_BYTES_MAX if options.sync_mode is SyncMode.SYNC else 0,
+            may_reserve=lambda length: self.space.has_room(length),
         )
         self.log.segments = found.segments
         self.cache = DocumentCache(options.cache_bytes)

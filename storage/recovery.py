@@ -64,9 +64,13 @@ class Recovered:
 def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     """Raises DamagedRecord when nothing can be opened, NewerFormat when it must not be."""
     identity = identities.read(disk, directory)
-    finish_rewind(disk, directory, identity)
-    if disk.exists(f"{directory}/commit/{SPARE}"):
-        disk.remove(f"{directory}/commit/{SPARE}")
+    is_read_only = disk.is_read_only()
+    if not is_read_only:
+        finish_rewind(disk, directory, identity)
+        if disk.exists(f"{directory}/commit/{SPARE}"):
+            disk.remove(f"{directory}/commit/{SPARE}")
+    elif disk.exists(f"{directory}/{REWIND_FILE}"):
+        raise DamagedRecord(f"{directory}: a rewind has to be finished first, and the file system is read-only")
     found, findings = checkpoints.newest_valid(disk, directory)
     state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
     scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain)
@@ -76,10 +80,13 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         _replay(state, head, decode_body(head.record_count, body))
         state.last_seq, state.chain, state.time_us = head.seq, head.chain, head.time_us
         state.memtable.last_seq = head.seq
-        if state.memtable.records >= records_max:
+        if state.memtable.records >= records_max and not is_read_only:
             _seal_while_replaying(disk, directory, state)
     verdict = scanner.verdict
-    if verdict.end is LogEnd.TORN:
+    if is_read_only:
+        state.damaged = "the file system is read-only; mount it for writing, then restart the node"
+        state.findings.append(state.damaged)
+    elif verdict.end is LogEnd.TORN:
         _cut(disk, directory, verdict, scanner.after_bad, state)
     elif verdict.end is LogEnd.DAMAGED:
         state.damaged = (
@@ -88,7 +95,7 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         )
         state.findings.append(state.damaged)
     state.segments = [(path, name.first_seq) for path, name in list_segments(disk, directory)]
-    state.clean = _was_closed(disk, directory, state)
+    state.clean = not is_read_only and _was_closed(disk, directory, state)
     if not state.damaged:
         base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
         _make_durable(disk, directory, verdict, state.last_seq if state.clean else max(vouched, base_seq))

@@ -152,6 +152,7 @@ class Sealing:
             except (OSError, TwinlogError) as error:
                 self.failures += 1
                 self.last_error = str(error)
+                await self._remove_left_over()
                 space = self._database.space
                 if not isinstance(error, OSError) or not space.met(error):
                     log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
@@ -181,6 +182,15 @@ class Sealing:
         await self.remove_unneeded()
         async with indexing.changing:
             await indexing.remove_unneeded()
+
+    async def _remove_left_over(self) -> None:
+        """A field index that belongs to no checkpoint: on a full disk every try would leave one more."""
+        indexing = self._database.indexing
+        try:
+            async with indexing.changing:
+                await indexing.remove_unneeded()
+        except OSError as error:
+            log.debug("%s: what a seal left could not be removed: %s", self._database.name, error)
 
     async def _seal_and_publish(self, frozen: Memtable) -> None:
         database = self._database

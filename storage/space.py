@@ -216,6 +216,7 @@ class Space:
         while True:
             await self._entered.wait()
             self._database.sealing.freeze()
+            await self._database.log.give_up_spare()
             while self.full:
                 await trio.sleep(LOOK_S)
                 self.look()

@@ -18,6 +18,7 @@ and columns of the range, which the memtable's bound keeps small (INV-8).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import google_crc32c
@@ -126,7 +127,12 @@ def seal(
         shards=tuple(written),
         requests=gathered.requests,
     )
-    manifest = checkpoints.write(disk, directory, checkpoint)
+    try:
+        manifest = checkpoints.write(disk, directory, checkpoint)
+    except OSError:
+        if not disk.exists(checkpoints.path_of(directory, checkpoint.seq)):  # else it names what was written, synced or not
+            writer.discard()
+        raise
     if bases is not None:
         bases.keep(directory, Base(manifest, checkpoint, before))
     return SealResult(
@@ -321,6 +327,7 @@ class _Writer:
     records: int = 0
     bytes: int = 0
     _written: list[File] = field(default_factory=list)
+    _grown: list[tuple[str, int]] = field(default_factory=list)  # logs of the base that were appended to: path, length before
     _generations: dict[int, int] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
 
@@ -385,6 +392,7 @@ class _Writer:
         if logs:
             path = f"{self.directory}/{logs[-1].file}"
             if self.disk.exists(path) and self.disk.size(path) == logs[-1].length:
+                self._grown.append((path, logs[-1].length))
                 return self.disk.open_append(path), logs[-1]
         generation = self._generations[number] = self._generations.get(number, 0) + 1
         if generation > GENERATION_MAX:
@@ -445,8 +453,15 @@ class _Writer:
             self._written.pop().close()
 
     def discard(self) -> None:
-        """After a failure before the checkpoint: give the space of new files back, as far as the disk lets us."""
+        """After a failure before the checkpoint: give the space of what was written back, as far as the disk lets us. Else every try on
+        a full disk would leave less for the next one."""
         self.close()
+        for path, length in self._grown:
+            with suppress(OSError):  # a log that is longer than its base says is left alone by the next seal
+                file = self.disk.open_append(path)
+                file.cut(length)
+                file.close()
+        self._grown.clear()
         for name in self.made:
             try:
                 self.disk.remove(f"{self.directory}/{name}")
