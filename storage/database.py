@@ -142,8 +142,9 @@ class Database:
         return 0 if checkpoint is None else sum(log.length for shard in checkpoint.shards for log in shard.logs)
 
     @property
-    def full(self) -> bool:
-        return self.space.full
+    def disk_state(self) -> dict[str, object]:
+        """What the disk lets this database do, for status: Space.as_dict()."""
+        return self.space.as_dict()
 
     @property
     def damaged(self) -> bool:

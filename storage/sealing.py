@@ -52,6 +52,7 @@ class Sealing:
         self.pins: dict[int, int] = {}  # checkpoint seq -> how many hold it
         self.failures = 0
         self.last_error = ""
+        self.is_failing = False
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
         self._wanted = trio.Event()
         self._done = trio.Event()
@@ -149,8 +150,10 @@ class Sealing:
             try:
                 await self._seal_frozen()
                 pause = RETRY_S_MIN
+                self.is_failing = False
             except (OSError, TwinlogError) as error:
                 self.failures += 1
+                self.is_failing = True
                 self.last_error = str(error)
                 await self._remove_left_over()
                 space = self._database.space

@@ -68,6 +68,10 @@ class Reserve:
         needs = self._needs.values()
         return sum(need.unsealed for need in needs) + max((need.merge for need in needs), default=0)
 
+    def kept_bytes(self, total: int, at_least: int) -> int:
+        """Everything that is kept free on a file system of so many bytes."""
+        return max(at_least, self.seal_bytes() + self.compaction_bytes(total) + floor_bytes(total)) if at_least else 0
+
     def compaction_bytes(self, total: int) -> int:
         return min(max((need.compaction for need in self._needs.values()), default=0), total // SHARE_OF_DISK)
 
@@ -85,7 +89,7 @@ class Space:
         self._disk = database.seams.disk
         self._reserve = database.seams.reserve
         self.full = False
-        self.full_since_us = 0
+        self.since_us = 0  # when the mode was entered, or the device failed
         self.why = ""  # of the newest refusal
         self.stuck = False  # a write met ENOSPC and its bytes are still pending
         self.failure: DiskFailed | None = None
@@ -105,13 +109,8 @@ class Space:
     @property
     def reserve_bytes(self) -> int:
         """What must stay free, as things are now."""
-        at_least = self._database.engine_options.free_bytes_min
-        if not at_least:
-            return 0
         self._note_needs()
-        total = self._disk.total_bytes()
-        reserve = self._reserve
-        return max(at_least, reserve.seal_bytes() + reserve.compaction_bytes(total) + floor_bytes(total))
+        return self._reserve.kept_bytes(self._disk.total_bytes(), self._database.engine_options.free_bytes_min)
 
     def has_room(self, size: int = 0) -> bool:
         """Whether something that can be left out or made later (a build, a merge, a seed) may take so many bytes: not from the reserve."""
@@ -226,7 +225,7 @@ class Space:
         if self.full:
             return
         database = self._database
-        self.full, self.full_since_us = True, database.seams.time_us()
+        self.full, self.since_us = True, database.seams.time_us()
         self.times_full += 1
         self._entered.set()
         self._left = trio.Event()
@@ -263,6 +262,7 @@ class Space:
     def fail(self, what: str) -> DiskFailed:
         """A failed write or sync is never tried again: what the device holds is unknown until the log is read anew."""
         if self.failure is None:
+            self.since_us = self._database.seams.time_us()
             log.error("%s; no more writes are taken, reads go on", what)
         self.failure = DiskFailed(f"{what}; no more writes are taken: check the device, then restart the node")
         self._database.visible_advance.fail(self.failure)
@@ -279,5 +279,5 @@ class Space:
             "reserve_bytes": self.reserve_bytes,
             "refused_writes": self.refused,
             "times_full": self.times_full,
-            "since_us": self.full_since_us if self.full else 0,
+            "since_us": 0 if state == "ok" else self.since_us,
         }
