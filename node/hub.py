@@ -12,10 +12,11 @@ the loop for more than a few milliseconds: a turn stops at SLICE_S and goes on i
 
 from __future__ import annotations
 
-import errno
 import logging
+import resource
 import select
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -26,6 +27,7 @@ from storage import errors
 from . import wire
 from .config import Limits
 from .conversation import Conversation
+from .links import OUT_OF_DESCRIPTORS
 from .metrics import Metrics
 from .service import Service
 
@@ -47,7 +49,8 @@ CROWD_MAX = 64  # connections over the limit that are being told so
 SLICE_S = 0.004
 HOUSEKEEPING_S = 1.0
 LINGER_S = 2.0  # how long a closed connection may take to read the last answer
-OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+DESCRIPTORS_KEPT = 128  # for the engine's files and the peers' links, whatever clients do
+TELL_EVERY_S = 60.0
 RETRY_AFTER_MS = 1_000
 BUG = "%s: serving this connection met a bug; it is closed"
 
@@ -73,6 +76,12 @@ class _Connection:
         self.accounted = 0
         self.accepted_at = self.received_at = self.sent_at = now
         self.lingers_until: float | None = None
+
+
+def _descriptors_max() -> int:
+    """From this number on a descriptor is not for a client."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - min(DESCRIPTORS_KEPT, limit // 4)
 
 
 class Hub:
@@ -108,6 +117,8 @@ class Hub:
         self._buffered_bytes = 0
         self._paused = False  # the total is over its limit: no socket is read
         self._accepting = False
+        self._descriptors_max = _descriptors_max()
+        self._tells_descriptors_at = 0.0
         metrics.watch("connections", "Client connections", lambda: len(self._connections))
         metrics.watch("buffered_bytes", "Requests and answers waiting on all connections", lambda: self._buffered_bytes)
 
@@ -366,6 +377,11 @@ class Hub:
                     return
                 continue  # that client is gone again
             self._metrics.connections_accepted += 1
+            if sock.fileno() >= self._descriptors_max:  # numbers are given from below: nearly all are taken
+                self._metrics.closed["descriptors"] += 1
+                sock.close()
+                self._rest_accepting()
+                return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -438,7 +454,10 @@ class Hub:
     def _rest_accepting(self) -> None:
         """No descriptor is left: look again when the house is kept."""
         self._metrics.bounds["descriptors"] += 1
-        log.warning("no file descriptor is left for new connections; raise the limit (ulimit -n) or lower connections_max")
+        now = trio.current_time()
+        if now >= self._tells_descriptors_at:
+            self._tells_descriptors_at = now + TELL_EVERY_S
+            log.warning("no file descriptor is left for new connections; raise the limit (ulimit -n) or lower connections_max")
         for descriptor in self._listeners:
             self._epoll.modify(descriptor, 0)
 

@@ -112,7 +112,7 @@ _ENGINE = (
     _integer("log_keep_mb", 1_024, "MiB", 1, 1_048_576, "Commit log kept at most for standbys that are away, each database."),
     _integer("view_age_s", 600, "s", 1, 86_400, "A query still reading after so long ends with SnapshotTooOld."),
     _integer("databases_max", 256, "databases", 1, 10_000, "Databases on this node; creating more is refused by name."),
-    _integer("free_mb_min", 64, "MiB", 0, 1_048_576, "Below this much free disk space writes are refused."),
+    _integer("free_mb_min", 1, "MiB", 1, 1_048_576, "At least so much disk space is kept free; what seals and compaction need is worked out and kept in any case."),
 )  # fmt: skip
 
 _REPLICATION = (
