@@ -35,6 +35,7 @@ from .seams import Seams
 from .seeding import DROPPED, SALVAGE, SeedTarget, begin_replace, finish_intents
 from .shard import checkpoint as checkpoints
 from .shard.shardset import ShardSet
+from .space import CHECK_BYTES
 
 log = logging.getLogger("twinlog.engine")
 
@@ -58,6 +59,7 @@ class Engine:
         self._scopes: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
         self._watchers: list[Callable[[str, str], None]] = []
         self._changing = trio.Lock()
+        self._waiting: set[str] = set()  # of databases: those that are read-only until there is space, and opened again then
         self._failed: set[str] = set()  # of unopened: those that the disk kept from opening, which may pass
 
     @classmethod
@@ -79,6 +81,7 @@ class Engine:
                 raised = error
             finally:
                 engine._failed.clear()
+                engine._waiting.clear()
                 with trio.CancelScope(shield=True):
                     for name in list(engine.databases):
                         await engine._close(name)
@@ -103,10 +106,25 @@ class Engine:
         if isinstance(error, OSError):
             self._failed.add(name)
 
+    def _free_and_needed(self) -> tuple[int, int]:
+        """Bytes: how many are free, and how many of them are kept."""
+        disk = self.seams.disk
+        return disk.free_bytes(), self.seams.reserve.kept_bytes(disk.total_bytes(), self.options.free_bytes_min)
+
+    def _has_space(self) -> bool:
+        free, needed = self._free_and_needed()
+        return free >= max(needed, CHECK_BYTES)
+
     async def _keep_reopening(self) -> None:
         """Open what a disk without space, or a process without descriptors, kept closed, until cancelled."""
         while True:
             await trio.sleep(REOPEN_S)
+            for name in list(self._waiting):
+                async with self._changing:
+                    if name in self._waiting and self._has_space():
+                        log.warning("%s: there is space again; it is opened for writing", name)
+                        await self._close(name)
+                        await self._opens_again(name)
             for name in list(self._failed):
                 async with self._changing:
                     if name in self._failed and await self._opens_again(name):
@@ -136,6 +154,8 @@ class Engine:
             await disk.run(read_catalog, found, shards)
         database = Database(self.seams, name, name, self.options, found, shards)
         database.refuse_writes(self._refusal)
+        if found.wants_space:
+            self._waiting.add(name)
         for finding in found.findings:
             log.warning("%s: %s", name, finding)
         scope, ended = trio.CancelScope(), trio.Event()
@@ -158,6 +178,7 @@ class Engine:
 
     async def _close(self, name: str) -> None:
         database = self.databases.pop(name)
+        self._waiting.discard(name)
         scope, ended = self._scopes.pop(name)
         scope.cancel()
         await ended.wait()
@@ -267,9 +288,8 @@ class Engine:
             raise DamagedRecord(f"the seed of {name} carries a manifest of another database")
         target = SeedTarget(self, name, fixed, manifest)
         await target.prepare()
-        disk, kept = self.seams.disk, self.seams.reserve
-        free, needed = disk.free_bytes(), kept.kept_bytes(disk.total_bytes(), self.options.free_bytes_min)
         size = await target.missing_bytes()
+        free, needed = self._free_and_needed()
         if needed and free - size < needed:
             raise DiskFull(
                 f"the copy of database {name!r} takes {size} more bytes, {free} are free and {needed} are kept in reserve; free some",
