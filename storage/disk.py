@@ -219,8 +219,8 @@ class OsDisk:
                 raise
             os.close(self._spares.pop())
             return os.open(full, flags | os.O_CLOEXEC, 0o640)
-        if len(self._spares) < SPARE_DESCRIPTORS:
-            with suppress(OSError):
+        with suppress(OSError):
+            while len(self._spares) < SPARE_DESCRIPTORS:
                 self._spares.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         return descriptor
 
@@ -245,7 +245,13 @@ class OsDisk:
         try:
             if os.fstat(descriptor).st_size == 0:
                 return memoryview(b"")
-            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+            try:
+                return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))  # which duplicates the descriptor
+            except OSError as error:
+                if error.errno != errno.EMFILE or not self._spares:
+                    raise
+                os.close(self._spares.pop())
+                return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
         finally:
             os.close(descriptor)
 

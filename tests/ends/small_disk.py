@@ -60,7 +60,13 @@ def mounted(directory: Path) -> Iterator[Path]:
 
 
 def remount(mount: Path, mode: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{mode}", str(mount)], check=True)
+    """Once those who had files open for writing are gone: a killed node's workers need a moment to notice."""
+    for _ in range(200):
+        done = subprocess.run(["mount", "-o", f"remount,{mode}", str(mount)], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        threading.Event().wait(0.1)
+    raise AssertionError(done.stderr)
 
 
 def fill(path: Path) -> None:
@@ -82,10 +88,11 @@ class Node:
         self._process: subprocess.Popen | None = None
         self.url = ""
 
-    def start(self, *more: str) -> None:
-        """Up, at the port of its first life."""
+    def start(self, *more: str, descriptors: int = 0) -> None:
+        """Up, at the port of its first life. descriptors: its hard limit of them."""
         address = self.url.removeprefix("twinlog://").removesuffix("/") or "127.0.0.1:0"
-        command = [sys.executable, "-m", "ops.main", "serve", "--client", address, "--admin", "none"]
+        limited = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "limited"] if descriptors else []
+        command = [*limited, sys.executable, "-m", "ops.main", "serve", "--client", address, "--admin", "none"]
         self._process = subprocess.Popen(
             [*command, "--data", str(self.data), *self.flags, *more], cwd=ROOT, stderr=subprocess.PIPE, text=True
         )

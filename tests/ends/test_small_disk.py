@@ -51,7 +51,7 @@ def test_filled_to_the_last_byte_and_freed_nothing_is_lost(tmp_path: Path, sync_
             node.start()
             load.expects_reads = True
             load.wait_for_refusals(20)
-            give_back(ballast, 12)
+            give_back(ballast, 24)
             load.wait_for_more(100)
             ballast.unlink()
             load.wait_for_more(100)
