@@ -27,7 +27,7 @@ import numpy as np
 from ..commit.codec import CATALOG, DELETE, PUT, first_chain
 from ..commit.scan import read_frames
 from ..disk import Disk, File
-from ..errors import DamagedRecord, InternalError
+from ..errors import OUT_OF_SPACE, DamagedRecord, InternalError
 from ..fields.sealing import FieldsPlan, FieldsSealed, Written, seal_fields
 from ..finding import Finding, Severity
 from ..index.primary import (
@@ -107,8 +107,8 @@ def seal(
         writer.sync()
         disk.make_dir(f"{directory}/{checkpoints.DIRECTORY}")
         disk.sync_dir(directory)
-    except (OSError, DamagedRecord):
-        writer.discard()
+    except (OSError, DamagedRecord) as error:
+        writer.discard(error)
         raise
     fields = None
     if plan.fields is not None:
@@ -129,9 +129,9 @@ def seal(
     )
     try:
         manifest = checkpoints.write(disk, directory, checkpoint)
-    except OSError:
+    except OSError as error:
         if not disk.exists(checkpoints.path_of(directory, checkpoint.seq)):  # else it names what was written, synced or not
-            writer.discard()
+            writer.discard(error)
         raise
     if bases is not None:
         bases.keep(directory, Base(manifest, checkpoint, before))
@@ -445,17 +445,22 @@ class _Writer:
 
     def sync(self) -> None:
         """Everything that was written survives a power cut when this returns."""
+        grown, self._grown = self._grown, []
         self.disk.sync_all(self._written)
+        self._grown = grown  # not when that failed: what a later sync of the same file says would mean nothing (INV-1)
         self.close()
 
     def close(self) -> None:
         while self._written:
             self._written.pop().close()
 
-    def discard(self) -> None:
+    def discard(self, error: OSError | DamagedRecord) -> None:
         """After a failure before the checkpoint: give the space of what was written back, as far as the disk lets us. Else every try on
-        a full disk would leave less for the next one."""
+        a full disk would leave less for the next one. Logs are cut only for want of space: one that the device failed keeps its wrong
+        length, by which the next seal leaves it alone."""
         self.close()
+        if isinstance(error, OSError) and error.errno not in OUT_OF_SPACE:
+            self._grown.clear()
         for path, length in self._grown:
             with suppress(OSError):  # a log that is longer than its base says is left alone by the next seal
                 file = self.disk.open_append(path)

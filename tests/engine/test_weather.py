@@ -172,9 +172,10 @@ async def test_builds_and_space_reserved_ahead_do_not_eat_the_reserve(autojump_c
         for start in range(0, 2000, 500):
             await insert(database, *({"_id": n, "n": n, "pad": "x" * 100} for n in range(start, start + 500)))
         await database.sealing.seal_now()
+        await trio.sleep(5)  # what the seal left is given back
         await database.log.give_up_spare()
         used = 100 * MIB - disk.free_bytes()
-        disk.capacity_bytes = used + database.space.reserve_bytes // 2
+        disk.capacity_bytes = used + 50_000
         cursor = await operations.find(database, "things", {"n": 5})
         assert len(await cursor.next_batch(10)) == 1
         await trio.sleep(30)
@@ -262,6 +263,26 @@ async def test_eio_on_writing_stops_writes_for_good_and_reads_go_on(what: str, a
         assert "sync" not in disk.calls[tried:], "a sync that failed is never tried again"
         assert database.disk_state["state"] == "failed"
         assert [doc["_id"] for doc in await everything(database)] == [1]
+
+
+async def test_a_shard_log_whose_sync_failed_is_never_written_again(autojump_clock: object) -> None:
+    disk = StormyDisk()
+    async with opened(disk, shards=1) as engine:
+        database = await new_database(engine)
+        await insert(database, {"_id": 1})
+        await database.sealing.seal_now()
+        length = disk.size("db/shard_000.db")
+        await insert(database, {"_id": 2})
+        disk.errors["sync"], disk.within = errno.EIO, "shard_000.db"
+        database.sealing.freeze()
+        await trio.sleep(0.1)
+        assert database.sealing.failures == 1
+        disk.errors.clear()
+        await database.sealing.seal_now()
+        assert disk.size("db/shard_000.db") > length, "its wrong length is why the next seal leaves it alone"
+        assert disk.exists("db/shard_000.g2.db") and database.disk_state["state"] == "ok"
+    async with opened(disk, start=2) as engine:
+        assert len(await everything(engine.database("db"))) == 2
 
 
 async def test_eio_on_reading_a_shard_log_fails_that_read_by_name_and_no_other(autojump_clock: object) -> None:
