@@ -197,8 +197,7 @@ class Space:
         """Take note of what a job's failure says about space; whether it is a full disk."""
         if error.errno not in OUT_OF_SPACE:
             return False
-        needed = self.reserve_bytes
-        if not needed or self.free_bytes >= max(needed, CHECK_BYTES):
+        if self.free_bytes >= max(self.reserve_bytes, CHECK_BYTES):
             self._held_until = trio.current_time() + HOLD_S
         self._enter(f"no space left on the device ({self.free_bytes} bytes free)")
         return True

@@ -121,7 +121,7 @@ async def test_a_commit_that_would_eat_the_reserve_is_refused_and_a_small_one_ta
 
 async def test_a_seal_that_meets_enospc_gives_its_space_back_and_is_done_later(autojump_clock: object) -> None:
     disk = MemoryDisk()
-    async with opened(disk, sync_mode=SyncMode.ASYNC, free_bytes_min=0, memtable_records_max=50) as engine:
+    async with opened(disk, sync_mode=SyncMode.ASYNC, free_bytes_min=1, memtable_records_max=50) as engine:
         database = await new_database(engine)
         for number in range(60):
             await insert(database, {"_id": number, "pad": "x" * 500})
