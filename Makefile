@@ -2,7 +2,7 @@
 #
 #   make up                 a primary and a standby on this machine, in the background, below .local-pair/
 #   make down               stop exactly those two
-#   make test               the test suite (the long sweeps and the Docker tests are run by .ci/run)
+#   make test               the test suite (the long sweeps, loop mounts and Docker tests are run by .ci/run)
 #   make lint               ruff, the import contracts
 #   make sim SEEDS=200      the whole cluster in one process, 200 fresh seeds; SEED=7 replays one
 #   make keys               the two key files that docker-compose.yml asks for, below .docker-pair/
@@ -40,7 +40,7 @@ down:
 	@if [ -x $(BIN)/python ] && [ -d $(PAIR) ]; then $(BIN)/python -m ops.main down $(PAIR); else echo "no local pair below $(PAIR)"; fi
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -m "not sweep and not docker" $(ARGS)
+	@$(BIN)/python -m pytest -m "not sweep and not docker and not loop" $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

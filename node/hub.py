@@ -12,11 +12,12 @@ the loop for more than a few milliseconds: a turn stops at SLICE_S and goes on i
 
 from __future__ import annotations
 
-import errno
 import logging
+import resource
 import select
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -29,6 +30,7 @@ from storage import errors
 from . import wire
 from .config import Limits
 from .conversation import Conversation
+from .links import OUT_OF_DESCRIPTORS
 from .metrics import Metrics
 from .pressure import RELIEF_S, Pressure, overdue, to_cut
 from .service import Service
@@ -53,7 +55,8 @@ SLICE_S = 0.004
 HOUSEKEEPING_S = 1.0
 LOOKED_AT_ONCE = 1_000  # connections, a millisecond or two
 LINGER_S = 2.0  # how long a closed connection may take to read the last answer
-OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+DESCRIPTORS_KEPT = 128  # for the engine's files and the peers' links, whatever clients do
+TELL_EVERY_S = 60.0
 RETRY_AFTER_MS = 1_000
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops what was not sent
 BUG = "%s: serving this connection met a bug; it is closed"
@@ -87,6 +90,12 @@ class _Connection:
         self.accounted = self.taken = 0
         self.accepted_at = self.received_at = self.sent_at = now
         self.lingers_until: float | None = None
+
+
+def _descriptors_max() -> int:
+    """From this number on a descriptor is not for a client."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - min(DESCRIPTORS_KEPT, limit // 4)
 
 
 class Hub:
@@ -125,6 +134,8 @@ class Hub:
         self._held_back: dict[_Connection, None] = {}  # would be read from or pumped, were it not for the pressure
         self._released: dict[_Connection, None] = {}  # were held back, and are to be looked at now that it has fallen
         self._accepting = False
+        self._descriptors_max = _descriptors_max()
+        self._tells_descriptors_at = 0.0
         metrics.watch("connections", "Client connections", lambda: len(self._connections))
         metrics.watch("buffered_bytes", "Requests and answers waiting on all connections", lambda: self.buffered_bytes)
 
@@ -406,6 +417,11 @@ class Hub:
                     return
                 continue  # that client is gone again
             self._metrics.connections_accepted += 1
+            if sock.fileno() >= self._descriptors_max:  # numbers are given from below: nearly all are taken
+                self._metrics.closed["descriptors"] += 1
+                sock.close()
+                self._rest_accepting()
+                return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -491,7 +507,10 @@ class Hub:
     def _rest_accepting(self) -> None:
         """No descriptor is left: look again when the house is kept."""
         self._metrics.bounds["descriptors"] += 1
-        log.warning("no file descriptor is left for new connections; raise the limit (ulimit -n) or lower connections_max")
+        now = trio.current_time()
+        if now >= self._tells_descriptors_at:
+            self._tells_descriptors_at = now + TELL_EVERY_S
+            log.warning("no file descriptor is left for new connections; raise the limit (ulimit -n) or lower connections_max")
         for descriptor in self._listeners:
             self._epoll.modify(descriptor, 0)
 

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG_MAX = 1_024
 DIAL_TIMEOUT_S = 10.0
+ACCEPT_AGAIN_S = 1.0
+TELL_EVERY_S = 60.0
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SEND_BYTES_MAX = 1_048_576
 RECEIVE_BYTES_MAX = 1_048_576
 ADMIN_CONNECTIONS_MAX = 64  # of the admin port at once
@@ -138,8 +141,33 @@ async def serve(
             held.links -= 1
             await trio.aclose_forcefully(stream)
 
-    streams = [trio.SocketListener(trio.socket.from_stdlib_socket(listener)) for listener in listeners]
+    streams = [PatientListener(trio.SocketListener(trio.socket.from_stdlib_socket(listener))) for listener in listeners]
     await trio.serve_listeners(handle, streams, task_status=task_status)
+
+
+class PatientListener(trio.abc.Listener[trio.SocketStream]):
+    """Waits, with a line in the log, while the process has no descriptor for another link; trio would write a stack trace ten times a
+    second."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self._tells_at = 0.0
+
+    async def accept(self) -> trio.SocketStream:
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+            now = trio.current_time()
+            if now >= self._tells_at:
+                self._tells_at = now + TELL_EVERY_S
+                log.warning("no file descriptor is left for new links of peers; raise the limit (ulimit -n)")
+            await trio.sleep(ACCEPT_AGAIN_S)
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 async def _accepted(

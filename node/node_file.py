@@ -10,11 +10,14 @@ from, and gets an id of its own. Knows the disk seam only.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from storage import errors
+
+log = logging.getLogger(__name__)
 
 FILE = "node.json"
 BESIDE = "node.json.new"
@@ -62,11 +65,14 @@ def lock_directory(disk: Any, where: str) -> Callable[[], None]:
 
 def write_addresses(disk: Any, *, client: str, admin: str) -> None:
     """Into the lock this process holds, so that offline commands find the running node."""
-    file = disk.open_append(LOCK)
     try:
-        file.append(json.dumps({"client": client, "admin": admin}).encode() + b"\n")
-    finally:
-        file.close()
+        file = disk.open_append(LOCK)
+        try:
+            file.append(json.dumps({"client": client, "admin": admin}).encode() + b"\n")
+        finally:
+            file.close()
+    except OSError as error:  # full or read-only: who looks for the node must know its address
+        log.warning("%s could not be written (%s): offline commands will not find this node", LOCK, error)
 
 
 def read_addresses(disk: Any) -> dict[str, str] | None:
@@ -102,6 +108,9 @@ def _write(disk: Any, node_id: str) -> None:
         value = {"format": FORMAT, "node_id": node_id, "inode": file.inode()}
         file.append(json.dumps(value).encode() + b"\n")
         file.sync()
+    except OSError:
+        disk.remove(BESIDE)
+        raise
     finally:
         file.close()
     disk.rename(BESIDE, FILE)

@@ -133,13 +133,7 @@ class Node:
             random_bytes=seams.random_bytes,
         )
         metrics.watch_status(service.oversight.status_now)
-        for place, name in enumerate(("hits", "misses", "bytes")):
-            metrics.watch(f"hot_cache_{name}", f"Hot caches of all databases: {name}", partial(_cache_total, engine, place))
-        for name in ("builds", "merges", "failures"):
-            metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
-        _watch_compaction(metrics, engine)
-        for place, (name, meaning) in enumerate(SCRUB_METRICS):
-            metrics.watch(name, meaning, partial(_scrub_total, engine, place))
+        _watch_engine(metrics, engine)
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
         held, admin_held = links.LinkCount(), links.LinkCount()
@@ -303,12 +297,47 @@ def _scrub_total(engine: Any, place: int) -> int:
     return sum(database.scrubbing.totals[place] for database in engine.databases.values())
 
 
+DISK_GAUGES: tuple[tuple[str, str, Callable[[Any], int]], ...] = (
+    ("full", "Databases that refuse writes because the disk is full", lambda space: int(space.full)),
+    ("failed", "Databases that refuse writes because a write or sync failed", lambda space: int(space.failure is not None)),
+    ("refused_writes", "Writes refused for want of space, since the start", lambda space: space.refused),
+    ("times_full", "Times that the disk became full, since the start", lambda space: space.times_full),
+)
+
+
+def _disk_total(engine: Any, read: Callable[[Any], int]) -> int:
+    return sum(read(database.space) for database in engine.databases.values())
+
+
+def _free_bytes(engine: Any) -> int:
+    return engine.seams.disk.free_bytes()
+
+
+def _reserve_bytes(engine: Any) -> int:
+    return max((database.space.reserve_bytes for database in engine.databases.values()), default=0)
+
+
 def _unsettled() -> errors.ReadOnly:
     return errors.ReadOnly("this node is starting and its role is not settled yet: try again soon")
 
 
 def _index_total(engine: Any, name: str) -> int:
     return sum(getattr(database.indexing, name) for database in engine.databases.values())
+
+
+def _watch_engine(metrics: Metrics, engine: Any) -> None:
+    """What the engine has counted, over all databases."""
+    for place, name in enumerate(("hits", "misses", "bytes")):
+        metrics.watch(f"hot_cache_{name}", f"Hot caches of all databases: {name}", partial(_cache_total, engine, place))
+    metrics.watch("disk_free_bytes", "Free bytes of the data directory's file system", partial(_free_bytes, engine))
+    metrics.watch("disk_reserve_bytes", "Bytes that are kept free", partial(_reserve_bytes, engine))
+    for name, meaning, read in DISK_GAUGES:
+        metrics.watch(f"disk_{name}", meaning, partial(_disk_total, engine, read))
+    for name in ("builds", "merges", "failures"):
+        metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
+    _watch_compaction(metrics, engine)
+    for place, (name, meaning) in enumerate(SCRUB_METRICS):
+        metrics.watch(name, meaning, partial(_scrub_total, engine, place))
 
 
 def _watch_compaction(metrics: Metrics, engine: Any) -> None:

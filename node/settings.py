@@ -119,9 +119,9 @@ _ENGINE = (
     _integer("transactions_max", 256, "transactions", 1, 100_000, "Open transactions, each database; more are refused by name."),
     _integer("transaction_time_limit_s", 60, "s", 1, 86_400, "A transaction open for so long is ended."),
     _integer("transactions_mb", 256, "MiB", 1, 65_536, "What open transactions have written, each database; a write that goes over it is refused by name."),
-    _integer("free_mb_min", 64, "MiB", 0, 1_048_576, "Below this much free disk space writes are refused."),
     _integer("scrub_interval_h", 24, "h", 0, 8_760, "Time between two scrubs, which read every file and repair what is damaged; 0: none by itself."),
     _integer("scrub_mb_per_s", 20, "MiB/s", 1, 100_000, "How fast such a scrub reads, all databases together."),
+    _integer("free_mb_min", 1, "MiB", 1, 1_048_576, "At least so much disk space is kept free; what seals and compaction need is worked out and kept in any case."),
 )  # fmt: skip
 
 _REPLICATION = (

@@ -127,7 +127,10 @@ class Following:
         while offset < len(append.data):
             database = self._replica.database(append.uuid)
             if database is not None:
-                await database.wait_room()
+                try:
+                    await database.wait_room()
+                except TwinlogError as error:
+                    return self._fail(append.uuid, error)
             if not self._current or self._session.phase(append.uuid) is not Phase.STREAMING:
                 return
             if database is None or self._replica.database(append.uuid) is not database:

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from storage import BadRequest, Database, Engine, PromotionRefused, Seams, TwinlogError
+from storage import BadRequest, Database, DiskFull, Engine, PromotionRefused, Seams, TwinlogError
 
 from .acknowledge import Callback
 from .alarms import Alarm, AlarmKind
@@ -286,6 +286,8 @@ class Member:
                 try:
                     last[database.uuid] = database.mark()
                     database.flush()
+                except DiskFull as error:  # told once, when it became full
+                    log.debug("%s: no MARK: %s", database.name, error)
                 except TwinlogError as error:
                     log.warning("%s: no MARK: %s", database.name, error)
 

@@ -37,14 +37,25 @@ def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any
                 "since_us": alarm.since_us,
             }
             for alarm in replica.alarms.all()
-        ],
+        ]
+        + [alarm for database in list(replica.engine.databases.values()) if (alarm := _disk_alarm(database)) is not None],
         "alarms_left_out": replica.alarms.left_out,
     }
 
 
+def _disk_alarm(database: Any) -> dict[str, Any] | None:
+    """A full or failed disk is an alarm for as long as it lasts."""
+    disk = database.disk_state
+    if disk["state"] == "ok":
+        return None
+    kind = f"disk-{disk['state']}"
+    return {"kind": kind, "database": database.name, "peer": "", "message": disk["why"], "since_us": disk["since_us"]}
+
+
 def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> dict[str, Any]:
     uuid = database.uuid
-    closed = replica.why_closed(database)
+    closed = replica.why_closed(database) or database.refusal
+    disk = database.disk_state
     value = {
         "uuid": uuid.hex(),
         "position": list(database.position),
@@ -52,10 +63,11 @@ def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> di
         "visible": list(database.visible),
         "durable_seq": database.durable_seq,
         "history": [reign.as_list() for reign in database.history],
-        "writable": closed is None,
-        "closed": "" if closed is None else str(closed),
+        "writable": closed is None and disk["state"] == "ok",
+        "closed": str(disk["why"] if closed is None else closed),
         "waiting_acks": acknowledger.sizes().get(uuid, 0),
         "degraded": acknowledger.is_degraded(uuid),
+        "disk": disk,
     }
     if replica.state.role is Role.PRIMARY:
         value["floor"] = replica.floor(database)

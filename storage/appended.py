@@ -92,7 +92,8 @@ async def room(db: Database, records: int = 1) -> None:
         await db.wait_room()
     if waited.cancelled_caught:
         raise Overloaded(
-            f"{db.name}: sealing has not kept up for {ROOM_WAIT_S_MAX:.0f} s; try again later",
+            f"{db.name}: sealing has not kept up for {ROOM_WAIT_S_MAX:.0f} s"
+            f"{f' (it fails: {db.sealing.last_error})' if db.sealing.is_failing else ''}; try again later",
             bound="memtable_records_max",
             limit=db.engine_options.memtable_records_max,
             retry_after_ms=1000,

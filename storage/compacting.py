@@ -295,12 +295,11 @@ class Compacting:
         database = self._database
         indexed = sum(segment.rows for entry in database.indexing.state.collections.values() for segment in entry.segments)
         needed = (shard.live or 0) + 2 * sum(index.length for index in shard.index) + ROW_BYTES * indexed
-        free = database.seams.disk.free_bytes() - database.engine_options.free_bytes_min
-        if free < needed:
+        if not database.space.may_compact(needed):
             raise DiskFull(
-                f"{database.name}: compaction needs {needed} bytes beside what is there, {max(0, free)} are free above the "
-                "reserve; free some space, it is tried again by itself",
-                free_bytes=free,
+                f"{database.name}: compaction needs {needed} bytes beside what is there and what seals need; {database.space.free_bytes} are "
+                "free: free some space, it is tried again by itself",
+                free_bytes=database.space.free_bytes,
             )
 
     async def _publish(self, compacted: Compacted) -> None:

@@ -10,7 +10,6 @@ last seq durable at this node's own level (INV-1). commit() and append_frames() 
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from collections import deque
@@ -42,7 +41,7 @@ from .commit.codec import (
 )
 from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
 from .compacting import Compacting
-from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
+from .errors import CommitTooLarge, DamagedRecord, PeerError, ReadOnly, TwinlogError
 from .field_index import Indexing
 from .marking import Marking
 from .options import EngineOptions, SyncMode
@@ -53,13 +52,12 @@ from .sealing import Sealing
 from .seams import Seams
 from .seeding import PinnedCheckpoint, pin_checkpoint
 from .shard.shardset import COLD, MISSING, ShardSet
+from .space import FULL_RETRY_S, Space
 from .transactions import Transactions
 from .views import View
 
 log = logging.getLogger("twinlog.database")
 
-SPACE_CHECK_BYTES = 2**20  # appended between two looks at the free space
-FULL_RETRY_S = 0.5
 APPEND_SLICE_S = 0.0015  # how long appending a peer's frames holds the loop at a time; with its last run and the write 3 ms (INV-9)
 APPEND_BYTES_PER_S = 25_000_000  # how fast that is at least: so a run, the step of a slice, is about 50 kB
 
@@ -99,6 +97,7 @@ class Database:
             reign=None,
             pace=seams.pace,
             reserve_bytes_max=RESERVE_BYTES_MAX if options.sync_mode is SyncMode.SYNC else 0,
+            may_reserve=lambda length: self.space.has_room(length),
         )
         self.log.segments = found.segments
         self.cache = DocumentCache(options.cache_bytes)
@@ -112,14 +111,11 @@ class Database:
         self.marks = self.marking.hashes
         self.mark_advance = self.marking.advance
         self.builds: set[int] = set()  # collections of entries of the unique indexes that are being built here
-        self.full = False
-        self._stuck = False  # a write met ENOSPC and its bytes are still pending
-        self._space_checked_at = 0
+        self.space = Space(self)
         self._appended: deque[tuple[Position, int, Catalog]] = deque()
         self._work = trio.Event()
         self._refusal: TwinlogError | None = None
         self._damage = ReadOnly(f"{name} is read-only: {found.damaged}") if found.damaged else None
-        self._failure: DiskFailed | None = None
 
     # What others read of it.
 
@@ -152,13 +148,18 @@ class Database:
         return 0 if checkpoint is None else sum(log.length for shard in checkpoint.shards for log in shard.logs)
 
     @property
+    def disk_state(self) -> dict[str, object]:
+        """What the disk lets this database do, for status: Space.as_dict()."""
+        return self.space.as_dict()
+
+    @property
     def damaged(self) -> bool:
         return self._damage is not None
 
     @property
     def refusal(self) -> TwinlogError | None:
         """Why a write would be refused now, or None."""
-        return self._failure or self._damage or self._refusal
+        return self.space.failure or self._damage or self._refusal
 
     @property
     def cache_counts(self) -> tuple[int, int, int]:
@@ -247,11 +248,13 @@ class Database:
 
     def check_writable(self, *, frees_space: bool = False) -> None:
         """Raises why not. Deletions and drops may use the reserve of a full disk."""
-        refusal = self._failure or self._damage or self._refusal
+        refusal = self.space.failure or self._damage or self._refusal
         if refusal is not None:
             raise refusal
-        if not frees_space and self._looks_at_space_now:
-            self._check_space()
+        if frees_space:
+            self.space.check_seals()
+        elif self.space.looks_now:
+            self.space.check()
 
     async def wait_room(self) -> None:
         """Until the memtable can take more (INV-8)."""
@@ -270,13 +273,15 @@ class Database:
                 f"a commit of {len(records)} records and {len(body)} bytes: at most {COMMIT_RECORDS_MAX} documents and "
                 f"{COMMIT_BYTES_MAX} bytes; cut it into several"
             )
+        if not frees_space:
+            self.space.check_large(len(body))
         if not self.history:
             raise ReadOnly(f"{self.name} has no reign yet; writes begin when this node becomes primary")
         return self._append(records, body, self.history[-1])
 
     def begin_reign(self, epoch: int) -> int:
         """A new run of a primary: its REIGN commit. Flush and wait for it before shipping or answering."""
-        failure = self._failure or self._damage
+        failure = self.space.failure or self._damage
         if failure is not None:
             raise failure
         assert epoch >= self.position.epoch, f"epoch {epoch} after {self.position.epoch}"
@@ -307,7 +312,7 @@ class Database:
         try:
             self.log.append(frame, seq, self.chain, reign)
         except OSError as error:
-            raise self._note_write_error(error) from error
+            raise self.space.note_write_error(error) from error
         self._apply(records, Position(reign.epoch, seq), chain, time_us, reign)
         return seq
 
@@ -324,11 +329,11 @@ class Database:
 
         Raises PeerError when they do not continue this copy (nothing of the bad frame on is taken), DiskFull, DiskFailed.
         """
-        failure = self._failure or self._damage
+        failure = self.space.failure or self._damage
         if failure is not None:
             raise failure
-        if self._looks_at_space_now:
-            self._check_space()
+        if self.space.looks_now:
+            self.space.check()
         ends_at = trio.current_time() + slice_s
         run_bytes = int(min(slice_s, APPEND_SLICE_S) * APPEND_BYTES_PER_S)
         while offset < len(data):
@@ -358,7 +363,7 @@ class Database:
         try:
             self.log.append(data[offset:end], first_seq, self.chain, reign, last_seq=last_seq)
         except OSError as error:
-            raise self._note_write_error(error) from error
+            raise self.space.note_write_error(error) from error
         for records, seq, time_us, _, _ in commits:
             self._put(records, seq, time_us, reign)
         self._arrive(Position(reign.epoch, last_seq), chain, last_time_us)
@@ -388,7 +393,7 @@ class Database:
         try:
             self.log.append(frame, head.seq, self.chain, reign)
         except OSError as error:
-            raise self._note_write_error(error) from error
+            raise self.space.note_write_error(error) from error
         self._apply(records, Position(head.epoch, head.seq), head.chain, head.time_us, reign)
         return offset + head.frame_len
 
@@ -436,7 +441,7 @@ class Database:
         if not self._syncs_first:
             self._write()
             self._show(self.log.written_seq)
-        elif self.visible.seq < self.position.seq and self._failure is None and not self._flushed_in_place():
+        elif self.visible.seq < self.position.seq and self.space.failure is None and not self._flushed_in_place():
             self._work.set()
 
     def _flushed_in_place(self) -> bool:
@@ -444,21 +449,21 @@ class Database:
         if not self.log.may_sync_here():
             return False
         self._write()
-        if self._failure is None:
+        if self.space.failure is None:
             try:
                 self._show(self.log.sync_here())
             except OSError as error:
-                self._sync_failed(error)
+                self.space.sync_failed(error)
         return True
 
     def _write(self) -> None:
-        if self._failure is not None or not self.log.pending_bytes:
+        if self.space.failure is not None or not self.log.pending_bytes:
             return
         try:
             self.log.write()
-            self._stuck = False
+            self.space.written()
         except OSError as error:
-            self._note_write_error(error)
+            self.space.note_write_error(error)
             self._work.set()
 
     def _show(self, seq: int) -> None:
@@ -467,41 +472,9 @@ class Database:
             self.visible, self.visible_chain, self.visible_catalog = self._appended.popleft()
         self.visible_advance.set(max(self.visible.seq, self.visible_advance.value))
 
-    def _note_write_error(self, error: OSError) -> TwinlogError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self.full = True
-            self._stuck = self.log.pending_bytes > 0  # a segment that could not be made leaves nothing behind
-            return DiskFull(f"{self.name}: no space left for the commit log; free some, writing resumes by itself")
-        return self._fail(f"{self.name}: writing the commit log failed ({error})")
-
-    def _sync_failed(self, error: OSError) -> None:
-        self._fail(f"{self.name}: syncing the commit log failed ({error})")
-
-    def _fail(self, what: str) -> DiskFailed:
-        """A failed write or sync is never tried again: what the device holds is unknown until the log is read anew."""
-        self._failure = DiskFailed(f"{what}; no more writes are taken: check the device, then restart the node")
-        self.visible_advance.fail(self._failure)
-        return self._failure
-
-    @property
-    def _looks_at_space_now(self) -> bool:
-        since = self.log.bytes_appended - self._space_checked_at
-        return self.full or since >= SPACE_CHECK_BYTES or not self._space_checked_at
-
-    def _check_space(self) -> None:
-        free = self.seams.disk.free_bytes()
-        self._space_checked_at = self.log.bytes_appended or 1
-        self.full = self._stuck or free < self.engine_options.free_bytes_min
-        if self.full:
-            raise DiskFull(
-                f"{self.name}: {free} bytes free, {self.engine_options.free_bytes_min} are kept in reserve; free some "
-                "space, writing resumes by itself",
-                free_bytes=free,
-            )
-
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The tasks behind a database, until cancelled."""
-        if not self._failure and not self._damage:
+        if not self.space.failure and not self._damage:
             await self.log.make_ready()
         await self.indexing.load(self.sealing.checkpoint.seq if self.sealing.checkpoint is not None else 0)
         async with trio.open_nursery() as nursery:
@@ -511,6 +484,7 @@ class Database:
             nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)
             nursery.start_soon(self.compacting.run)
+            nursery.start_soon(self.space.run)
             nursery.start_soon(self.marking.run)
             nursery.start_soon(self.transactions.run)
             task_status.started()
@@ -524,9 +498,9 @@ class Database:
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            while self._failure is None and self.visible.seq < self.position.seq:
+            while self.space.failure is None and self.visible.seq < self.position.seq:
                 await self.make_durable()
-                if self._stuck and self._failure is None:
+                if self.space.stuck and self.space.failure is None:
                     await trio.sleep(FULL_RETRY_S)
 
     async def _sync_now_and_then(self) -> None:
@@ -539,14 +513,14 @@ class Database:
         """Write and sync what was appended before the call. False when that failed for good; a full disk may leave some
         of it pending."""
         self._write()
-        if self._failure is not None:
+        if self.space.failure is not None:
             return False
         if not self._syncs_first:
             self._show(self.log.written_seq)
         try:
             await self.log.sync()
         except OSError as error:
-            self._sync_failed(error)
+            self.space.sync_failed(error)
             return False
         self._show(self.log.synced_seq)
         return True
@@ -554,11 +528,11 @@ class Database:
     async def close(self) -> None:
         """After run() has ended: write and sync everything and note that the end was orderly."""
         self.transactions.close()
-        if self._failure is None and self._damage is None:
+        if self.space.failure is None and self._damage is None:
             try:
                 await self.log.close()
             except OSError as error:
-                self._fail(f"{self.name}: closing the commit log failed ({error})")
+                self.space.fail(f"{self.name}: closing the commit log failed ({error})")
                 return
             if not self.unclean:
                 await self._note_closed()
@@ -573,3 +547,4 @@ class Database:
     def abandon(self) -> None:
         """Let go of every file without writing."""
         self.log.abandon()
+        self.seams.reserve.forget(self.name)

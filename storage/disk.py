@@ -22,6 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +32,7 @@ T = TypeVar("T")
 
 SYNCS_AT_ONCE = 8
 THREADS_MAX = 16  # that calls run in; more wait
+SPARE_DESCRIPTORS = 8  # kept for the moments in which connections have taken all others
 RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 RESERVE_STEP_BYTES = 256 * 2**10  # zeros written and synced at a time: what a sync of another file may find in front of it
 
@@ -60,6 +62,9 @@ class File(Protocol):
 
     def trim(self) -> None:
         """Give back what was reserved and not filled. Without a sync: a power cut may bring the zeros back."""
+
+    def cut(self, length: int) -> None:
+        """Give back what was appended after so many bytes, which nothing names. Without a sync: a power cut may bring it back."""
 
     def inode(self) -> int: ...
 
@@ -112,7 +117,14 @@ class Disk(Protocol):
     def sync_all(self, files: Sequence[File]) -> None:
         """sync() of every file, side by side where the device does several together. Raises what one of them raised."""
 
-    def free_bytes(self) -> int: ...
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written at all, now."""
+
+    def free_bytes(self) -> int:
+        """What can still be written; 0 when no file could be made for it."""
+
+    def total_bytes(self) -> int:
+        """Of the whole file system."""
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         """Take an exclusive lock for the life of this process; BlockingIOError if another has it. Returns release."""
@@ -174,6 +186,10 @@ class OsFile:
     def trim(self) -> None:
         os.ftruncate(self._descriptor, self.size)
 
+    def cut(self, length: int) -> None:
+        os.ftruncate(self._descriptor, length)
+        self.size = length
+
     def inode(self) -> int:
         return os.fstat(self._descriptor).st_ino
 
@@ -186,48 +202,88 @@ class OsFile:
         self.close()
 
 
+def open_lock(full: str) -> int:
+    """A descriptor of a lock file, which is made if it can be."""
+    try:
+        return os.open(full, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise
+        return os.open(full, os.O_RDONLY | os.O_CLOEXEC)
+
+
 class OsDisk:
     """The real thing, below one root directory."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self._limiter: trio.CapacityLimiter | None = None
+        self._spares: list[int] = []
+
+    def _open(self, path: str, flags: int) -> int:
+        """A descriptor; when there is none left, one of those kept for that."""
+        full = self._full(path)
+        try:
+            descriptor = os.open(full, flags | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._spares:
+                raise
+            os.close(self._spares.pop())
+            return os.open(full, flags | os.O_CLOEXEC, 0o640)
+        with suppress(OSError):
+            while len(self._spares) < SPARE_DESCRIPTORS:
+                self._spares.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return descriptor
+
+    def __del__(self) -> None:
+        while self._spares:
+            os.close(self._spares.pop())
 
     def _full(self, path: str) -> str:
         return os.path.join(self.root, path)
 
     def create(self, path: str) -> OsFile:
-        return OsFile(path, os.open(self._full(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+        return OsFile(path, self._open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
 
     def open_append(self, path: str) -> OsFile:
-        return OsFile(path, os.open(self._full(path), os.O_RDWR | os.O_CLOEXEC))
+        return OsFile(path, self._open(path, os.O_RDWR))
 
     def open_read(self, path: str) -> OsFile:
-        return OsFile(path, os.open(self._full(path), os.O_RDONLY | os.O_CLOEXEC))
+        return OsFile(path, self._open(path, os.O_RDONLY))
 
     def map(self, path: str) -> memoryview:
-        descriptor = os.open(self._full(path), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._open(path, os.O_RDONLY)
         try:
             if os.fstat(descriptor).st_size == 0:
                 return memoryview(b"")
-            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+            try:
+                return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))  # which duplicates the descriptor
+            except OSError as error:
+                if error.errno != errno.EMFILE or not self._spares:
+                    raise
+                os.close(self._spares.pop())
+                return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
         finally:
             os.close(descriptor)
 
     def read_file(self, path: str) -> bytes:
-        return Path(self._full(path)).read_bytes()
+        with os.fdopen(self._open(path, os.O_RDONLY), "rb") as file:
+            return file.read()
 
     def replace_file(self, path: str, data: bytes) -> None:
         full = self._full(path)
         beside = full + ".tmp"
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        descriptor = self._open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
-        finally:
+        except OSError:
             os.close(descriptor)
+            os.unlink(beside)  # a full disk must not keep the space of what was not written
+            raise
+        os.close(descriptor)
         os.rename(beside, full)
         self.sync_dir(os.path.dirname(path))
 
@@ -270,7 +326,7 @@ class OsDisk:
         return os.stat(self._full(path)).st_ino
 
     def sync_dir(self, path: str) -> None:
-        descriptor = os.open(self._full(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
@@ -287,17 +343,24 @@ class OsDisk:
 
     def free_bytes(self) -> int:
         facts = os.statvfs(self.root)
+        if facts.f_files and not facts.f_favail:
+            return 0
         return facts.f_bavail * facts.f_frsize
 
+    def total_bytes(self) -> int:
+        facts = os.statvfs(self.root)
+        return facts.f_blocks * facts.f_frsize
+
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
-        descriptor = os.open(self._full(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = open_lock(self._full(path))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, content, 0)
+        with suppress(OSError):  # a full or read-only disk: the lock is held all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, content, 0)
         return lambda: os.close(descriptor)
 
     @property
@@ -307,6 +370,8 @@ class OsDisk:
             return 0
         threads = self._limiter.statistics()
         return threads.borrowed_tokens + threads.tasks_waiting
+    def is_read_only(self) -> bool:
+        return bool(os.statvfs(self.root).f_flag & os.ST_RDONLY)
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         if self._limiter is None:

@@ -81,6 +81,10 @@ class MemoryFile:
     def trim(self) -> None:
         del self._open_inode().data[self.size :]
 
+    def cut(self, length: int) -> None:
+        del self._open_inode().data[length:]
+        self.size = length
+
     def inode(self) -> int:
         return self._open_inode().number
 
@@ -237,6 +241,12 @@ class MemoryDisk:
         if self.capacity_bytes is None:
             return UNBOUNDED_FREE_BYTES
         return max(0, self.capacity_bytes - sum(len(inode.data) for inode in self._files.values()))
+
+    def is_read_only(self) -> bool:
+        return False
+
+    def total_bytes(self) -> int:
+        return UNBOUNDED_FREE_BYTES if self.capacity_bytes is None else self.capacity_bytes
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         name = _normal(path)

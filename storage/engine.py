@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -17,7 +17,15 @@ from . import identity as identities
 from .database import Database
 from .declaring import keep_building
 from .disk import Disk
-from .errors import DamagedRecord, DatabaseExists, NewerFormat, NoSuchDatabase, Overloaded, TwinlogError
+from .errors import (
+    DamagedRecord,
+    DatabaseExists,
+    DiskFull,
+    NewerFormat,
+    NoSuchDatabase,
+    Overloaded,
+    TwinlogError,
+)
 from .expiry import keep_expiring
 from .identity import Identity
 from .names import check_database_name
@@ -27,8 +35,11 @@ from .seams import Seams
 from .seeding import DROPPED, SALVAGE, SeedTarget, begin_replace, finish_intents
 from .shard import checkpoint as checkpoints
 from .shard.shardset import ShardSet
+from .space import CHECK_BYTES
 
 log = logging.getLogger("twinlog.engine")
+
+REOPEN_S = 5.0  # between two tries to open what the disk kept closed
 
 
 class Engine:
@@ -49,6 +60,8 @@ class Engine:
         self._watchers: list[Callable[[str, str], None]] = []
         self._changing = trio.Lock()
         self._scrub_turn = trio.Lock()
+        self._waiting: set[str] = set()  # of databases: those that are read-only until there is space, and opened again then
+        self._failed: set[str] = set()  # of unopened: those that the disk kept from opening, which may pass
 
     @classmethod
     @asynccontextmanager
@@ -63,10 +76,13 @@ class Engine:
             engine = cls(seams, options or EngineOptions(), nursery, refusal)
             try:
                 await engine._open_all()
+                nursery.start_soon(engine._keep_reopening)
                 yield engine
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery: not as a group
                 raised = error
             finally:
+                engine._failed.clear()
+                engine._waiting.clear()
                 with trio.CancelScope(shield=True):
                     for name in list(engine.databases):
                         await engine._close(name)
@@ -82,9 +98,52 @@ class Engine:
                 await self._open(name)
             except NewerFormat:
                 raise
-            except DamagedRecord as error:
-                log.error("%s stays closed: %s", name, error)
-                self.unopened[name] = str(error)
+            except (DamagedRecord, OSError) as error:
+                self._note_unopened(name, error)
+
+    def _note_unopened(self, name: str, error: DamagedRecord | OSError) -> None:
+        log.error("%s stays closed: %s", name, error)
+        self.unopened[name] = str(error)
+        if isinstance(error, OSError):
+            self._failed.add(name)
+
+    def _free_and_needed(self) -> tuple[int, int]:
+        """Bytes: how many are free, and how many of them are kept."""
+        disk = self.seams.disk
+        return disk.free_bytes(), self.seams.reserve.kept_bytes(disk.total_bytes(), self.options.free_bytes_min)
+
+    def _has_space(self) -> bool:
+        free, needed = self._free_and_needed()
+        return free >= max(needed, CHECK_BYTES)
+
+    async def _keep_reopening(self) -> None:
+        """Open what a disk without space, or a process without descriptors, kept closed, until cancelled."""
+        while True:
+            await trio.sleep(REOPEN_S)
+            for name in list(self._waiting):
+                async with self._changing:
+                    if name in self._waiting and self._has_space():
+                        log.warning("%s: there is space again; it is opened for writing", name)
+                        await self._close(name)
+                        await self._opens_again(name)
+            for name in list(self._failed):
+                async with self._changing:
+                    if name in self._failed and await self._opens_again(name):
+                        log.warning("%s is open again", name)
+
+    async def _opens_again(self, name: str) -> bool:
+        """After a step that failed, or later; what that step had begun for good is finished first."""
+        self._failed.discard(name)
+        disk = self.seams.disk
+        try:
+            self.findings += await disk.run(finish_intents, disk)
+            self.unopened.pop(name, None)
+            await self._open(name)
+        except (DamagedRecord, OSError) as error:
+            self._note_unopened(name, error)
+            return False
+        self._tell("reopened", name)
+        return True
 
     async def _open(self, name: str) -> Database:
         disk = self.seams.disk
@@ -96,6 +155,8 @@ class Engine:
             await disk.run(read_catalog, found, shards)
         database = Database(self.seams, name, name, self.options, found, shards)
         database.refuse_writes(self._refusal)
+        if found.wants_space:
+            self._waiting.add(name)
         for finding in found.findings:
             log.warning("%s: %s", name, finding)
         scope, ended = trio.CancelScope(), trio.Event()
@@ -119,6 +180,7 @@ class Engine:
 
     async def _close(self, name: str) -> None:
         database = self.databases.pop(name)
+        self._waiting.discard(name)
         scope, ended = self._scopes.pop(name)
         scope.cancel()
         await ended.wait()
@@ -159,9 +221,11 @@ class Engine:
             disk = self.seams.disk
             try:
                 await disk.run(_make_directory, disk, name, fixed)
+                database = await self._open(name)
             except OSError as error:
+                with suppress(OSError):
+                    await disk.run(disk.remove_tree, name)  # nothing was ever in it
                 raise errors.of_disk(error, f"creating database {name!r}") from error
-            database = await self._open(name)
             self._tell("created", name)
             return database
 
@@ -181,7 +245,10 @@ class Engine:
         async with self._changing:
             path = await self._move_away(name)
             disk = self.seams.disk
-            await disk.run(disk.remove_tree, path)
+            try:
+                await disk.run(disk.remove_tree, path)
+            except OSError as error:  # it is no database any more; what is left of it is for an operator
+                log.warning("%s: not all files of the dropped database could be removed from %s: %s", name, path, error)
             self._tell("dropped", name)
 
     async def set_aside(self, name: str) -> str:
@@ -196,7 +263,11 @@ class Engine:
         await self._close(name)
         path = f"{DROPPED}/{name}-{uuid.hex()}-{self.seams.time_us()}"
         disk = self.seams.disk
-        await disk.run(_move_directory, disk, name, path)
+        try:
+            await disk.run(_move_directory, disk, name, path)
+        except OSError as error:
+            await self._opens_again(name)
+            raise errors.of_disk(error, f"moving the files of database {name!r} away") from error
         return path
 
     async def rewind(self, name: str, to_seq: int) -> Database | None:
@@ -204,7 +275,11 @@ class Engine:
         async with self._changing:
             await self._close(name)
             disk = self.seams.disk
-            cut = await disk.run(rewind, disk, name, to_seq)
+            try:
+                cut = await disk.run(rewind, disk, name, to_seq)
+            except OSError as error:
+                await self._opens_again(name)
+                raise errors.of_disk(error, f"rewinding database {name!r}") from error
             database = await self._open(name)
             self._tell("reopened", name)
             return database if cut else None
@@ -216,6 +291,14 @@ class Engine:
             raise DamagedRecord(f"the seed of {name} carries a manifest of another database")
         target = SeedTarget(self, name, fixed, manifest)
         await target.prepare()
+        size = await target.missing_bytes()
+        free, needed = self._free_and_needed()
+        if needed and free - size < needed:
+            raise DiskFull(
+                f"the copy of database {name!r} takes {size} more bytes, {free} are free and {needed} are kept in reserve; free some",
+                free_bytes=free,
+                needed_bytes=needed + size,
+            )
         return target
 
     async def replace(self, name: str, staged: str) -> Database:
@@ -225,9 +308,14 @@ class Engine:
                 await self._close(name)
             disk = self.seams.disk
             salvage = f"{SALVAGE}/{name}-{self.seams.time_us()}"
-            await disk.run(begin_replace, disk, name, staged, salvage)
-            self.findings += await disk.run(finish_intents, disk)
+            try:
+                await disk.run(begin_replace, disk, name, staged, salvage)
+                self.findings += await disk.run(finish_intents, disk)
+            except OSError as error:
+                await self._opens_again(name)
+                raise errors.of_disk(error, f"putting the copy of database {name!r} in place") from error
             self.unopened.pop(name, None)
+            self._failed.discard(name)
             database = await self._open(name)
             self._tell("reopened", name)
             return database
@@ -266,6 +354,7 @@ def _make_directory(disk: Disk, name: str, fixed: Identity) -> None:
 
 
 def _move_directory(disk: Disk, old: str, new: str) -> None:
+    """Nothing has happened when it fails before the rename."""
     disk.make_dir(DROPPED)
     disk.rename(old, new)
     disk.sync_dir(DROPPED)

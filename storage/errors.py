@@ -278,10 +278,23 @@ class InternalError(TwinlogError):
     code = 8
 
 
-def of_disk(error: OSError, doing: str) -> DiskFull | DiskFailed:
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of a call that opens something: it may go well the next time
+
+
+def of_disk(error: OSError, doing: str) -> DiskFull | DiskFailed | Overloaded | ReadOnly:
     """The refusal for a disk that did not do what was asked; nothing was acknowledged."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in OUT_OF_SPACE:
         return DiskFull(f"{doing}: no space left ({error}); free some and try again")
+    if error.errno in OUT_OF_DESCRIPTORS:
+        return Overloaded(
+            f"{doing}: the process has no file descriptor or memory left ({error}); try again soon, or raise the limit (ulimit -n)",
+            bound="descriptors",
+            limit=0,
+            retry_after_ms=1000,
+        )
+    if error.errno == errno.EROFS:
+        return ReadOnly(f"{doing}: the file system is read-only; mount it for writing, then restart the node")
     return DiskFailed(f"{doing}: {error}; check the device")
 
 

@@ -56,6 +56,7 @@ ASKED_LATELY_S = 10.0
 RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0
 ABSORBED_HERE_MAX = 100  # rows of a memtable made ready for queries on the loop, 0.1 ms; more go to the disk's thread
 NUMBERS_A_JOB = 100_000  # set aside for the files of one seal, build or merge
+BUILD_PART = 4  # a build is expected to take one in so many bytes of the database
 MERGE_RATIO = 6  # so many similar segments become one: fewer, and every row is rewritten more often
 IDLE_S = 10.0  # without a seal, after which there is time to merge
 IDLE_SEGMENTS_MAX = 3
@@ -255,8 +256,9 @@ class Indexing:
                 self.last_error = str(error)
             async with self.working:
                 job = self._next_job()
-                failure = await self._attempt(job) if job is not None else None
-            if job is None:
+                has_room = job is not None and self._has_room(job)
+                failure = await self._attempt(job) if has_room else None
+            if not has_room:
                 with trio.move_on_after(IDLE_S + 1.0):
                     await self._work.wait()
                 self._work = trio.Event()
@@ -305,6 +307,11 @@ class Indexing:
         log.warning("%s: indexing failed, trying again in %.0f s: %s", self._database.name, self._retry_s, self.last_error)
         await trio.sleep(self._retry_s)
         self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+
+    def _has_room(self, job: Callable[[], Awaitable[None]]) -> bool:
+        """Whether the disk has space for it: queries can do without, so it takes none of the reserve."""
+        is_merge = isinstance(job, partial) and job.func == self._merge
+        return self._database.space.has_room(0 if is_merge else self._database.sealed_bytes // BUILD_PART)
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, trio.Event()

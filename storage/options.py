@@ -27,7 +27,7 @@ class EngineOptions:
     seal_age_s: float = 300.0
     log_segment_bytes: int = 64 * 2**20
     log_keep_bytes: int = 2**30  # log kept for standbys that lag; beyond it they are seeded anew
-    free_bytes_min: int = 64 * 2**20  # below it writes are refused by name
+    free_bytes_min: int = 2**20  # at least so much is kept free, beside what space.py works out; 0: nothing is kept
     view_age_s: float = 600.0
     databases_max: int = 256
     index_rows_min: int = 2_000  # sealed documents from which on a collection's queried fields are indexed; below, scans are quick

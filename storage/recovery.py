@@ -10,7 +10,6 @@ salvage/). A log that ends below the checkpoint goes on in a new segment after i
 
 from __future__ import annotations
 
-import errno
 import json
 import posixpath
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from .commit.memtable import Memtable
 from .commit.scan import LogEnd, LogScanner, LogVerdict, is_reserved, list_segments, written_end
 from .commit.segment import HEADER_BYTES, SPARE, decode_header
 from .disk import Disk
-from .errors import DamagedRecord
+from .errors import OUT_OF_SPACE, DamagedRecord
 from .identity import Identity
 from .position import History, Reign
 from .shard import checkpoint as checkpoints
@@ -58,15 +57,21 @@ class Recovered:
     segments: list[tuple[str, int]]
     damaged: str = ""
     clean: bool = False
+    wants_space: bool = False  # damaged only in that a full disk kept it from being mended: open it again later
     findings: list[str] = field(default_factory=list)
 
 
 def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     """Raises DamagedRecord when nothing can be opened, NewerFormat when it must not be."""
     identity = identities.read(disk, directory)
-    finish_rewind(disk, directory, identity)
-    if disk.exists(f"{directory}/commit/{SPARE}"):
-        disk.remove(f"{directory}/commit/{SPARE}")
+    is_read_only = disk.is_read_only()
+    if not is_read_only:
+        finish_rewind(disk, directory, identity)
+        if disk.exists(f"{directory}/commit/{SPARE}"):
+            disk.remove(f"{directory}/commit/{SPARE}")
+    may_seal = not is_read_only
+    if is_read_only and disk.exists(f"{directory}/{REWIND_FILE}"):
+        raise DamagedRecord(f"{directory}: a rewind has to be finished first, and the file system is read-only")
     found, findings = checkpoints.newest_valid(disk, directory)
     state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
     scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain)
@@ -76,11 +81,21 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         _replay(state, head, decode_body(head.record_count, body))
         state.last_seq, state.chain, state.time_us = head.seq, head.chain, head.time_us
         state.memtable.last_seq = head.seq
-        if state.memtable.records >= records_max:
-            _seal_while_replaying(disk, directory, state)
+        if state.memtable.records >= records_max and may_seal:
+            may_seal = _sealed_while_replaying(disk, directory, state)
     verdict = scanner.verdict
-    if verdict.end is LogEnd.TORN:
-        _cut(disk, directory, verdict, scanner.after_bad, state)
+    if is_read_only:
+        state.damaged = "the file system is read-only; mount it for writing, then restart the node"
+        state.findings.append(state.damaged)
+    elif verdict.end is LogEnd.TORN:
+        try:
+            _cut(disk, directory, verdict, scanner.after_bad, state)
+        except OSError as error:
+            if error.errno not in OUT_OF_SPACE:
+                raise
+            state.wants_space = True
+            state.damaged = "the disk is full: there is no space to set the torn end of the commit log aside; free some, writing begins by itself"
+            state.findings.append(state.damaged)
     elif verdict.end is LogEnd.DAMAGED:
         state.damaged = (
             f"{verdict.bad_path} at offset {verdict.bad_offset}: {verdict.reason}; commits from "
@@ -88,7 +103,7 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         )
         state.findings.append(state.damaged)
     state.segments = [(path, name.first_seq) for path, name in list_segments(disk, directory)]
-    state.clean = _was_closed(disk, directory, state)
+    state.clean = not is_read_only and _was_closed(disk, directory, state)
     if not state.damaged:
         base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
         _make_durable(disk, directory, verdict, state.last_seq if state.clean else max(vouched, base_seq))
@@ -114,7 +129,7 @@ def _could_write_anew(disk: Disk, path: str, end: int) -> bool:
     try:
         _write_anew(disk, path, disk.read_file(path)[:end])
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in OUT_OF_SPACE:
             raise
         if disk.exists(f"{path}.new"):
             disk.remove(f"{path}.new")
@@ -207,8 +222,19 @@ def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None
             del requests[gone]
 
 
+def _sealed_while_replaying(disk: Disk, directory: str, state: Recovered) -> bool:
+    """A log far longer than the memtable's bound: seal as we go, so that memory stays bounded. False when the disk is too full for it:
+    then the memtable grows as long as the log is."""
+    try:
+        _seal_while_replaying(disk, directory, state)
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        return False
+    return True
+
+
 def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
-    """A log far longer than the memtable's bound: seal as we go, so that memory stays bounded."""
     paths = [path for path, _ in list_segments(disk, directory)]
     for path in paths:
         disk.open_append(path).sync()
@@ -246,7 +272,10 @@ def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], 
     for path in reversed(after_bad):
         disk.remove(path)
     if verdict.bad_path in held:
-        _write_anew(disk, verdict.bad_path, data[: held[verdict.bad_path]])
+        if not _could_write_anew(disk, verdict.bad_path, held[verdict.bad_path]):
+            file = disk.open_append(verdict.bad_path)  # what is cut off has been kept
+            file.cut(held[verdict.bad_path])
+            file.close()
     else:
         disk.remove(verdict.bad_path)
     disk.sync_dir(f"{directory}/commit")

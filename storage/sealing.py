@@ -54,6 +54,7 @@ class Sealing:
         self.failures = 0
         self.last_error = ""
         self.log_kept_bytes = 0  # after the newest seal
+        self.is_failing = False
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
         self._wanted = trio.Event()
         self._done = trio.Event()
@@ -77,7 +78,13 @@ class Sealing:
 
     async def wait_room(self) -> None:
         while not self.has_room:
+            self._database.space.refuse_if_full()
             await self._done.wait()
+
+    def wake_waiting(self) -> None:
+        """Those who wait for room or a seal look again at what they wait for."""
+        done, self._done = self._done, trio.Event()
+        done.set()
 
     def pause_s(self, records: int) -> float:
         """How long who is about to write so many records should wait first, so that the active memtable is full no sooner
@@ -145,14 +152,19 @@ class Sealing:
             try:
                 await self._seal_frozen()
                 pause = RETRY_S_MIN
+                self.is_failing = False
             except (OSError, TwinlogError) as error:
                 self._database.compacting.seal_failed()
                 self.failures += 1
+                self.is_failing = True
                 self.last_error = str(error)
                 if isinstance(error, DamagedRecord):
                     self._database.scrubbing.met(error)  # repaired meanwhile, if it can be
-                log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
-                await trio.sleep(pause)
+                await self._remove_left_over()
+                space = self._database.space
+                if not isinstance(error, OSError) or not space.met(error):
+                    log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
+                await space.rest(pause)
                 pause = min(RETRY_S_MAX, pause * 2)
 
     async def _seal_frozen(self) -> None:
@@ -171,14 +183,22 @@ class Sealing:
         took = trio.current_time() - began
         log.debug("%s: sealed up to %d in %.3f s", database.name, frozen.last_seq, took)
         self._seal_s = took if not self._seal_s else 0.7 * self._seal_s + 0.3 * took
-        done, self._done = self._done, trio.Event()
-        done.set()
+        self.wake_waiting()
         tables = list(frozen.rows.values())
         del frozen  # readers' views may still hold it
         await _let_go(tables)
         await self.remove_unneeded()
         async with indexing.changing:
             await indexing.remove_unneeded()
+
+    async def _remove_left_over(self) -> None:
+        """A field index that belongs to no checkpoint: on a full disk every try would leave one more."""
+        indexing = self._database.indexing
+        try:
+            async with indexing.changing:
+                await indexing.remove_unneeded()
+        except OSError as error:
+            log.debug("%s: what a seal left could not be removed: %s", self._database.name, error)
 
     async def _seal_and_publish(self, frozen: Memtable) -> None:
         database = self._database

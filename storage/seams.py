@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from .commit.pace import SyncPace
 from .disk import Disk, OsDisk
+from .space import Reserve
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Seams:
     random_bytes: Callable[[int], bytes]
     workers: Workers
     pace: SyncPace = field(default_factory=SyncPace)  # of this disk's syncs
+    reserve: Reserve = field(default_factory=Reserve)  # of this disk's free space
     indexers: Workers | None = None  # for building and merging field segments, which takes long; None: `workers` does it too
 
     @property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from . import identity as identities
 from .disk import Disk, File
-from .errors import BadName, DamagedRecord, PeerError
+from .errors import BadName, DamagedRecord, PeerError, TwinlogError, of_disk
 from .identity import Identity
 from .names import check_database_name
 from .shard import checkpoint as checkpoints
@@ -87,7 +87,13 @@ class SeedTarget:
 
     async def prepare(self) -> None:
         """Make the staging directory; keep what an earlier try of the same checkpoint left there."""
-        await self._disk.run(self._prepare)
+        try:
+            await self._disk.run(self._prepare)
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> TwinlogError:
+        return of_disk(error, f"copying database {self.name!r}")
 
     def _prepare(self) -> None:
         disk = self._disk
@@ -105,6 +111,11 @@ class SeedTarget:
         have = await self._disk.run(self._have)
         return {file: have.get(file, 0) for file, length in self._lengths.items() if have.get(file, 0) < length}
 
+    async def missing_bytes(self) -> int:
+        """What is still to be written of them."""
+        have = await self._disk.run(self._have)
+        return sum(length - have.get(file, 0) for file, length in self._lengths.items())
+
     def _have(self) -> dict[str, int]:
         names = set(self._disk.list_dir(self.directory))
         return {file: self._disk.size(f"{self.directory}/{file}") for file in self._lengths if file in names}
@@ -112,7 +123,10 @@ class SeedTarget:
     async def write(self, file: str, offset: int, data: bytes) -> None:
         if file not in self._lengths:
             raise PeerError(f"the seed of {self.name} sent the file {file!r}, which its manifest does not name")
-        await self._disk.run(self._write, file, offset, data)
+        try:
+            await self._disk.run(self._write, file, offset, data)
+        except OSError as error:
+            raise self._not_written(error) from error
 
     def _write(self, file: str, offset: int, data: bytes) -> None:
         handle = self._open.get(file)
@@ -134,6 +148,8 @@ class SeedTarget:
         except DamagedRecord:
             await self.abort()
             raise
+        except OSError as error:
+            raise self._not_written(error) from error
         await self._engine.replace(self.name, self.directory)
 
     def _verify(self) -> None:

@@ -35,7 +35,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import trio
 
-from .disk import OsDisk
+from .disk import OsDisk, open_lock
 from .errors import InternalError, TwinlogError, from_wire
 from .shard.bases import OpenBases
 
@@ -269,7 +269,7 @@ def serve(root: str, lock_file: str, requests: BinaryIO, answers: BinaryIO) -> N
             os._exit(code)  # the parent is gone: nobody may write to its directory any more
 
     threading.Thread(target=read_requests, name="parent", daemon=True).start()
-    lock = os.open(os.path.join(root, lock_file), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    lock = open_lock(os.path.join(root, lock_file))
     fcntl.flock(lock, fcntl.LOCK_EX)
     answers.write(encode_frame((READY,)))
     answers.flush()

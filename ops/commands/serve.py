@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -94,12 +96,20 @@ def run(config_file: str | None, overrides: dict[str, object], *, memory: bool, 
     except ConfigError as error:
         raise Refusal(f"configuration: {error.message}", ExitCode.CONFIG) from error
     calm_collector()
+    take_descriptors()
     try:
         trio.run(partial(serve_node, config, seams=memory_seams() if memory else None, adopt=adopt))
     except* ConfigError as group:
         raise Refusal(f"configuration: {first_of(group)}", ExitCode.CONFIG) from group
     except* (TwinlogError, OSError) as group:
         raise Refusal(str(first_of(group))) from group
+
+
+def take_descriptors() -> None:
+    """As many as the system lets this process have: the usual limit of 1,024 is for programs that use select()."""
+    _, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
 
 
 def calm_collector() -> None:

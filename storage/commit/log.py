@@ -26,8 +26,10 @@ The price is that every byte of the log is written twice, once as a zero. It is 
 from __future__ import annotations
 
 import contextlib
+import errno
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -42,6 +44,8 @@ RECENT_BYTES_MAX = 8 * 2**20
 READ_AHEAD_BYTES = 2**20
 RESERVE_BYTES_MIN, RESERVE_BYTES_MAX = 2**20, 16 * 2**20
 RESERVED_PART_OF_FREE = 8  # at most one in so many of the free bytes is taken by one reservation
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+DESCRIPTOR_RETRY_S = 0.2
 CURSORS_MAX = 8  # places where a read ended and the next may go on: one for each standby that catches up
 
 
@@ -76,6 +80,7 @@ class CommitLog:
         reign: Reign | None,
         pace: SyncPace | None = None,
         reserve_bytes_max: int = 0,
+        may_reserve: Callable[[int], bool] = lambda length: True,
     ) -> None:
         self._disk = disk
         self._directory = directory
@@ -95,8 +100,10 @@ class CommitLog:
         self._pace = pace or SyncPace()
         self._reserve_bytes_max = min(reserve_bytes_max, segment_bytes)
         self._reserve_bytes = min(RESERVE_BYTES_MIN, self._reserve_bytes_max)  # of the next reservation
+        self._may_reserve = may_reserve
         self._reserved = 0  # of the current segment
         self._spare: tuple[File, int] | None = None  # the next segment's file and its reserved bytes
+        self._making_spare = trio.Lock()  # or giving it back: both go by its one name
         self._wants_spare = trio.Event()
         self._rolls_when_ready = False
         self._finished: list[File] = []  # segments whose unused reserve is still to be given back
@@ -184,11 +191,15 @@ class CommitLog:
             files, self._unsynced = self._unsynced, []
             new_names, self._new_names = self._new_names, False
             call = self._sync_files_and_names if new_names else self._sync_files
-            try:
-                self._pace.took(await self._disk.run(call, files))
-            except OSError as error:
-                self._sync_failure = error
-                raise
+            while True:
+                try:
+                    self._pace.took(await self._disk.run(call, files))
+                    break
+                except OSError as error:
+                    if error.errno not in NO_DESCRIPTOR:  # which no sync gives: the directory could not be opened, and nothing failed
+                        self._sync_failure = error
+                        raise
+                await trio.sleep(DESCRIPTOR_RETRY_S)
             self.synced_seq = max(self.synced_seq, target)
             return self.synced_seq
 
@@ -227,13 +238,22 @@ class CommitLog:
         if self._finished:
             finished, self._finished = self._finished, []
             await self._disk.run(self._give_back, finished, None)
-        if self._spare is None:
-            self._spare = await self._disk.run(self._reserve_next, self._reserve_bytes)
+        async with self._making_spare:
+            if self._spare is None and self._may_reserve(self._reserve_bytes):
+                self._spare = await self._disk.run(self._reserve_next, self._reserve_bytes)
         if self._rolls_when_ready:
             self._rolls_when_ready = False
             self._ends_at = 0
         elif self._spare is not None and self._file is not None:
             self._ends_at = min(self._reserved, self._segment_bytes)
+
+    async def give_up_spare(self) -> None:
+        """Give the next segment's reserved space back: others need it more. It is made again for the segment after the next."""
+        async with self._making_spare:
+            if self._spare is not None:
+                spare, self._spare = self._spare, None
+                await self._disk.run(self._give_back, [], spare)
+                spare[0].close()
 
     def _reserve_next(self, length: int) -> tuple[File, int] | None:
         """In a disk thread. None when the disk has no room, or no way to reserve."""

@@ -19,6 +19,7 @@ and columns of the range, which the memtable's bound keeps small (INV-8).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import google_crc32c
@@ -27,7 +28,7 @@ import numpy as np
 from ..commit.codec import CATALOG, DELETE, PUT, first_chain
 from ..commit.scan import read_frames
 from ..disk import Disk, File
-from ..errors import DamagedRecord, InternalError
+from ..errors import OUT_OF_SPACE, DamagedRecord, InternalError
 from ..fields.sealing import FieldsPlan, FieldsSealed, Written, seal_fields
 from ..finding import Finding, Severity
 from ..index.moves import Moves, moved_index
@@ -119,8 +120,8 @@ def seal(
         writer.sync()
         disk.make_dir(f"{directory}/{checkpoints.DIRECTORY}")
         disk.sync_dir(directory)
-    except (OSError, DamagedRecord):
-        writer.discard()
+    except (OSError, DamagedRecord) as error:
+        writer.discard(error)
         raise
     fields = None
     if plan.fields is not None:
@@ -139,7 +140,12 @@ def seal(
         shards=tuple(written),
         requests=gathered.requests,
     )
-    manifest = checkpoints.write(disk, directory, checkpoint)
+    try:
+        manifest = checkpoints.write(disk, directory, checkpoint)
+    except OSError as error:
+        if not disk.exists(checkpoints.path_of(directory, checkpoint.seq)):  # else it names what was written, synced or not
+            writer.discard(error)
+        raise
     if bases is not None:
         bases.keep(directory, Base(manifest, checkpoint, before))
     return SealResult(
@@ -366,6 +372,7 @@ class _Writer:
     records: int = 0
     bytes: int = 0
     _written: list[File] = field(default_factory=list)
+    _grown: list[tuple[str, int]] = field(default_factory=list)  # logs of the base that were appended to: path, length before
     _generations: dict[int, int] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
 
@@ -437,6 +444,7 @@ class _Writer:
         if logs and logs[-1].file not in self.plan.closed:
             path = f"{self.directory}/{logs[-1].file}"
             if self.disk.exists(path) and self.disk.size(path) == logs[-1].length:
+                self._grown.append((path, logs[-1].length))
                 return self.disk.open_append(path), logs[-1]
         generation = self._generations[number] = self._generations.get(number, 0) + 1
         if generation > GENERATION_MAX:
@@ -503,16 +511,28 @@ class _Writer:
 
     def sync(self) -> None:
         """Everything that was written survives a power cut when this returns."""
+        grown, self._grown = self._grown, []
         self.disk.sync_all(self._written)
+        self._grown = grown  # not when that failed: what a later sync of the same file says would mean nothing (INV-1)
         self.close()
 
     def close(self) -> None:
         while self._written:
             self._written.pop().close()
 
-    def discard(self) -> None:
-        """After a failure before the checkpoint: give the space of new files back, as far as the disk lets us."""
+    def discard(self, error: OSError | DamagedRecord) -> None:
+        """After a failure before the checkpoint: give the space of what was written back, as far as the disk lets us. Else every try on
+        a full disk would leave less for the next one. Logs are cut only for want of space: one that the device failed keeps its wrong
+        length, by which the next seal leaves it alone."""
         self.close()
+        if isinstance(error, OSError) and error.errno not in OUT_OF_SPACE:
+            self._grown.clear()
+        for path, length in self._grown:
+            with suppress(OSError):  # a log that is longer than its base says is left alone by the next seal
+                file = self.disk.open_append(path)
+                file.cut(length)
+                file.close()
+        self._grown.clear()
         for name in self.made:
             try:
                 self.disk.remove(f"{self.directory}/{name}")

@@ -22,7 +22,7 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(sync_mode: Sy
         kept = 0
         with pytest.raises(DiskFull, match="free"):
             while True:
-                database._space_checked_at = 0  # look at every write, not at every MiB
+                database.space.look_again()  # look at every write, not at every MiB
                 await insert(database, {"_id": kept, "pad": "x" * 1000})
                 kept += 1
         assert kept > 10 and len(await everything(database)) == kept

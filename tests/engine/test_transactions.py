@@ -452,8 +452,8 @@ async def test_a_standby_reads_at_its_snapshot_and_refuses_the_commit_of_writes(
 
 
 async def test_deletions_alone_may_use_the_reserve_of_a_full_disk() -> None:
-    disk = MemoryDisk(capacity_bytes=3_000_000)
-    async with opened(disk, free_bytes_min=1_000_000, log_segment_bytes=100_000) as engine:
+    disk = MemoryDisk(capacity_bytes=30_000_000)
+    async with opened(disk, free_bytes_min=1_000_000, log_segment_bytes=100_000, memtable_bytes_max=500_000) as engine:
         db = await new_database(engine)
         with pytest.raises(DiskFull):
             for n in range(10_000):

@@ -80,6 +80,7 @@ class FakeDatabase:
         self.marks: dict[int, str | None] = {}
         self.floor: int | None = None
         self.refusal: TwinlogError | None = None
+        self.disk_state = {"state": "ok", "why": ""}
         self.log_bytes = self.sealed_bytes = 0
         self.last_time_us = 0
         self.closed = False

@@ -33,3 +33,25 @@ async def test_a_reign_that_a_full_disk_refused_begins_later(autojump_clock: obj
         await world.until(lambda: world.alarms("a") == set())
         world.write("a", 5)
         await world.until(lambda: world.same("a", "b"))
+
+
+async def test_a_standby_at_its_reserve_stops_receiving_and_says_so_and_goes_on_alone(autojump_clock: object) -> None:
+    async with open_world("real", "ab") as world:
+        await world.start("a", "b")
+        await world.create("a")
+        world.write("a", 5)
+        await world.until(lambda: world.same("a", "b"))
+        disk = world.nodes["b"].disk
+        disk.capacity_bytes = sum(len(inode.data) for inode in disk._files.values()) + 500  # far below any reserve
+        world.nodes["b"].engine.databases["d"].space.look_again()
+        world.write("a", 5)
+        await world.until(lambda: "standby-failed" in world.alarms("b"))
+        status = world.member("b").status()
+        assert status["databases"]["d"]["disk"]["state"] == "full"
+        assert "disk-full" in {alarm["kind"] for alarm in status["alarms"]}
+        copy = world.member("a").status()["databases"]["d"]["standbys"]["b"]
+        assert not copy["streaming"], "it counts as missing for acks"
+        assert copy["durable_seq"] < world.nodes["a"].engine.databases["d"].visible.seq
+        disk.capacity_bytes = None
+        await world.until(lambda: world.same("a", "b"))
+        await world.until(lambda: world.alarms("b") == set())

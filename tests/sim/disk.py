@@ -303,6 +303,15 @@ class SimFile:
         del self._inode.data[self._inode.written :]
         self._inode.reserved = 0
 
+    def cut(self, length: int) -> None:
+        self._check_open()
+        self._disk.step()
+        assert not self._inode.reserved, f"{self.path}: reserved space is given back by trim()"
+        self._disk.platter.used_bytes -= max(0, len(self._inode.data) - length)
+        del self._inode.data[length:]
+        self._inode.synced = min(self._inode.synced, length)
+        self.size = length
+
     def sync(self) -> float:
         self._check_open()
         self._disk.step()
@@ -427,9 +436,14 @@ class SimDisk:
         if self.exists(beside):  # opened with O_TRUNC: the old bytes go, the inode stays
             self.remove(beside)
         file = self.create(beside)
-        file.append(data)
-        file.sync()
-        file.close()
+        try:
+            file.append(data)
+            file.sync()
+        except OSError:
+            self.remove(beside)
+            raise
+        finally:
+            file.close()
         self.rename(beside, path)
         self.sync_dir(posixpath.dirname(path))
 
@@ -524,6 +538,13 @@ class SimDisk:
     def free_bytes(self) -> int:
         self.check_alive()
         return max(self.platter.capacity_bytes - self.platter.used_bytes, 0)
+
+    def is_read_only(self) -> bool:
+        return False
+
+    def total_bytes(self) -> int:
+        self.check_alive()
+        return self.platter.capacity_bytes
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         self.check_alive()
