@@ -335,14 +335,15 @@ class SimDisk:
         self._on_crash = on_crash
         self._crash_at: int | None = None
         self._dead = False
-        self._death = trio.Event()
+        self._waiting: dict[trio.CancelScope, None] = {}  # of the calls that are under way
 
     # The life of the process.
 
     def kill(self) -> None:
         """The process is gone: every later call, clean-up included, raises SimCrash and changes nothing."""
         self._dead = True
-        self._death.set()
+        for scope in self._waiting:
+            scope.cancel()
         for path in [path for path, holder in self.platter.locks.items() if holder is self]:
             del self.platter.locks[path]
 
@@ -552,23 +553,27 @@ class SimDisk:
         rng = self.platter.rng
         began = trio.current_time()
         before_s = rng.expovariate(1 / self.platter.call_delay_s) if self.platter.call_delay_s > 0 else 0.0
-        with trio.CancelScope(shield=True):
+        try:
+            await self._wait_or_die(before_s)
+            self._owed_s = 0.0
             try:
-                await self._wait_or_die(before_s)
-                self._owed_s = 0.0
-                try:
-                    return call(*args)
-                finally:
-                    owed_s, self._owed_s = self._owed_s, 0.0
-                    if owed_s:
-                        await self._wait_or_die(owed_s)
-                    self.check_alive()
+                return call(*args)
             finally:
-                self.platter.longest_call_s = max(self.platter.longest_call_s, trio.current_time() - began)
+                owed_s, self._owed_s = self._owed_s, 0.0
+                if owed_s:
+                    await self._wait_or_die(owed_s)
+                self.check_alive()
+        finally:
+            self.platter.longest_call_s = max(self.platter.longest_call_s, trio.current_time() - began)
 
     async def _wait_or_die(self, seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            await self._death.wait()
+        scope = trio.CancelScope(deadline=trio.current_time() + seconds, shield=True)
+        self._waiting[scope] = None
+        try:
+            with scope:
+                await trio.sleep_forever()
+        finally:
+            del self._waiting[scope]
         self.check_alive()
 
 
