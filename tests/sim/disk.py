@@ -47,6 +47,7 @@ class Inode:
         self.data = bytearray()
         self.synced = 0
         self.reserved = 0
+        self.misdirected: list[tuple[int, bytes]] = []  # (offset, what the device has there once the page cache is gone)
         self.durable_length = 0  # of the file, where a reservation made it longer than what was synced
         self.poisoned = False  # a sync failed: later syncs say yes and keep nothing more, as kernels do
 
@@ -89,6 +90,10 @@ class Platter:
 
     capacity_bytes        appends beyond it write what fits and raise ENOSPC
     sync_failures         so many of the next syncs raise EIO (and poison the file)
+    write_failures        so many of the next appends write a part and raise EIO
+    read_failures         so many of the next reads raise EIO
+    misdirections         so many of the next appends land in another file on the device, which shows after a power cut
+    lies                  so many of the next syncs say yes and keep nothing
     sync_delay_s          mean of a sync's virtual duration in run()
     call_delay_s          mean of any other call's virtual duration in run()
     cold_reads            chance that read_now answers None
@@ -98,11 +103,14 @@ class Platter:
         self.rng = rng
         self.root = Directory()
         self.capacity_bytes = CAPACITY_BYTES
-        self.sync_failures = 0
+        self.sync_failures = self.write_failures = self.read_failures = 0
+        self.misdirections = self.lies = 0
+        self.harmed: list[str] = []  # paths where the device broke its word, so far
         self.sync_delay_s = 0.001
-        self.call_delay_s = 0.0002
+        self.call_delay_s = self.usual_call_delay_s = 0.0002
         self.cold_reads = 0.0
         self.used_bytes = 0
+        self.failed_reads = 0  # so far
         self.failed_syncs = 0  # so far; what they lost is gone when the page cache is
         self.locks: dict[str, SimDisk] = {}
         self.lost_bytes = 0  # by all power cuts, for reports
@@ -158,6 +166,27 @@ class Platter:
         inode.synced = inode.durable_length = length
         inode.reserved = 0
         inode.poisoned = False
+        for offset, wrong in inode.misdirected:
+            inode.data[offset : offset + len(wrong)] = wrong[: max(0, length - offset)]
+        inode.misdirected.clear()
+
+    def misdirect(self, path: str, inode: Inode, offset: int, data: bytes) -> None:
+        """On the device these bytes stand in another file; in their own place is what was there before."""
+        others = [(other, node) for other, node in self.files() if node is not inode and node.synced]
+        inode.misdirected.append((offset, bytes(len(data))))
+        self.harmed.append(path)
+        if others:
+            other, node = self.rng.choice(others)
+            at = self.rng.randrange(node.synced) // SECTOR_BYTES * SECTOR_BYTES
+            node.misdirected.append((at, data[: node.synced - at]))
+            self.harmed.append(other)
+
+    def fail_reads(self, path: str) -> None:
+        """Called before every read of a file's bytes."""
+        if self.read_failures > 0:
+            self.read_failures -= 1
+            self.failed_reads += 1
+            raise OSError(errno.EIO, "the simulated device failed a read", path)
 
     def _spoil_sectors(self, inode: Inode, end: int) -> None:
         """Of the sectors that were never synced, some never reached the device though the file's length did."""
@@ -253,10 +282,17 @@ class SimFile:
         if self._disk.strikes():
             self._grow(joined[: platter.rng.randint(0, len(joined))])
             self._disk.crash()
+        if platter.write_failures > 0:
+            platter.write_failures -= 1
+            self._grow(joined[: platter.rng.randint(0, len(joined))])
+            raise OSError(errno.EIO, "the simulated device failed a write", self.path)
         room = platter.capacity_bytes - platter.used_bytes + self._inode.reserved
         if len(joined) > room:
             self._grow(joined[: max(room, 0)])
             raise OSError(errno.ENOSPC, "no space left on the simulated disk", self.path)
+        if platter.misdirections > 0 and joined:
+            platter.misdirections -= 1
+            platter.misdirect(self.path, self._inode, self.size, joined)
         self._grow(joined)
 
     def _grow(self, data: bytes) -> None:
@@ -271,6 +307,7 @@ class SimFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         self._check_open()
+        self._disk.platter.fail_reads(self.path)
         return bytes(self._inode.data[offset : offset + length])
 
     def read_now(self, offset: int, length: int) -> bytes | None:
@@ -278,6 +315,7 @@ class SimFile:
         platter = self._disk.platter
         if platter.cold_reads and platter.rng.random() < platter.cold_reads:
             return None
+        platter.fail_reads(self.path)
         got = bytes(self._inode.data[offset : offset + length])
         return got if len(got) == length else None
 
@@ -313,7 +351,10 @@ class SimFile:
                 platter.on_failed_sync()
             self._inode.poisoned = True
             raise OSError(errno.EIO, "the simulated device failed a sync", self.path)
-        if not self._inode.poisoned:
+        if platter.lies > 0:
+            platter.lies -= 1
+            platter.harmed.append(self.path)
+        elif not self._inode.poisoned:
             self._inode.synced = self._inode.written
             self._inode.durable_length = len(self._inode.data)
         return took_s
@@ -415,10 +456,14 @@ class SimDisk:
         return SimFile(self, path, self._inode_at(path), writable=False)
 
     def map(self, path: str) -> memoryview:
-        return memoryview(bytes(self._inode_at(path).data))
+        inode = self._inode_at(path)
+        self.platter.fail_reads(path)
+        return memoryview(bytes(inode.data))
 
     def read_file(self, path: str) -> bytes:
-        return bytes(self._inode_at(path).data)
+        inode = self._inode_at(path)
+        self.platter.fail_reads(path)
+        return bytes(inode.data)
 
     def replace_file(self, path: str, data: bytes) -> None:
         beside = path + ".tmp"

@@ -201,4 +201,4 @@ class SimNode:
             database = engine.databases.get(DATABASE)
             if database is not None:
                 with trio.move_on_after(rng.uniform(0.1, 1.0)):
-                    await keep_looking(self._observations, self.name, database, rng, self._sizes.keys)
+                    await keep_looking(self._observations, self.name, database, rng, self._sizes)

@@ -45,6 +45,18 @@ class Got:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to {n: {$gte: low, $lt: high}} at a known chain: the documents, sorted."""
+
+    node: str
+    chain: int
+    collection: str
+    low: int
+    high: int
+    documents: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hashed:
     """A state hash that a node gave for one state. how: mark, view or checkpoint."""
 
@@ -77,6 +89,8 @@ class Observations:
     promotions: list[Promotion] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)  # of storage.check
+    reported: list[str] = field(default_factory=list)  # damage that the engine has told of
+    found: list[Found] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)  # exceptions that ended a living process
     _opened: list[object] = field(default_factory=list)
 
