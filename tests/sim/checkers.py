@@ -26,6 +26,7 @@ from storage.check import check_database
 from storage.commit.codec import CATALOG
 from storage.finding import Severity
 from storage.versions.statehash import CollectionState, hash_document, state_hash
+from tests.sim.checkers_of_transactions import snapshot_reads, snapshot_writes
 from tests.sim.disk import ROOT, Platter
 from tests.sim.history import Commit, CommitTree, Fold
 from tests.sim.observations import Acknowledged, Observations
@@ -151,6 +152,12 @@ def inv2_queries(record: Record) -> Iterator[str]:
                 )
 
 
+def snapshot_isolation(record: Record) -> Iterator[str]:
+    """No dirty read, read skew, lost update, aborted read, half a transaction or long fork (checkers_of_transactions.py)."""
+    yield from snapshot_reads(record.tree, record.observations)
+    yield from snapshot_writes(record.tree, record.observations)
+
+
 def unique_values(record: Record) -> Iterator[str]:
     """In the surviving history no two documents share a value of a unique index that is ready, and its entries are theirs."""
     if record.end_chain is None:
@@ -270,6 +277,7 @@ CHECKERS: tuple[Callable[[Record], Iterator[str]], ...] = (
     inv2_prefix,
     inv2_single_reads,
     inv2_queries,
+    snapshot_isolation,
     unique_values,
     inv3_order,
     inv4_one_writer,

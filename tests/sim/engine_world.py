@@ -13,6 +13,7 @@ from storage import Engine, Seams
 from storage.errors import DamagedRecord, DiskFailed, DiskFull, TwinlogError, of_disk
 from tests.sim.checkers import Record
 from tests.sim.disk import SimCrash
+from tests.sim.compacting import keep_compacting
 from tests.sim.faults import innermost, shown
 from tests.sim.history import CommitTree
 from tests.sim.in_process import apply, changed_by
@@ -22,6 +23,7 @@ from tests.sim.observations import Acknowledged, Hashed, Observations
 from tests.sim.readers import keep_looking, look_at_all
 from tests.sim.sizes import FREE_BYTES_MIN, Sizes, draw_sizes
 from tests.sim.trace import Trace
+from tests.sim.transacting import Target, Transactor
 from tests.sim.vandal import Vandal
 from tests.sim.workload import Answer, NoAnswer, Request, keep_asking
 
@@ -142,6 +144,7 @@ class EngineWorld:
                 nursery.start_soon(keep_looking, self.observations, "a", database, rng, self.sizes)
                 if not database.damaged:
                     nursery.start_soon(self._marks, database)
+                    nursery.start_soon(keep_compacting, database, rng, self.sizes.compact_every_s)
 
     async def _marks(self, database: object) -> None:
         while True:
@@ -176,6 +179,10 @@ class EngineWorld:
                     lambda: self._over,
                 )
                 self.trace.note(f"client{number}", "begins")
+                transactor = Transactor(
+                    random.Random(self.rng.getrandbits(64)), self._target, self._target, self.number, self.observations, self.trace
+                )
+                nursery.start_soon(transactor.keep_transacting, self.sizes.pause_s, self.sizes.workload, lambda: self._over)
         done.set()
 
     async def call(self, request: Request) -> Answer:
@@ -201,6 +208,11 @@ class EngineWorld:
                 raise NoAnswer
             return Answer("a", database.position.epoch, result.seq, changed_by(result))
         raise NoAnswer
+
+    def _target(self) -> Target | None:
+        """The database, for a transaction."""
+        database = self.engine.databases.get(DATABASE) if self.engine is not None and self.machine.alive else None
+        return database and Target("a", database, self.machine.lifeline, database.visible_advance.wait_for)
 
     def _done(self, request: Request, answer: Answer) -> None:
         self.trace.note("client", "done", request.kind, request.id.hex()[:8], answer.seq, answer.changed)

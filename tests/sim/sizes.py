@@ -37,6 +37,7 @@ class Sizes:
     workload: Workload
     faults: Mapping[str, float]  # the nemesis's, by weight
     fault_every_s: float
+    compact_every_s: float  # of an engine alone; 0: only by itself
     harm: str  # of the device, one kind a run at most: then only what can be demanded is (checkers.py); empty: none
 
     @property
@@ -75,6 +76,8 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         free_bytes_min=FREE_BYTES_MIN,
         expiry_interval_s=rng.choice([0.5, 2.0, 60.0]),
         index_rows_min=rng.choice([0, 30, 2_000]),
+        compact_stale_ratio=rng.choice([0.1, 0.5, 1.0]),
+        compact_min_bytes=rng.choice([1, 5_000, 64 * 2**20]),
     )
     return Sizes(
         engine=engine,
@@ -96,5 +99,6 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         workload=draw_workload(rng),
         faults=draw_kinds(rng, ENGINE_FAULTS if alone else CLUSTER_FAULTS, always=("heal",)),
         fault_every_s=rng.choice([0.15, 0.4, 0.4, 1.0]),
+        compact_every_s=rng.choice([0.0, 0.3, 2.0]),
         harm=harm,
     )

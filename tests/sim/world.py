@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -25,6 +26,7 @@ from tests.sim.orders import Operator
 from tests.sim.readers import look_at_all
 from tests.sim.sizes import FREE_BYTES_MIN, Sizes, draw_sizes
 from tests.sim.trace import Trace
+from tests.sim.transacting import Target, Transactor
 from tests.sim.wire_port import WirePort
 from tests.sim.workload import Answer, Request, keep_asking
 
@@ -155,7 +157,22 @@ class World:
                     self._refused,
                     lambda: self._over,
                 )
+                transactor = Transactor(
+                    self._rng(), self._leading, self._anybody, self.number, self.observations, self.trace
+                )
+                nursery.start_soon(transactor.keep_transacting, self.sizes.pause_s, self.sizes.workload, lambda: self._over)
         done.set()
+
+    def _leading(self) -> Target | None:
+        node = self.operator.primary()
+        return self._target(node) if node is not None else None
+
+    def _anybody(self) -> Target | None:
+        return self._target(self.rng.choice(list(self.nodes.values())))
+
+    def _target(self, node: SimNode) -> Target | None:
+        database = node.database
+        return database and Target(node.name, database, node.machine.lifeline, partial(node.member.acknowledged, database))
 
     def _done(self, request: Request, answer: Answer) -> None:
         self.trace.note("client", "done", request.kind, request.id.hex()[:8], answer.node, answer.epoch, answer.seq)

@@ -286,6 +286,8 @@ def configuration_beats_the_role(patch: Patch) -> None:
     patch.setattr(role_keeper_module, "on_open", as_configured)
 
 
+LOSING = {"lose the primary": 4.0, "power": 4.0, "heal": 6.0}
+REWINDING = {"lose the primary": 4.0, "kill": 1.0, "heal": 6.0, "mark": 1.0, "hasty": 1.0}
 FAILING = {**LOCAL_FAULTS, "failing sync": 2.0}
 FULL = {**LOCAL_FAULTS, "full": 3.0, "shrinking": 3.0}
 RETRIES = replace(BUSY, twice=0.5)
@@ -300,12 +302,13 @@ PLANTED: tuple[Planted, ...] = (
     Planted("what was recovered is shown before it is durable", "", shows_recovered_before_it_is_durable, engine()),
     Planted("a checkpoint is written before its files are synced", "", checkpoint_before_its_files, engine()),
     Planted("a checkpoint's removal is not synced before its files'", "", removes_files_before_their_checkpoint, engine()),
-    Planted("a standby confirms before it has written", "INV-1", standby_confirms_before_the_write, cluster(acks=1, degrades=False), quick=False),
+    Planted("a standby confirms before it has written", "INV-1", standby_confirms_before_the_write,
+        cluster(acks=1, degrades=False, engine=SYNC, sync_delay_s=0.05, faults=LOSING), quick=False),
     Planted("a primary waits for no standby", "INV-1", primary_waits_for_no_standby, cluster(acks=1, degrades=False, engine=ASYNC)),
     Planted("recovery takes torn frames", "", takes_torn_frames, engine()),
     Planted("recovery takes half a batch", "INV-2", recovers_half_a_batch, engine()),
     Planted("recovery cuts the log too early", "INV-1", cuts_the_log_too_early, engine()),
-    Planted("a rewind keeps one commit of the tail", "", rewind_keeps_the_tail, cluster(), quick=False),
+    Planted("a rewind keeps one commit of the tail", "", rewind_keeps_the_tail, cluster(engine=ASYNC, acks=0, faults=REWINDING), quick=False),
     Planted("requests are forgotten", "INV-1", forgets_requests, engine(workload=RETRIES)),
     Planted("a retry is applied again", "INV-1", applies_a_retry_again, engine(workload=RETRIES)),
     Planted("readers see what is not durable yet", "INV-", reads_beyond_visible, engine(engine=SYNC, sync_delay_s=0.01)),
@@ -315,8 +318,8 @@ PLANTED: tuple[Planted, ...] = (
     Planted("a state hash forgets deletions", "INV-6", state_hash_forgets, engine()),
     Planted("unique values are not checked", "unique", takes_any_value_as_unique, engine(keys=10)),
     Planted("a standby applies out of order", "INV-2", standby_applies_out_of_order, cluster()),
-    Planted("a standby's chain is not compared", "", takes_any_chain, cluster(), quick=False),
-    Planted("a higher epoch is ignored", "", ignores_a_higher_epoch, cluster(), quick=False),
+    Planted("a standby's chain is not compared", "", takes_any_chain, cluster(engine=ASYNC, acks=0, faults=REWINDING), quick=False),
+    Planted("a higher epoch is ignored", "", ignores_a_higher_epoch, cluster(engine=ASYNC, acks=0, faults=REWINDING), quick=False),
     Planted("a promotion takes no new epoch", "INV-4", promotes_without_a_new_epoch, cluster()),
     Planted("the configuration beats the persisted role", "INV-4", configuration_beats_the_role, cluster()),
 )
