@@ -24,6 +24,15 @@ LONG_ROUNDS, LONG_SECONDS = 7, 5.0
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
+def amount(text: str) -> int:
+    """2GB, 200MB, 5000: decimal units."""
+    digits, unit = text.upper().removesuffix("B"), 1
+    for letter, size in (("K", 10**3), ("M", 10**6), ("G", 10**9)):
+        if digits.endswith(letter):
+            digits, unit = digits.removesuffix(letter), size
+    return int(float(digits) * unit)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Twinlog beside its peers, in the same run.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"cases: {', '.join(CASES)}; without any: all")
@@ -35,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"length of one turn ({LONG_SECONDS:g}; short: {SHORT_SECONDS:g})")
     parser.add_argument("--workplace", type=Path, help="where the servers' temporary directories go: the disk to measure")
     parser.add_argument("--documents", type=int, help="of volume, open, catchup and chat, instead of their own")
+    parser.add_argument("--bytes", type=amount, help="of compaction, instead of its own: 200MB, 2GB")
     parser.add_argument("--cold", action="store_true", help="open and chat: also with the page cache dropped, for which it must be root")
     peers = parser.add_mutually_exclusive_group()
     peers.add_argument("--peers", help=f"a comma between them; without it: {','.join(PEERS)}")
@@ -64,6 +74,7 @@ def main() -> int:
         seconds=chosen.seconds or (LONG_SECONDS if chosen.long else SHORT_SECONDS),
         workplace=chosen.workplace,
         documents=chosen.documents,
+        bytes=chosen.bytes,
         cold=chosen.cold,
     )
     try:

@@ -60,6 +60,9 @@ class StorageConfig:
     free_bytes_min: int
     view_age_s: float
     databases_max: int
+    compaction: bool
+    compact_stale_ratio: float
+    compact_min_bytes: int
 
     @classmethod
     def read(cls, section: Section) -> Self:
@@ -82,6 +85,9 @@ class StorageConfig:
             free_bytes_min=section.value("free_mb_min") * MIB,
             view_age_s=section.value("view_age_s"),
             databases_max=section.value("databases_max"),
+            compaction=section.value("compaction"),
+            compact_stale_ratio=section.value("compact_stale_ratio"),
+            compact_min_bytes=section.value("compact_min_size") * MIB,
         )
 
 
@@ -259,7 +265,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _lay_over(content: dict[Any, Any], name: str, value: Any) -> None:
-    if isinstance(value, str) and any(row.path == name and row.kind in (Kind.INTEGER, Kind.FLAG) for row in SETTINGS):
+    if isinstance(value, str) and any(row.path == name and row.kind in (Kind.INTEGER, Kind.RATIO, Kind.FLAG) for row in SETTINGS):
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""The verbs about the connection and the node itself: hello, ping, login, listings, status, promote. No socket."""
+"""The verbs about the connection and the node itself: hello, ping, login, listings, status, compact, promote. No socket."""
 
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ class Oversight:
             for name in sorted(self._engine.databases):
                 marks[name] = await self._member.mark(name)
         return Done(wire.encode_fields(self.status_now(marks)))
+
+    async def compact(self, caller: Any, request: wire.Compact) -> Done:
+        db = self._engine.database(request.db)
+        report = await db.compacting.compact_now()
+        return Done(wire.encode_fields(report.as_fields()), *db.visible)
 
     async def promote(self, caller: Any, request: wire.Promote) -> Done:
         await self._member.promote(force=request.force)

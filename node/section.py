@@ -63,6 +63,10 @@ class Section:
             if not isinstance(given, bool):
                 raise self.error(key, f"{given!r} must be true or false")
             return given
+        if row.kind is Kind.RATIO:
+            if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= 1:
+                raise self.error(key, f"{given!r} must be a number above 0 and at most 1")
+            return float(given)
         if not isinstance(given, str):
             raise self.error(key, f"{given!r} must be text ({row.kind.value}), not {_kind_of(given)}")
         if row.kind is Kind.CHOICE:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import trio
@@ -127,6 +128,7 @@ class Node:
             metrics.watch(f"hot_cache_{name}", f"Hot caches of all databases: {name}", partial(_cache_total, engine, place))
         for name in ("builds", "merges", "failures"):
             metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
+        _watch_compaction(metrics, engine)
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
         await nursery.start(member.run)
@@ -231,6 +233,9 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         free_bytes_min=chosen.free_bytes_min,
         view_age_s=chosen.view_age_s,
         databases_max=chosen.databases_max,
+        compaction=chosen.compaction,
+        compact_stale_ratio=chosen.compact_stale_ratio,
+        compact_min_bytes=chosen.compact_min_bytes,
     )
 
 
@@ -277,6 +282,32 @@ def _unsettled() -> errors.ReadOnly:
 
 def _index_total(engine: Any, name: str) -> int:
     return sum(getattr(database.indexing, name) for database in engine.databases.values())
+
+
+def _watch_compaction(metrics: Metrics, engine: Any) -> None:
+    for name, attribute, meaning in (
+        ("runs", "runs", "shards compacted"),
+        ("failures", "failures", "compactions that failed"),
+        ("bytes_reclaimed", "bytes_reclaimed", "bytes of shard logs that compactions saved"),
+        ("stale_bytes", "stale_bytes", "bytes of shard logs that nothing reads any more"),
+        ("bytes_done", "bytes_done", "bytes written by the compactions under way"),
+        ("bytes_total", "bytes_total", "bytes that the compactions under way will write"),
+    ):
+        read = partial(_compaction_total, engine, attrgetter(attribute))
+        metrics.watch(f"compaction_{name}", f"All databases: {meaning}", read)
+    running = partial(_compaction_total, engine, lambda progress: progress.shard is not None)
+    metrics.watch("compaction_running", "Shards being compacted now", running)
+    metrics.watch("compaction_stale_ratio", "Part of all shard logs that nothing reads any more", partial(_stale_ratio, engine))
+
+
+def _compaction_total(engine: Any, read: Callable[[Any], float]) -> float:
+    return sum(read(database.compacting.progress) for database in engine.databases.values())
+
+
+def _stale_ratio(engine: Any) -> float:
+    """Of all databases' shard logs together."""
+    total = sum(database.sealed_bytes for database in engine.databases.values())
+    return _compaction_total(engine, attrgetter("stale_bytes")) / total if total else 0.0
 
 
 def _session_maker(config: NodeConfig, secrets: Secrets, seams: storage.Seams) -> Any:

@@ -66,6 +66,7 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.DropCollection: Role.READWRITE,
     wire.CreateDatabase: Role.READWRITE,
     wire.DropDatabase: Role.ADMIN,
+    wire.Compact: Role.ADMIN,
     wire.Promote: Role.ADMIN,
 }
 
@@ -174,6 +175,7 @@ class Service:
             wire.DropCollection: (None, writes.drop_collection),
             wire.CreateDatabase: (None, writes.create_database),
             wire.DropDatabase: (None, writes.drop_database),
+            wire.Compact: (None, own.compact),
             wire.Promote: (None, own.promote),
         }
         assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"

@@ -19,6 +19,7 @@ class Kind(Enum):
     """How a setting is written."""
 
     INTEGER = "integer"
+    RATIO = "0 to 1"
     FLAG = "true or false"
     CHOICE = "one of"
     NAME = "name"
@@ -112,6 +113,9 @@ _ENGINE = (
     _integer("log_keep_mb", 1_024, "MiB", 1, 1_048_576, "Commit log kept at most for standbys that are away, each database."),
     _integer("view_age_s", 600, "s", 1, 86_400, "A query still reading after so long ends with SnapshotTooOld."),
     _integer("databases_max", 256, "databases", 1, 10_000, "Databases on this node; creating more is refused by name."),
+    Setting("compaction", Kind.FLAG, True, "", "Shard logs are rewritten by themselves when enough of them is stale; on demand it is always there."),
+    Setting("compact_stale_ratio", Kind.RATIO, 0.5, "", "A shard is compacted when so large a part of its logs is stale."),
+    _integer("compact_min_size", 64, "MiB", 0, 1_048_576, "Shards whose logs are smaller are left alone."),
     _integer("free_mb_min", 64, "MiB", 0, 1_048_576, "Below this much free disk space writes are refused."),
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ import click
 
 from .commands import (
     check,
+    compact,
     config,
     down,
     find,
@@ -32,6 +33,7 @@ VERBS = (
     find.find,
     import_.import_,
     promote.promote,
+    compact.compact,
     serve.serve,
     config.config,
     keygen.keygen,

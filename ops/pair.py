@@ -65,14 +65,16 @@ class LocalPair:
             state = json.loads(self.state_file.read_text())
             self.running = {name: Running(**process) for name, process in state["processes"].items()}
 
-    def prepare(self) -> None:
-        """Makes keys and configuration, the first time only."""
+    def prepare(self, settings: dict[str, object] | None = None) -> None:
+        """Makes keys and configuration, the first time only. settings: of its nodes, beside what a pair needs."""
         (self.directory / "keys").mkdir(mode=0o700, exist_ok=True)
         for key_file in (self.client_key, self.directory / "keys" / "cluster.key"):
             if not key_file.exists():
                 write_key_file(key_file)
         if not self.config_file.exists():
-            self.config_file.write_text(_cluster_yaml(choose_ports()))
+            self.config_file.write_text(_cluster_yaml(choose_ports()) + (yaml.safe_dump(settings) if settings else ""))
+        elif settings:
+            raise Refusal(f"{self.config_file} is there already: change {', '.join(settings)} in it while the pair is down")
 
     def addresses(self) -> dict[str, str]:
         """Each node's client address, as the configuration has it."""

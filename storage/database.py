@@ -42,6 +42,7 @@ from .commit.codec import (
     following_frames,
 )
 from .commit.log import RESERVE_BYTES_MAX, CommitLog, LogRun
+from .compacting import Compacting
 from .errors import CommitTooLarge, DamagedRecord, DiskFailed, DiskFull, PeerError, ReadOnly, TwinlogError
 from .field_index import Indexing
 from .marking import Marking
@@ -102,6 +103,7 @@ class Database:
         self.cache = DocumentCache(options.cache_bytes)
         self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
         self.indexing = Indexing(self)
+        self.compacting = Compacting(self)
         self.visible_advance = Advance(found.last_seq)
         self.marking = Marking(self)
         self.marks = self.marking.hashes
@@ -503,6 +505,7 @@ class Database:
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
             nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)
+            nursery.start_soon(self.compacting.run)
             nursery.start_soon(self.marking.run)
             task_status.started()
 

@@ -71,6 +71,7 @@ class Indexing:
         self.state = FieldState(database.uuid.hex(), 0)
         self.index: OpenIndex | None = None  # None: nothing is indexed
         self.changing = trio.Lock()
+        self.working = trio.Lock()  # held while a build or merge is under way
         self.turns = trio.Semaphore(QUERY_STEPS_AT_ONCE)
         self.last_error = ""
         self.builds = self.merges = self.failures = 0
@@ -252,25 +253,33 @@ class Indexing:
                 self._declare()
             except TwinlogError as error:  # a full disk, a role just lost: nothing here needs it
                 self.last_error = str(error)
-            job = self._next_job()
+            async with self.working:
+                job = self._next_job()
+                failure = await self._attempt(job) if job is not None else None
             if job is None:
                 with trio.move_on_after(IDLE_S + 1.0):
                     await self._work.wait()
                 self._work = trio.Event()
                 continue
-            try:
-                await job()
-                self._retry_s = RETRY_S_MIN
-            except DamagedRecord as error:  # of a segment, as far as this task can know
-                async with self.changing:
-                    self._forget(self.state.seq)
-                await self._failed(error)
-            except (OSError, TwinlogError) as error:
-                await self._failed(error)
-            except Exception as error:
-                log.exception("%s: indexing met a bug", self._database.name)
-                await self._failed(error)
+            if failure is not None:
+                await self._failed(failure)
             self._tell()
+
+    async def _attempt(self, job: Callable[[], Awaitable[None]]) -> Exception | None:
+        """What it failed with."""
+        try:
+            await job()
+            self._retry_s = RETRY_S_MIN
+            return None
+        except DamagedRecord as error:  # of a segment, as far as this task can know
+            async with self.changing:
+                self._forget(self.state.seq)
+            return error
+        except (OSError, TwinlogError) as error:
+            return error
+        except Exception as error:
+            log.exception("%s: indexing met a bug", self._database.name)
+            return error
 
     async def _verify(self) -> None:
         """Read every segment that was found and hold it against its checksums; begin anew when one is damaged (INV-5). Queries have

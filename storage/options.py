@@ -31,4 +31,7 @@ class EngineOptions:
     view_age_s: float = 600.0
     databases_max: int = 256
     index_rows_min: int = 2_000  # sealed documents from which on a collection's queried fields are indexed; below, scans are quick
+    compaction: bool = True  # by itself; on demand it is always there
+    compact_stale_ratio: float = 0.5  # of a shard's logs; from there on it is compacted
+    compact_min_bytes: int = 64 * 2**20  # of a shard's logs; below it never by itself
     expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say

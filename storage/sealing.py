@@ -50,6 +50,7 @@ class Sealing:
         self.shards = shards
         self.floor: int | None = None  # None: no standby to keep anything for
         self.pins: dict[int, int] = {}  # checkpoint seq -> how many hold it
+        self.removing = trio.Lock()  # held while what nothing needs is removed
         self.failures = 0
         self.last_error = ""
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
@@ -144,6 +145,7 @@ class Sealing:
                 await self._seal_frozen()
                 pause = RETRY_S_MIN
             except (OSError, TwinlogError) as error:
+                self._database.compacting.seal_failed()
                 self.failures += 1
                 self.last_error = str(error)
                 log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
@@ -177,7 +179,7 @@ class Sealing:
 
     async def _seal_and_publish(self, frozen: Memtable) -> None:
         database = self._database
-        disk, indexing = database.seams.disk, database.indexing
+        disk, indexing, compacting = database.seams.disk, database.indexing, database.compacting
         base_seq = self.checkpoint.seq if self.checkpoint is not None else None
         plan = SealPlan(
             base_seq=base_seq,
@@ -187,6 +189,9 @@ class Sealing:
             uuid=database.uuid.hex(),
             segments=self._segments_from(frozen.base_seq + 1),
             fields=indexing.plan(base_seq or 0),
+            closed=compacting.closed,
+            reserved=compacting.reserved,
+            compacted=compacting.offered,
         )
         result = await database.seams.workers.run(seal, database.directory, plan)
         checkpoint = result.checkpoint
@@ -195,6 +200,7 @@ class Sealing:
         index = await indexing.open(result.fields)
         self.checkpoint, self.shards, self.frozen = checkpoint, shards, None
         indexing.published(checkpoint.seq, result.fields, index)
+        compacting.sealed(result.compacted)
 
     def _segments_from(self, seq: int) -> list[str]:
         segments = self._database.log.segments
@@ -203,6 +209,10 @@ class Sealing:
 
     async def remove_unneeded(self) -> None:
         """Checkpoints, log segments and files that nothing needs any more."""
+        async with self.removing:
+            await self._remove_unneeded()
+
+    async def _remove_unneeded(self) -> None:
         database = self._database
         disk = database.seams.disk
         kept = await disk.run(_drop_checkpoints, disk, database.directory, self.floor, frozenset(self.pins))
@@ -215,7 +225,8 @@ class Sealing:
         await disk.run(_remove, disk, gone)
         await self._bound_log(second_newest, bound)
         known = self._files | ({self.checkpoint.seq: _files_of(self.checkpoint)} if self.checkpoint is not None else {})
-        self._files = await disk.run(_drop_files, disk, database.directory, kept, known)
+        in_progress = database.compacting.files
+        self._files = await disk.run(_drop_files, disk, database.directory, kept, known, in_progress)
 
     async def _bound_log(self, second_newest: int, bound: int) -> None:
         """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8)."""
@@ -267,12 +278,12 @@ def _files_of(checkpoint: Checkpoint) -> frozenset[str]:
 
 
 def _drop_files(
-    disk: Disk, directory: str, kept: list[int], known: dict[int, frozenset[str]]
+    disk: Disk, directory: str, kept: list[int], known: dict[int, frozenset[str]], in_progress: frozenset[str]
 ) -> dict[int, frozenset[str]]:
     """Remove shard and index files that no kept checkpoint names; returns the files of each. known: those of some, since a
-    manifest is long to read. Only files: an open handle goes on reading."""
+    manifest is long to read. in_progress: those of a compaction. Only files: an open handle goes on reading."""
     files = {seq: known.get(seq) or _files_of(checkpoints.load(disk, directory, seq)) for seq in kept}
-    named = frozenset().union(*files.values())
+    named = in_progress.union(*files.values())
     for name in disk.list_dir(directory):
         if name.startswith("shard_") and name not in named:
             disk.remove(f"{directory}/{name}")

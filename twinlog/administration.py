@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from node.wire import (
+    Compact,
     CreateDatabase,
     DropCollection,
     DropDatabase,
@@ -26,6 +27,8 @@ from .scope import Scope
 from .url import parse_node
 from .verbs import Plan, ask
 
+COMPACT_TIMEOUT_S = 3600.0
+
 
 def list_database_names(scope: Scope) -> Plan[list[str]]:
     reply = yield from _reply(scope, Kind.READ, ListDatabases(0))
@@ -38,6 +41,12 @@ def create_database(scope: Scope, name: str, *, shards: int | None, crc: bool | 
 
 def drop_database(scope: Scope, name: str) -> Plan[None]:
     yield from _reply(scope, Kind.ONCE, DropDatabase(0, name))
+
+
+def compact(scope: Scope, db: str) -> Plan[dict[str, Any]]:
+    """Once: whoever loses the answer asks again, and the node goes on from where it is."""
+    reply = yield from _reply(scope, Kind.ONCE, Compact(0, db), db=db)
+    return answers.read(answers.FACTS, reply)
 
 
 def list_collection_names(scope: Scope, db: str) -> Plan[list[str]]:

@@ -39,6 +39,13 @@ class Database:
         name = name_or_collection.name if isinstance(name_or_collection, Collection) else name_or_collection
         self.client.run(administration.drop_collection(self._scope, self.name, name))
 
+    def compact(self, *, timeout_s: float = administration.COMPACT_TIMEOUT_S) -> dict[str, Any]:
+        """Rewrite the files of the primary (or of this process) without what is stale. Reads and writes go on meanwhile.
+
+        Returns {before, after: bytes, seconds, shards, findings: what was left as it is, and why}. Each node compacts its own files."""
+        scope = replace(self._scope, timeout_s=timeout_s)
+        return self.client.run(administration.compact(scope, self.name))
+
     def aggregate(self, *args: Any, **options: Any) -> NoReturn:
         """Not in this release: raises OperationFailure naming the collection's own."""
         raise unsupported("Database.aggregate")

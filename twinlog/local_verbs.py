@@ -20,6 +20,7 @@ from node.wire import (
     Aggregate,
     Answer,
     Bulk,
+    Compact,
     Count,
     CreateDatabase,
     CreateIndexes,
@@ -93,6 +94,7 @@ class LocalVerbs:
             ListCollections: self._list_collections,
             CreateDatabase: self._create_database,
             DropDatabase: self._drop_database,
+            Compact: self._compact,
         }
 
     async def begin_reigns(self) -> None:
@@ -160,6 +162,12 @@ class LocalVerbs:
     async def _create_database(self, request: CreateDatabase) -> Reply:
         await self._databases.for_writing(request.db, shards=request.shards, crc=request.crc)
         return Reply(request.id, EMPTY_MAP)
+
+    async def _compact(self, request: Compact) -> Reply:
+        self._databases.check_writable()
+        db = self._engine.database(request.db)
+        report = await db.compacting.compact_now()
+        return Reply(request.id, encode_fields(report.as_fields()), *db.visible)
 
     async def _drop_database(self, request: DropDatabase) -> Reply:
         await self._databases.drop(request.db)

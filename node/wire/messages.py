@@ -326,6 +326,15 @@ class DropDatabase(Request, tag="dropdatabase"):
     db: Name
 
 
+class Compact(Request, tag="compact"):
+    """Rewrite this node's shard logs of a database without what is stale; each node does its own.
+
+    Answer: {before, after: bytes of the shard logs, seconds, shards, findings: [text, ...]: what was left as it is, and why}.
+    """
+
+    db: Name
+
+
 # The node.
 
 
@@ -344,7 +353,8 @@ class Promote(Request, tag="promote"):
 AnyRequest = (
     Hello | Login | Ping | Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
     | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
-    | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Status | Promote
+    | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact
+    | Status | Promote
 )  # fmt: skip
 
 

@@ -15,10 +15,16 @@ from ops.target import PAIR_DIRECTORY, Target
 
 @click.command()
 @click.argument("directory", default=PAIR_DIRECTORY, type=click.Path(file_okay=False, path_type=Path))
-def up(directory: Path) -> None:
-    """Start a primary and a standby below DIRECTORY (default .local-pair) and wait until both are well."""
+@click.option("--compaction/--no-compaction", default=None, help="Rewrite shard files by itself when enough of them is stale.")
+@click.option("--compact-stale-ratio", type=float, metavar="RATIO", help="How large a part must be stale, as 0.5.")
+@click.option("--compact-min-size", type=int, metavar="MIB", help="Shards of smaller files are left alone.")
+def up(directory: Path, **settings: object) -> None:
+    """Start a primary and a standby below DIRECTORY (default .local-pair) and wait until both are well.
+
+    Settings go into the pair's configuration when it is made; later they are changed there.
+    """
     with opened(directory) as pair:
-        pair.prepare()
+        pair.prepare({name: value for name, value in settings.items() if value is not None})
         started = pair.start_missing()
         for name in started:
             click.echo(f"started node {name} (pid {pair.running[name].pid}, log {pair.log_file(name)})")

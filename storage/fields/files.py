@@ -134,6 +134,18 @@ def write_segment(disk: Disk, directory: str, number: int, segment: Segment, *, 
         return writer.finish(is_synced=is_synced)
 
 
+def open_table(disk: Disk, directory: str, number: int, expected: SegmentInfo) -> RowTable:
+    """A row table alone. Raises DamagedRecord, NewerFormat."""
+    return _table_of(_open(disk, directory, Content.ROWS, number, expected))
+
+
+def write_table(disk: Disk, directory: str, number: int, info: SegmentInfo, table: RowTable) -> None:
+    """A row table alone, synced only when it is large."""
+    with SegmentWriter(disk, directory, number, info) as writer:
+        writer.put_table(table)
+        writer.finish(is_synced=False)
+
+
 def write_merged(
     disk: Disk,
     directory: str,
@@ -168,13 +180,15 @@ def open_segment(
     number: int,
     expected: SegmentInfo,
     *,
+    table_number: int | None = None,
     field_numbers: Sequence[int] = (),
     text_reader: TextReader | None = None,
 ) -> Segment:
-    """The segment of that number with its fields and those in the files of field_numbers. Small files are checked whole, of
+    """The segment of that number with its fields and those in the files of field_numbers. table_number: of its row table when that
+    is another one. Small files are checked whole, of
     large ones header and footer: then check_all() is due. text_reader: the class Text; without it texts are left alone.
     Raises DamagedRecord when a file is missing, damaged or not what was expected, NewerFormat."""
-    rows = _open(disk, directory, Content.ROWS, number, expected)
+    rows = _open(disk, directory, Content.ROWS, number if table_number is None else table_number, expected)
     segment = Segment(info=expected, table=_table_of(rows), columns={}, files=(rows,))
     for each in (number, *field_numbers):
         segment = open_fields(disk, directory, each, segment, text_reader=text_reader)

@@ -18,10 +18,10 @@ from ..errors import DamagedRecord
 from . import live
 from .column import Column
 from .dead import NONE_DEAD, Dead
-from .files import open_segment
+from .files import file_name, open_segment
 from .indexed import Fields
 from .rows import RowTable
-from .sections import SectionFile, SegmentInfo
+from .sections import Content, SectionFile, SegmentInfo
 from .state import CollectionFields, FieldState, SegmentEntry, encode, manifest_name, parse
 from .text import Text
 from .values import COLUMN, WORDS
@@ -97,7 +97,7 @@ def open_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: Se
     """One segment with everything that belongs to it. Raises DamagedRecord, OSError."""
     info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last, entry.rows)
     found = open_segment(
-        disk, directory, entry.number, info, field_numbers=entry.extras, text_reader=Text
+        disk, directory, entry.number, info, table_number=entry.table, field_numbers=entry.extras, text_reader=Text
     )
     dead = NONE_DEAD
     if entry.live is not None:
@@ -144,8 +144,12 @@ def write_state(disk: Disk, directory: str, state: FieldState) -> None:
 def drop_files(disk: Disk, directory: str, state: FieldState, kept_from: int) -> None:
     """Remove what the state does not name, but for files numbered from kept_from on, which jobs under way may have made."""
     named = state.numbers()
+    tables = {file_name(Content.ROWS, number) for number in state.tables_replaced()}
     for name in disk.list_dir(directory):
         match, manifest = _NAME.match(name), _MANIFEST.match(name)
+        if name in tables:
+            disk.remove(f"{directory}/{name}")
+            continue
         if (match and int(match[1]) not in named and int(match[1]) < kept_from) or (
             manifest and int(manifest[1]) != state.seq
         ):

@@ -2,17 +2,19 @@
 
 Rows stand in commit order, by (seq, row): seq of the commit, row the place of the record in it. `location` is that of the primary
 index (index/primary.py: file generation << 48 | offset) in the logs of `shard`; compaction moves records, so a table with new
-locations may take the place of this one, with the same rows.
+locations may take the place of this one, with the same rows; dead rows, of which it leaves nothing, then have location NONE.
 
 Costs 20 bytes a row; a look-up is one bisection by seq and a short one by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from ..index.moves import Moves
 
 _SEQ_32_END = 2**32
 NOWHERE = -1
@@ -47,6 +49,17 @@ class RowTable:
     def kept(self, keep: np.ndarray) -> RowTable:
         """The rows where keep (bool) is set."""
         return RowTable(self.seq_first, *(column[keep] for column in self.columns))
+
+    def moved(self, moves: Mapping[int, Moves]) -> RowTable | None:
+        """The table after compactions, by shard; None when no row of it has moved."""
+        location = None
+        for shard, each in moves.items():
+            mine = np.flatnonzero(self.shard == shard)
+            mine = mine[each.touches(self.location[mine])]
+            if len(mine):
+                location = self.location.copy() if location is None else location
+                location[mine] = each.apply(self.location[mine])
+        return None if location is None else RowTable(self.seq_first, self.seq, self.row, self.shard, location, self.length)
 
     def place_of(self, seqs: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The rows of the segment (int64) that have these (seq, row); NOWHERE for those that are not here."""

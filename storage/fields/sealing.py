@@ -2,6 +2,7 @@
 Blocks; runs where the seal runs.
 
     rows written to the shard logs ── by collection, in commit order ── extract ── build ──> fields.rows.N .svidx.N .sgidx.N .stidx.N
+    records that a compaction moved ──> fields.rows.N of segments that are there, with the new locations
     orders of superseded rows ──> the segments that hold them ──> fields.live.M
                                 └─ collections whose index is still being built ──> handed back, applied when it is there
 
@@ -12,15 +13,19 @@ fields are wanted; one whose rows are all in this seal is whole at once, any oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..disk import Disk
+from ..errors import DamagedRecord
+from ..index.moves import Moves
+from ..index.primary import NONE
 from . import live
-from .files import write_segment
+from .files import open_table, write_segment, write_table
 from .indexed import Fields, index_documents
 from .opened import open_entry, seqs_and_rows
 from .rows import row_table
@@ -69,9 +74,11 @@ def seal_fields(
     was_empty: frozenset[int],
     living: frozenset[int],
     logs: str,
+    moves: Mapping[int, Moves] = MappingProxyType({}),
 ) -> FieldsSealed:
     """Write what the seal adds and the manifest at seq. was_empty: collections without a row at the base; living: those that the
-    catalog names at seq. logs: logs_digest() of the checkpoint that is being made. Raises OSError, DamagedRecord."""
+    catalog names at seq. logs: logs_digest() of the checkpoint that is being made. moves: by shard, what it takes up of compactions.
+    Raises OSError, DamagedRecord."""
     files = _Numbers(plan.next_number)
     collections: dict[int, CollectionFields] = {}
     gone: dict[int, np.ndarray] = {}
@@ -80,6 +87,8 @@ def seal_fields(
         wanted = plan.wanted.get(number) or (entry.fields if entry is not None else {})
         if entry is None:
             entry = CollectionFields(wanted, (), number in was_empty)
+        if moves:
+            entry = replace(entry, segments=_moved(disk, directory, plan.state.uuid, number, entry.segments, moves, files.take))
         dead = superseded.get(number)
         if dead is not None and len(dead):
             entry = replace(entry, segments=bury(disk, directory, plan.state.uuid, number, entry.segments, dead, files.take))
@@ -140,6 +149,33 @@ def write_indexed(
     indexed = index_documents(blob, at, doc_len, fields)
     segment = Segment(info=info, table=table, columns=indexed.columns, texts=indexed.texts)
     write_segment(disk, directory, number, segment, is_synced=is_synced)
+
+
+def _moved(
+    disk: Disk,
+    directory: str,
+    uuid: str,
+    collection: int,
+    segments: Sequence[SegmentEntry],
+    moves: Mapping[int, Moves],
+    take_number: Callable[[], int],
+) -> tuple[SegmentEntry, ...]:
+    """The segments with row tables that say where compactions have put the records. Raises DamagedRecord for a live row whose record
+    is gone: then index and logs do not belong together."""
+    after = []
+    for entry in segments:
+        info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last, entry.rows)
+        number = entry.number if entry.table is None else entry.table
+        table = open_table(disk, directory, number, info).moved(moves)
+        if table is not None:
+            bits = live.load(disk, directory, entry) if entry.live is not None else live.all_live(entry.rows)
+            if (live.as_bools(bits, entry.rows) & (table.location == np.uint64(NONE))).any():
+                raise DamagedRecord(f"a live row of field segment {entry.number} was not moved", file=directory, offset=0)
+            number = take_number()
+            write_table(disk, directory, number, info, table)
+            entry = replace(entry, table=number)
+        after.append(entry)
+    return tuple(after)
 
 
 def bury(

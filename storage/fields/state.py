@@ -8,9 +8,11 @@
     seq          the checkpoint it belongs to: rows after it are in the memtables
     logs         logs_digest() of that checkpoint's shard logs (shard/checkpoint.py): a seal that was cut off and done again writes others
     collections  {id: {"fields": {path: 1 values, 2 words, 3 both}, "whole": bool, "segments": [segment, ...]}}
-    segment      {"number", "extras": [number, ...], "first", "last", "rows", "live": number or null, "dead": n}, oldest first
+    segment      {"number", "extras": [number, ...], "first", "last", "rows", "live": number or null, "dead": n, "table": number, may be
+                 left out}, oldest first
 
-A segment's files carry its number (files.py); extras are the files of fields that were indexed later; `live` numbers the bitmap of
+A segment's files carry its number (files.py), but for the row table once compaction has made a newer one, which has a number of its own: `table`;
+extras are the files of fields that were indexed later; `live` numbers the bitmap of
 the rows that are not superseded at `seq`, null while all are live. `whole` says that the segments hold every row up to seq: until then they
 are not used. INV-5: all of it can be made again from the shard logs, so a manifest that is damaged, or of another seq or database, is no error:
 it counts as none, and the index is built anew.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,11 +43,12 @@ class SegmentEntry:
     extras: tuple[int, ...] = ()
     live: int | None = None
     dead: int = 0
+    table: int | None = None  # None: number
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """Of all its files."""
-        return (self.number, *self.extras, *([] if self.live is None else [self.live]))
+        return (self.number, *self.extras, *(number for number in (self.live, self.table) if number is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,15 @@ class FieldState:
 
     def numbers(self) -> set[int]:
         """Of every file it names."""
-        return {
-            number
-            for collection in self.collections.values()
-            for segment in collection.segments
-            for number in segment.numbers
-        }
+        return {number for segment in self._segments() for number in segment.numbers}
+
+    def tables_replaced(self) -> set[int]:
+        """Numbers whose row table is not needed, only the files of fields."""
+        return {segment.number for segment in self._segments() if segment.table is not None}
+
+    def _segments(self) -> Iterator[SegmentEntry]:
+        for collection in self.collections.values():
+            yield from collection.segments
 
 
 def manifest_name(seq: int) -> str:
@@ -107,6 +113,7 @@ def encode(state: FieldState) -> bytes:
                         "rows": s.rows,
                         "live": s.live,
                         "dead": s.dead,
+                        **({} if s.table is None else {"table": s.table}),
                     }
                     for s in entry.segments
                 ],

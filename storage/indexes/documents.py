@@ -14,7 +14,7 @@ import numpy as np
 
 from ..commit.columns import structures_at
 from ..errors import DamagedRecord
-from ..index.primary import GENERATION_SHIFT, OFFSET_MASK, live_locations
+from ..index.primary import GENERATION_SHIFT, NONE, OFFSET_MASK, live_locations
 from ..shard.gather import distinct
 from ..shard.older import check_records, read_chunks
 from ..shard.record import HEADER_BYTES, HEADER_TYPE
@@ -30,8 +30,11 @@ class Documents(NamedTuple):
     order: np.ndarray  # u64, seq << 16 | row
 
 
+_EMPTY = b"\x80"  # a document of no fields
+
+
 class Places(NamedTuple):
-    """Where the records of rows are."""
+    """Where the records of rows are; location NONE (index/primary.py): nowhere any more."""
 
     shard: np.ndarray  # u16
     location: np.ndarray  # u64
@@ -39,14 +42,15 @@ class Places(NamedTuple):
 
 
 def read_documents(shards: ShardSet, places: Places) -> Documents:
-    """The documents there. Raises DamagedRecord, OSError."""
+    """The documents there; an empty one, of order 0, where compaction has left nothing of a dead row. Raises DamagedRecord, OSError."""
     count = len(places.shard)
     at, doc_len, order = np.zeros(count, np.uint64), np.zeros(count, np.uint32), np.zeros(count, np.uint64)
     buffers: list[bytes] = []
     size = 0
     generations = places.location >> np.uint64(GENERATION_SHIFT)
+    is_gone = places.location == np.uint64(NONE)
     for number in distinct(places.shard):
-        for generation in distinct(generations[places.shard == number]):
+        for generation in distinct(generations[(places.shard == number) & ~is_gone]):
             mine = np.flatnonzero((places.shard == number) & (generations == generation))
             mine = mine[np.argsort(places.location[mine])]
             offsets = (places.location[mine] & np.uint64(OFFSET_MASK)).astype(np.int64)
@@ -61,6 +65,9 @@ def read_documents(shards: ShardSet, places: Places) -> Documents:
                 order[some] = heads["seq"].astype(np.uint64) << np.uint64(16) | heads["row"]
                 buffers.append(buffer)
                 size += len(buffer)
+    if is_gone.any():
+        at[is_gone], doc_len[is_gone] = size, len(_EMPTY)
+        buffers.append(_EMPTY)
     return Documents(b"".join(buffers), at, doc_len, order)
 
 

@@ -12,7 +12,8 @@
     collections         {name: {"id", "count", "total" (hex)}}, as in versions/statehash.py
     state_hash          of exactly these collections (INV-6)
     shards              [{"logs": [{"file", "generation", "length", "crc32c"}, ...],
-                          "index": [{"file", "length", "xxh3"}, ...]}, ...]; both checksums cover the length
+                          "index": [{"file", "length", "xxh3"}, ...],
+                          "live": bytes of live records, may be left out}, ...]; both checksums cover the length
     requests            [[request id (hex), answer (hex)], ...], oldest first
 
 File names are relative to the database's directory. A log entry means the first `length` bytes of the file, which may
@@ -72,10 +73,12 @@ class IndexFile(NamedTuple):
 
 
 class ShardFiles(NamedTuple):
-    """One shard: logs in order of writing, index segments oldest first."""
+    """One shard: logs in order of writing, index segments oldest first. live: bytes of the records in its logs that are live here; None
+    in a manifest that does not say."""
 
     logs: tuple[LogFile, ...] = ()
     index: tuple[IndexFile, ...] = ()
+    live: int | None = None
 
 
 class CollectionEntry(NamedTuple):
@@ -143,10 +146,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
             name: {"id": e.id, "count": e.count, "total": f"{e.total:x}"} for name, e in checkpoint.collections.items()
         },
         "state_hash": checkpoint.state_hash,
-        "shards": [
-            {"logs": [log._asdict() for log in shard.logs], "index": [index._asdict() for index in shard.index]}
-            for shard in checkpoint.shards
-        ],
+        "shards": [_shard_fields(shard) for shard in checkpoint.shards],
     }
     requests = ",".join([f'["{request_id.hex()}","{answer.hex()}"]' for request_id, answer in checkpoint.requests])
     without = _canonical(fields)
@@ -155,6 +155,11 @@ def encode(checkpoint: Checkpoint) -> bytes:
     at = without.index(_AFTER_CHECKSUM)  # what stands before it is a number, so the first is the right one
     checksum = hashlib.blake2b(without, digest_size=CHECKSUM_BYTES).hexdigest()
     return b"".join((without[:at], b',"checksum":"', checksum.encode(), b'"', without[at:]))
+
+
+def _shard_fields(shard: ShardFiles) -> dict[str, Any]:
+    fields: dict[str, Any] = {"logs": [log._asdict() for log in shard.logs], "index": [each._asdict() for each in shard.index]}
+    return fields if shard.live is None else {**fields, "live": shard.live}
 
 
 def parse(data: bytes, name: str = "checkpoint") -> Checkpoint:
@@ -193,7 +198,11 @@ def _from_fields(fields: dict[str, Any]) -> Checkpoint:
         },
         state_hash=fields["state_hash"],
         shards=tuple(
-            ShardFiles(tuple(LogFile(**log) for log in shard["logs"]), tuple(IndexFile(**i) for i in shard["index"]))
+            ShardFiles(
+                tuple(LogFile(**log) for log in shard["logs"]),
+                tuple(IndexFile(**i) for i in shard["index"]),
+                shard.get("live"),
+            )
             for shard in fields["shards"]
         ),
         requests=tuple(RequestKept(bytes.fromhex(i), bytes.fromhex(a)) for i, a in fields["requests"]),
@@ -335,18 +344,23 @@ def _differs(path: str) -> DamagedRecord:
 
 
 def orphans(disk: Disk, directory: str, kept: Sequence[Checkpoint]) -> list[str]:
-    """Names of shard logs and index segments in the directory that none of the given checkpoints needs: replaced ones, and
-    leftovers of an unfinished seal. The caller knows what else may pin them, and that no seal is running."""
+    """Names of shard logs, index segments and moves in the directory that none of the given checkpoints needs: replaced ones, and
+    leftovers of an unfinished seal or compaction. The caller knows what else may pin them, and that neither is running."""
     needed = {file for checkpoint in kept for file, _ in files_of(checkpoint)}
     return [name for name in disk.list_dir(directory) if SHARD_FILE.match(name) and name not in needed]
 
 
-SHARD_FILE = re.compile(r"shard_(\d{3,4})(?:\.g(\d+))?\.db\Z|shard_(\d{3,4})\.sidx\.(\d+)\Z")
+SHARD_FILE = re.compile(r"shard_(\d{3,4})(?:\.g(\d+))?\.(?:db|moves)\Z|shard_(\d{3,4})\.sidx\.(\d+)\Z")
 
 
 def log_name(shard: int, generation: int) -> str:
     """shard_000.db, shard_000.g2.db, ..."""
     return f"shard_{shard:03d}.db" if generation == 1 else f"shard_{shard:03d}.g{generation}.db"
+
+
+def moves_name(shard: int, generation: int) -> str:
+    """Of what a compaction says about the log of that generation (index/moves.py): shard_000.g2.moves."""
+    return f"shard_{shard:03d}.g{generation}.moves"
 
 
 def index_name(shard: int, number: int) -> str:

@@ -6,7 +6,8 @@
 Runs in the worker process, or here in memory mode and in the simulator; never twice at once in one database. The caller has
 synced the log up to to_seq. Until the checkpoint is written nothing that an older checkpoint names has changed: shard logs
 only grew past the lengths it gives, everything else is a new file. So a crash at any step leaves the database as it was, and
-sealing again gives the same content and state hash (INV-5, INV-6). A shard log whose size is not what the base says (an
+sealing again gives the same content and state hash (INV-5, INV-6). Where a compaction has copied the logs that a shard had, its log takes their
+place in front of the list, and the indexes are made to name the new places. A shard log whose size is not what the base says (an
 unfinished seal, a rewind) is never written again; the next generation takes over.
 
 Everything goes by columns: no object is made for a document. Rows of a collection that the catalog no longer names at to_seq
@@ -17,7 +18,7 @@ and columns of the range, which the memtable's bound keeps small (INV-8).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import google_crc32c
@@ -29,6 +30,7 @@ from ..disk import Disk, File
 from ..errors import DamagedRecord, InternalError
 from ..fields.sealing import FieldsPlan, FieldsSealed, Written, seal_fields
 from ..finding import Finding, Severity
+from ..index.moves import Moves, moved_index
 from ..index.primary import (
     GENERATION_MAX,
     GENERATION_SHIFT,
@@ -49,18 +51,20 @@ from . import checkpoint as checkpoints
 from . import record as codec
 from .bases import Base, OpenBases
 from .checkpoint import Checkpoint, CollectionEntry, IndexFile, LogFile, ShardFiles, empty_checkpoint
+from .compaction import Compacted, live_bytes, open_compacted
 from .gather import Range, Rows, distinct, gather
 from .older import Older, older_records
 from .rebuild import HashKey
 from .record import HEADER_BYTES
-from .shardset import ShardSet
+from .shardset import Shard, ShardSet
 
 APPEND_BYTES = 4 * 2**20  # handed to the kernel at a time, but always one record
 
 
 @dataclass(frozen=True, slots=True)
 class SealPlan:
-    """What to seal: commits base_seq + 1 to to_seq, from the log segments (paths relative to the disk's root, in order).
+    """What to seal: commits base_seq + 1 to to_seq, from the log segments (paths relative to the disk's root, in order); and what
+    compaction (compaction.py) wants of it.
 
     base_seq: a checkpoint that validates; None when there is none yet. uuid in hex. fields: what of the field index goes on with it."""
 
@@ -71,6 +75,9 @@ class SealPlan:
     uuid: str
     segments: list[str]
     fields: FieldsPlan | None = None
+    closed: frozenset[str] = frozenset()  # shard logs that a compaction is copying: not extended
+    reserved: Mapping[int, int] = field(default_factory=dict)  # shard -> generation that a compaction has taken
+    compacted: tuple[Compacted, ...] = ()  # to be taken up, at most one of a shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,7 @@ class SealResult:
     findings: tuple[Finding, ...]  # about the base
     checkpoint: Checkpoint
     fields: FieldsSealed | None = None  # None: without an index, or it failed and must be built anew
+    compacted: tuple[Compacted, ...] = ()  # what of the plan's was taken up
 
 
 def seal(
@@ -100,9 +108,14 @@ def seal(
     frames = read_frames(disk, plan.segments, base.seq, plan.to_seq, base.chain)
     gathered = gather(base, frames, hash_key)
     shares, states, superseded = _split(before, base, gathered, plan.shards)
-    writer = _Writer(disk, directory, base, plan)
+    taken = _take_up(disk, directory, plan, base, before)
+    writer = _Writer(disk, directory, base, plan, taken)
+    live = _live_before(before, base, frozenset(states))
     try:
-        written = [writer.write_shard(before, number, share) for number, share in enumerate(shares)]
+        written = [
+            writer.write_shard(before, number, share)._replace(live=live[number] + share.live_change)
+            for number, share in enumerate(shares)
+        ]
         writer.sync()
         disk.make_dir(f"{directory}/{checkpoints.DIRECTORY}")
         disk.sync_dir(directory)
@@ -112,7 +125,7 @@ def seal(
     fields = None
     if plan.fields is not None:
         digest = checkpoints.logs_digest(written)
-        fields = _seal_fields(disk, directory, plan, gathered, writer, superseded, before, frozenset(states), digest)
+        fields = _seal_fields(writer, gathered, superseded, before, frozenset(states), digest)
     checkpoint = Checkpoint(
         uuid=plan.uuid,
         seq=gathered.last_seq,
@@ -138,6 +151,7 @@ def seal(
         findings=tuple(before.findings),
         checkpoint=replace(checkpoint, requests=()),
         fields=fields,
+        compacted=tuple(compacted for compacted, _ in taken.values()),
     )
 
 
@@ -161,12 +175,40 @@ def _open_base(
     return base, ShardSet.open(disk, directory, base, previous, hash_key=hash_key)
 
 
+Taken = dict[int, tuple[Compacted, Moves]]  # by shard
+
+
+def _take_up(disk: Disk, directory: str, plan: SealPlan, base: Checkpoint, before: ShardSet) -> Taken:
+    """The compactions that fit the base. One that does not must not keep the seal from ending: it is told as a finding."""
+    taken: Taken = {}
+    for compacted in plan.compacted:
+        try:
+            taken[compacted.shard] = compacted, open_compacted(disk, directory, compacted, base)
+        except (DamagedRecord, OSError) as error:
+            what = f"the compaction of shard {compacted.shard} was not taken up: {error}"
+            before.findings.append(Finding(Severity.WARNING, directory, -1, what, "it is done again"))
+    return taken
+
+
+def _live_before(before: ShardSet, base: Checkpoint, named: frozenset[int]) -> list[int]:
+    """Bytes of the base's live records by shard, those of collections that are not named any more left out."""
+    known = np.array([CATALOG, *(entry.id for entry in base.collections.values())], np.uint32)
+    gone = known[1:][~np.isin(known[1:], np.array([*named], np.uint32))]
+    found = []
+    for shard in before.shards:
+        live = live_bytes(shard, known) if shard.files.live is None else shard.files.live
+        found.append(live - (live_bytes(shard, gone) if len(gone) else 0))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The records of one shard in the order of writing, and the locations of what they supersede (NONE when nothing)."""
+    """The records of one shard in the order of writing, and the locations of what they supersede (NONE when nothing). live_change:
+    what they add to the bytes of live records, less what they supersede."""
 
     rows: Rows
     prev: np.ndarray
+    live_change: int
 
 
 Superseded = list[tuple[np.ndarray, np.ndarray]]  # (collections, orders) of documents that were live until now
@@ -180,6 +222,7 @@ def _split(
     shard_of = rows.hash % np.uint64(shards)
     prev = np.full(len(shard_of), NONE, np.uint64)
     was_live = np.zeros(len(shard_of), bool)
+    change = np.where(rows.op == PUT, rows.key_len.astype(np.int64) + rows.doc_len + HEADER_BYTES, 0)
     state = StateFold(base.states())
     names = _CatalogChanges(rows)
     superseded: Superseded = []
@@ -189,6 +232,7 @@ def _split(
             which = mine[older.which]
             prev[which] = older.location
             was_live[which] = older.op == PUT
+            change[which] -= np.where(older.op == PUT, rows.key_len[which].astype(np.int64) + older.doc_len + HEADER_BYTES, 0)
             superseded.append((rows.collection[which][older.op == PUT], older.order[older.op == PUT]))
             names.note(which, older)
             _subtract(state, rows.collection[which], older)
@@ -199,22 +243,21 @@ def _split(
     is_named = np.isin(rows.collection, np.array([CATALOG, *states], np.uint32))
     keep = is_named & (is_put | was_live)
     _add(state, rows, is_put & is_named)
-    shares = [Share(rows.take(mine), prev[mine]) for mine in (np.flatnonzero(keep & (shard_of == n)) for n in range(shards))]
+    of_shard = [np.flatnonzero(keep & (shard_of == number)) for number in range(shards)]
+    shares = [Share(rows.take(mine), prev[mine], int(change[mine].sum())) for mine in of_shard]
     return shares, state.states(), superseded
 
 
 def _seal_fields(
-    disk: Disk,
-    directory: str,
-    plan: SealPlan,
-    gathered: Range,
     writer: _Writer,
+    gathered: Range,
     superseded: Superseded,
     before: ShardSet,
     living: frozenset[int],
     logs: str,
 ) -> FieldsSealed | None:
     """The field index's part. It is a cache (INV-5): whatever is wrong with it must not keep the seal from ending."""
+    disk, directory, plan = writer.disk, writer.directory, writer.plan
     wanted = plan.fields.wanted.keys() | plan.fields.state.collections.keys()
     try:
         dead = {
@@ -224,8 +267,9 @@ def _seal_fields(
         }
         written = {number: rows for number in wanted & living if (rows := _written(writer, number)) is not None}
         empty = frozenset(number for number in wanted if before.count(number) == 0)
+        moves = {number: moves for number, (_, moves) in writer.taken.items()}
         return seal_fields(
-            disk, directory, plan.fields, gathered.last_seq, gathered.rows.blob, written, dead, empty, living, logs
+            disk, directory, plan.fields, gathered.last_seq, gathered.rows.blob, written, dead, empty, living, logs, moves
         )
     except Exception as error:  # noqa: BLE001 - told as a finding; the index is then built anew
         before.findings.append(
@@ -316,6 +360,7 @@ class _Writer:
     directory: str
     base: Checkpoint
     plan: SealPlan
+    taken: Taken
     made: list[str] = field(default_factory=list)
     added: list[tuple[int, Rows, Columns]] = field(default_factory=list)  # shard, its new records, their index rows
     records: int = 0
@@ -328,16 +373,23 @@ class _Writer:
         named = [name for name, _ in checkpoints.files_of(self.base)]
         names = self.disk.list_dir(self.directory) + named
         self._generations, self._numbers = checkpoints.highest_numbers(names)
+        for shard, generation in self.plan.reserved.items():
+            self._generations[shard] = max(self._generations.get(shard, 0), generation)
 
     def write_shard(self, before: ShardSet, number: int, share: Share) -> ShardFiles:
         """The shard's files after the seal."""
         shard = before.shards[number]
+        compacted, moves = self.taken.get(number, (None, None))
         logs, new = shard.files.logs, NO_COLUMNS
+        if compacted is not None:
+            logs = (compacted.log, *logs[len(compacted.replaced) :])
         if len(share.prev):
             logs, new = self._append_log(number, logs, share)
             self.added.append((number, share.rows, new))
-        elif not shard.is_rebuilt:
+        elif not shard.is_rebuilt and moves is None:
             return shard.files
+        if moves is not None:
+            return ShardFiles(logs, self._move_index(number, shard, moves, new))
         index = self._write_index(number, list(reversed(shard.segments)), shard.files.index, new, rebuilt=shard.is_rebuilt)
         return ShardFiles(logs, index)
 
@@ -382,7 +434,7 @@ class _Writer:
 
     def _log_to_extend(self, number: int, logs: tuple[LogFile, ...]) -> tuple[File, LogFile]:
         """The last log of the shard if it ends where the base says, else a new generation."""
-        if logs:
+        if logs and logs[-1].file not in self.plan.closed:
             path = f"{self.directory}/{logs[-1].file}"
             if self.disk.exists(path) and self.disk.size(path) == logs[-1].length:
                 return self.disk.open_append(path), logs[-1]
@@ -412,15 +464,29 @@ class _Writer:
             merging = [segment.columns for segment in segments[keep:]] + [new]
             columns = merge_columns(merging, drop_tombstones=True)
             first = segments[keep].info.first
-        info = SegmentInfo(bytes.fromhex(self.plan.uuid), number, first, self.plan.to_seq)
-        data = build(columns, info)
+        kept = () if rebuilt else files[:keep]
+        return (*kept, self._write_segment(number, columns, first, self.plan.to_seq))
+
+    def _move_index(self, number: int, shard: Shard, moves: Moves, new: Columns) -> tuple[IndexFile, ...]:
+        """All of the base's segments in one, with the records where a compaction has put them; the new rows in one of their own, so that who
+        keeps a filter of the keys has only those to add."""
+        segments = list(reversed(shard.segments))
+        if not shard.is_rebuilt:
+            self._check_unchanged(segments, shard.files.index)
+        kept, new = moved_index([segment.columns for segment in segments] or [NO_COLUMNS], moves, new)
+        files = [self._write_segment(number, kept, 0, self.base.seq)] if len(kept.hash) else []
+        if len(new.hash):
+            files.append(self._write_segment(number, new, self.base.seq, self.plan.to_seq))
+        return tuple(files)
+
+    def _write_segment(self, number: int, columns: Columns, first: int, last: int) -> IndexFile:
+        data = build(columns, SegmentInfo(bytes.fromhex(self.plan.uuid), number, first, last))
         self._numbers[number] = self._numbers.get(number, 0) + 1
         name = checkpoints.index_name(number, self._numbers[number])
         file = self._create(name)
         file.append(data)
         self._written.append(file)
-        kept = () if rebuilt else files[:keep]
-        return (*kept, IndexFile(name, len(data), checksum(data)))
+        return IndexFile(name, len(data), checksum(data))
 
     def _check_unchanged(self, segments: Sequence[Segment], files: Sequence[IndexFile]) -> None:
         """A segment may have been open for long: what was scribbled on it since must not become part of a sound one (INV-5).

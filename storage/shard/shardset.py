@@ -271,6 +271,13 @@ def _batches(rows: list[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
+def open_shard(
+    disk: Disk, directory: str, checkpoint: Checkpoint, number: int, *, hash_key: HashKey = hash64
+) -> Shard:
+    """One shard alone. Blocking. Raises as ShardSet.open does."""
+    return _ShardOpener(disk, directory, checkpoint, number, None).open(checkpoint.shards[number], [], hash_key)
+
+
 class _ShardOpener:
     """Opens one shard, taking from the set before what is the same file."""
 

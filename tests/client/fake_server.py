@@ -366,6 +366,9 @@ class FakeNode:
         self.store.databases.pop(request.db, None)
         return {}
 
+    def _compact(self, request: wire.Compact) -> Any:
+        return {"before": 10, "after": 5, "seconds": 0.1, "shards": 1, "findings": []}
+
     def _listcollections(self, request: wire.ListCollections) -> Any:
         return {"collections": sorted(self.store.databases.get(request.db, {}))}
 

@@ -280,6 +280,17 @@ def test_positions_grow_with_writes_and_sessions_read_at_them(client):
     assert caught.value.details["name"] == "PositionTimeout"
 
 
+def test_compaction_says_what_it_saved_and_changes_nothing(client):
+    things = client["shop"]["things"]
+    for value in range(3):
+        things.delete_many({})
+        things.insert_many([{"_id": number, "value": value} for number in range(20)])
+    report = client["shop"].compact()
+    assert report.keys() == {"before", "after", "seconds", "shards", "findings"}
+    assert report["before"] >= report["after"] and report["findings"] == []
+    assert things.count_documents({"value": 2}) == 20
+
+
 def test_ping_and_status_answer(client):
     assert client.ping() == {}
     assert "role" in client.status()

@@ -304,6 +304,7 @@ ARGUMENTS = {
     wire.DropCollection: ("d", "c"),
     wire.CreateDatabase: ("d",),
     wire.DropDatabase: ("d",),
+    wire.Compact: ("d",),
 }
 
 

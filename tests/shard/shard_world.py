@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgpack
+import numpy as np
 
 from storage import identity
 from storage.commit.codec import CATALOG, Op, Record, encode, encode_body, first_chain
@@ -13,6 +14,7 @@ from storage.commit.segment import SegmentHeader, SegmentName
 from storage.disk import Disk
 from storage.disk_memory import MemoryDisk
 from storage.shard import checkpoint as checkpoints
+from storage.shard.compaction import Compacted, compact, live_bytes, plan_compaction
 from storage.shard.seal import SealPlan, SealResult, seal
 from storage.shard.shardset import MISSING, ShardSet
 from storage.values.keys import canonical, hash64
@@ -41,6 +43,8 @@ class World:
     chain: int = first_chain(UUID)
     next_id: int = 1
     sealed: int | None = None
+    compacted: list[Compacted] = field(default_factory=list)  # and not taken up yet
+    offers: bool = True  # whether the next seal is told of them
     states: dict[int, str] = field(default_factory=dict)  # seq -> state hash by the model
     _paths: list[str] = field(default_factory=list)
     _pending: list[Record] = field(default_factory=list)
@@ -111,12 +115,32 @@ class World:
     # Sealing and comparing
 
     def plan(self, to_seq: int | None = None) -> SealPlan:
-        return SealPlan(self.sealed, to_seq or self.seq, self.shards, self.crc, UUID.hex(), list(self._paths))
+        compacted = tuple(self.compacted)
+        return SealPlan(
+            self.sealed,
+            to_seq or self.seq,
+            self.shards,
+            self.crc,
+            UUID.hex(),
+            list(self._paths),
+            closed=frozenset(log.file for each in compacted for log in each.replaced),
+            reserved={each.shard: each.log.generation for each in compacted},
+            compacted=compacted if self.offers else (),
+        )
 
     def seal(self) -> SealResult:
         result = seal(self.disk, DIRECTORY, self.plan(), hash_key=self.hash_key)
         self.sealed = result.seq
+        self.compacted = [each for each in self.compacted if each not in result.compacted]
         return result
+
+    def compact(self, shard: int) -> Compacted:
+        """Copy a shard's logs as they are now; seals do not extend them from here on; one that is told takes the copy up."""
+        checkpoint = checkpoints.load(self.disk, DIRECTORY, self.sealed)
+        plan = plan_compaction(self.disk, DIRECTORY, checkpoint, shard)
+        found = compact(self.disk, DIRECTORY, plan, hash_key=self.hash_key)
+        self.compacted.append(found)
+        return found
 
     def open(self, previous: ShardSet | None = None) -> ShardSet:
         checkpoint, _ = checkpoints.newest_valid(self.disk, DIRECTORY)
@@ -137,6 +161,9 @@ class World:
         assert shards.seq == self.seq
         assert shards.checkpoint.state_hash == self.model_hash()
         assert {n: e.id for n, e in shards.checkpoint.collections.items()} == self.names
+        named = np.array([CATALOG, *self.names.values()], np.uint32)
+        for shard in shards.shards:
+            assert shard.files.live == live_bytes(shard, named)
         for number in [CATALOG, *self.names.values()]:
             rows = self.live.get(number, {})
             assert shards.count(number) == len(rows)

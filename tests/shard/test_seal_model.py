@@ -32,7 +32,7 @@ def keep_newest_checkpoint(world: World) -> None:
 
 
 class Sealing(RuleBasedStateMachine):
-    """Random writes, drops, seals, damage to index files, reopening."""
+    """Random writes, drops, seals, compactions, damage to index files, reopening."""
 
     @initialize(shards=st.sampled_from([1, 2, 5]), crc=st.booleans(), collide=st.booleans())
     def begin(self, shards: int, crc: bool, collide: bool) -> None:
@@ -83,6 +83,22 @@ class Sealing(RuleBasedStateMachine):
         self.world.check(self.shards)
 
     @precondition(lambda self: self.shards is not None)
+    @rule(data=st.data(), offers=st.booleans())
+    def compact(self, data: st.DataObject, offers: bool) -> None:
+        """A shard's logs are copied; seals come and go, with or without taking the copy up."""
+        taken = {each.shard for each in self.world.compacted}
+        free = [number for number, shard in enumerate(self.shards.shards) if shard.files.logs and number not in taken]
+        if free and self.world.sealed is not None:
+            self.world.compact(data.draw(st.sampled_from(free)))
+        self.world.offers = offers
+
+    @precondition(lambda self: self.shards is not None)
+    @rule()
+    def forget_compactions(self) -> None:
+        """As after a restart: what was not taken up is left lying."""
+        self.world.compacted.clear()
+
+    @precondition(lambda self: self.shards is not None)
     @rule(data=st.data(), scribble=st.booleans())
     def damage_index(self, data: st.DataObject, scribble: bool) -> None:
         """INV-5: an index file that is gone or scribbled on changes no answer, neither now nor after the next seal."""
@@ -119,8 +135,12 @@ class Sealing(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
+        self.world.offers = True
+        self.world.create("the end")
+        self.world.commit()
         self.world.seal()
         self.world.check(self.world.open())
+        assert not self.world.compacted, "what is offered is taken up"
         keep_newest_checkpoint(self.world)
         for shards, number, rows in self.pinned:
             assert list(shards.scan(number)) == rows

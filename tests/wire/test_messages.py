@@ -17,6 +17,7 @@ from node.wire import (
     AnyRequest,
     BadMessage,
     Bulk,
+    Compact,
     Count,
     CreateDatabase,
     CreateIndexes,
@@ -113,6 +114,7 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
         CreateDatabase, ids, names, st.none() | st.integers(0, 64), st.none() | st.booleans()
     ),
     DropDatabase: st.builds(DropDatabase, ids, names),
+    Compact: st.builds(Compact, ids, names),
     Status: st.builds(Status, ids, st.booleans()),
     Promote: st.builds(Promote, ids, st.booleans()),
 }
