@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import trio
 
-from .database import Database
 from .errors import Overloaded
 from .shard.shardset import COLD, MISSING
+from .views import View
+
+if TYPE_CHECKING:
+    from .database import Database
 
 WARM_TRIES_MAX = 16  # of reading cold data until it is still in memory when it is needed
 ROOM_WAIT_S_MAX = 30.0
@@ -56,20 +60,22 @@ def written_at(db: Database, collection_id: int, key: bytes) -> int:
     """The seq of the commit that wrote the document which the appended end holds; 0: it holds none. Blocking when it is cold."""
     shards, memtables = db.sealing.pinned()
     for memtable in memtables:
-        version = memtable.newest(collection_id, key)
+        version = memtable.at(collection_id, key, db.position.seq)
         if version is not None:
             return version[0]
     record = MISSING if shards is None else shards.find(collection_id, key)
     return 0 if record is MISSING else record.seq
 
 
-def changed_since(db: Database, collection_id: int, seq: int) -> list[bytes] | None:
-    """The keys of a collection that commits after seq wrote. None: a checkpoint holds some of these commits already."""
+def changed_since(db: Database, collection_id: int, view: View) -> list[bytes] | None:
+    """The keys of a collection that were written after the view was made. None: a checkpoint holds some of these commits already."""
     shards, memtables = db.sealing.pinned()
+    seq = view.seq
     if shards is not None and shards.seq > seq:
         return None
-    if db.position.seq == seq:
-        return []
+    if db.position.seq == seq:  # within a transaction all versions are of one seq, but each write makes its own
+        now, seen = memtables[0].rows.get(collection_id, {}), view.newest_rows(collection_id)
+        return [] if now is seen else [key for key, version in now.items() if seen.get(key) is not version]
     tables = [memtable.rows.get(collection_id) for memtable in memtables if memtable.last_seq > seq]
     return [key for table in tables if table for key, version in table.items() if version[0] > seq]
 

@@ -30,6 +30,7 @@ from .results import WriteError, WriteResult
 from .shard.shardset import COLD
 from .unique import Entries, UniqueIndex, entries_of
 from .values.documents import decode
+from .views import View
 
 GROUP_DOCUMENTS_MAX = 500
 GROUP_BYTES_MAX = 2**20
@@ -236,19 +237,19 @@ async def first_match(asked: Asked, *, is_sure: bool) -> Target | None:
         if not keys:
             if pinned or not is_sure:
                 return None
-            is_known, target = _matched_since(asked, collection_id, view.seq)
+            is_known, target = _matched_since(asked, collection_id, view)
             if is_known:
                 return target
         wanted = min(2 * wanted, CANDIDATES_MAX)
     raise Overloaded(f"{asked.where}: the matching document changed {RETRIES_MAX} times meanwhile; try again")
 
 
-def _matched_since(asked: Asked, collection_id: int, seq: int) -> tuple[bool, Target | None]:
-    """(True, a document written after seq that matches, or None), in place; (False, None) when there are too many to look at."""
+def _matched_since(asked: Asked, collection_id: int, view: View) -> tuple[bool, Target | None]:
+    """(True, a document written after the view was made that matches, or None), in place; (False, None) when there are too many to look at."""
     db = asked.db
     if db.catalog.ids.get(asked.collection) != collection_id:
         return False, None
-    keys = changed_since(db, collection_id, seq)
+    keys = changed_since(db, collection_id, view)
     if keys is None or len(keys) > RECHECKED_MAX:
         return False, None
     for key in keys:

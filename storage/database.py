@@ -53,6 +53,7 @@ from .sealing import Sealing
 from .seams import Seams
 from .seeding import PinnedCheckpoint, pin_checkpoint
 from .shard.shardset import COLD, MISSING, ShardSet
+from .transactions import Transactions
 from .views import View
 
 log = logging.getLogger("twinlog.database")
@@ -105,6 +106,7 @@ class Database:
         self.indexing = Indexing(self)
         self.compacting = Compacting(self)
         self.visible_advance = Advance(found.last_seq)
+        self.transactions = Transactions(self)
         self.marking = Marking(self)
         self.marks = self.marking.hashes
         self.mark_advance = self.marking.advance
@@ -401,6 +403,8 @@ class Database:
         memtable = self.sealing.active
         if self.cache:
             self.cache.forget([(record[1], record[2]) for record in records])
+        if self.transactions.listens:
+            self.transactions.note(records, seq)
         count = memtable.put_run(records, seq, time_us)
         memtable.last_seq = seq
         if count == len(records) and CATALOG not in map(_COLLECTION, records):
@@ -507,6 +511,7 @@ class Database:
             nursery.start_soon(self.sealing.run)
             nursery.start_soon(self.compacting.run)
             nursery.start_soon(self.marking.run)
+            nursery.start_soon(self.transactions.run)
             task_status.started()
 
     @property
@@ -549,6 +554,7 @@ class Database:
 
     async def close(self) -> None:
         """After run() has ended: write and sync everything and note that the end was orderly."""
+        self.transactions.close()
         if self._failure is None and self._damage is None:
             try:
                 await self.log.close()

@@ -27,6 +27,7 @@ from .errors import BadDocument, BadIndex, DuplicateKey, TwinlogError
 from .names import check_collection_name
 from .results import WriteResult
 from .shard.shardset import COLD
+from .transaction_scope import refuse_inside
 from .unique import UniqueIndex, entries_of
 from .values.documents import decode
 
@@ -49,6 +50,7 @@ async def create_index(
 
     One that is there already is fine, so a retry needs no remembered answer. Raises BadIndex, DuplicateKey (then nothing is left of
     it)."""
+    refuse_inside(db, "declaring an index")
     check_collection_name(collection)
     spec = read_spec(keys, options or {})
     db.check_writable()
@@ -102,6 +104,7 @@ def list_indexes(db: Database, collection: str) -> list[dict[str, Any]]:
 
 async def drop_index(db: Database, collection: str, name: str, *, request: bytes = b"") -> WriteResult:
     """Drop the index of that name, "*" all but that of `_id`. Raises IndexNotFound."""
+    refuse_inside(db, "dropping an index")
     check_collection_name(collection)
     known = recalled(db, request)
     if known is not None:

@@ -76,6 +76,24 @@ class CommitTooLarge(TwinlogError):
     code = 10334
 
 
+class TransactionTooLarge(CommitTooLarge):
+    """A transaction would write more than one commit may hold, or more than all open transactions may: the write that went over is not in it."""
+
+    code = 257
+
+
+class NoSuchTransaction(TwinlogError):
+    """The transaction has ended: committed, aborted, over its time limit, or its node restarted. Run it again."""
+
+    code = 251
+
+
+class OperationNotSupportedInTransaction(TwinlogError):
+    """A verb that no transaction can hold: declare indexes, drop collections and write $out or $merge outside of it."""
+
+    code = 263
+
+
 class ImmutableField(TwinlogError):
     """A replacement would change `_id`."""
 
@@ -152,7 +170,8 @@ class AuthenticationFailed(TwinlogError):
 
 
 class WriteConflict(TwinlogError):
-    """A key changed after the transaction's snapshot: run it again."""
+    """Something that the transaction writes changed after its snapshot: run it again. Fields: collection; of a document its `_id` (encoded),
+    of an entry in a unique index its index."""
 
     code = 112
 

@@ -35,3 +35,6 @@ class EngineOptions:
     compact_stale_ratio: float = 0.5  # of a shard's logs; from there on it is compacted
     compact_min_bytes: int = 64 * 2**20  # of a shard's logs; below it never by itself
     expiry_interval_s: float = 60.0  # between two passes that delete what TTL indexes say
+    transactions_max: int = 256  # open at once in one database
+    transaction_time_limit_s: float = 60.0
+    transactions_bytes_max: int = 256 * 2**20  # written and not yet committed, of all open transactions of one database

@@ -29,6 +29,7 @@ from .query.filters import compile_filter
 from .query.paths import MISSING
 from .query.pipeline import Context
 from .query.stage_outputs import Merge, Out, Target, WhenMatched, WhenNotMatched
+from .transaction_scope import refuse_inside
 from .values.documents import encode, encode_value
 from .values.keys import canonical
 from .writing import SLICE_DOCUMENTS, insert_one_commit
@@ -46,6 +47,7 @@ Batches = AsyncIterator[list[dict]]
 
 async def write_out(db: Database, output: Out | Merge, batches: Batches, context: Context) -> int:
     """Put the documents where the pipeline says. Returns the seq of the last commit."""
+    refuse_inside(db, "$out" if isinstance(output, Out) else "$merge")
     collection = _own(db, output.target)
     db.check_writable()
     async with aclosing(batches):

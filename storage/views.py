@@ -6,7 +6,7 @@ cold data goes through the disk seam. A view ends by age with SnapshotTooOld.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from .errors import SnapshotTooOld
 from .fields.indexed import Fields
 from .fields.opened import OpenSegment
 from .fields.overlay import order_of
-from .indexes.parts import Standing, standing
+from .indexes.parts import Standing, Topmost, standing
 from .position import Position
 from .shard.shardset import COLD, MISSING, ShardSet
 from .versions.statehash import CollectionState, hash_document, state_hash
@@ -53,7 +53,7 @@ class View:
         assert shards is None or shards.seq <= position.seq, "a view never looks below its checkpoint"
         self._disk = disk
         self._shards = shards
-        self._memtables = memtables  # newest first
+        self._memtables = self._shared = memtables  # newest first; those that are the database's own
         self.catalog = catalog
         self.position = position
         self.seq = position.seq
@@ -67,6 +67,10 @@ class View:
     def check_age(self) -> None:
         if trio.current_time() > self._ends_at:
             raise SnapshotTooOld(f"the read view at seq {self.seq} reached its maximum age; run the query again")
+
+    def newest_rows(self, collection: int) -> Mapping[bytes, Version]:
+        """What the newest memtable holds of a collection."""
+        return self._memtables[0].rows.get(collection, {})
 
     def overlay(self, collection: int, key: bytes) -> Version | None:
         """The memtables' version of a key, deletions included; None when they have none."""
@@ -181,10 +185,15 @@ class View:
         if segments is None or self._indexing is None:
             return None
         glances = []
-        for number, memtable in enumerate(reversed(self._memtables)):
-            below = self._memtables[len(self._memtables) - number :]
+        for number, memtable in enumerate(reversed(self._shared)):
+            below = self._shared[len(self._shared) - number :]
             glances.append(await self._indexing.glance(memtable, collection, partial(self._superseded, collection, below)))
-        return standing(segments, self._shards, glances, self.seq, dict(self._indexing.wanted.get(collection, {})))
+        wanted = dict(self._indexing.wanted.get(collection, {}))
+        return standing(segments, self._shards, glances, self.seq, wanted, await self._topmost(collection))
+
+    async def _topmost(self, collection: int) -> Topmost | None:
+        """Rows above those of the database's memtables: a transaction's."""
+        return None
 
     def _superseded(self, collection: int, below: Sequence[Memtable], keys: Sequence[bytes]) -> list[int]:
         """The orders of the rows that hold the keys below some memtable, -1 where none does. May block."""

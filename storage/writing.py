@@ -22,6 +22,7 @@ from .inserting_unique import insert_unique, insert_unique_now
 from .names import check_collection_name
 from .results import WriteError, WriteResult
 from .shard.shardset import COLD
+from .transaction_scope import refuse_inside
 
 NOW_DOCUMENTS_MAX = 500  # about 2 ms of validation
 NOW_BYTES_MAX = 2**20
@@ -179,6 +180,7 @@ def later_ones(values: Sequence[bytes]) -> set[int]:
 
 async def drop_collection(db: Database, collection: str, *, request: bytes = b"") -> WriteResult:
     """Drop a collection and everything in it; deleted is 1 when it existed."""
+    refuse_inside(db, "dropping a collection")
     check_collection_name(collection)
     known = recalled(db, request)
     if known is not None:

@@ -18,7 +18,7 @@ from ..fields.column import Column
 from ..fields.dead import Dead
 from ..fields.indexed import Fields
 from ..fields.opened import OpenSegment, seqs_and_rows
-from ..fields.overlay import Chunk, Glance
+from ..fields.overlay import Chunk, Glance, order_of
 from ..fields.text import Text
 from ..fields.values import COLUMN, WORDS
 from ..shard.shardset import ShardSet
@@ -100,6 +100,13 @@ class ChunkPart:
 Part = SegmentPart | ChunkPart
 
 
+class Topmost(NamedTuple):
+    """What a transaction wrote: rows above all others, too few and too short-lived for chunks."""
+
+    masked: np.ndarray  # ascending orders of the rows below that it superseded
+    rows: list[LooseRow]
+
+
 class Standing(NamedTuple):
     """All that a query stands on: parts in commit order, then the loose rows."""
 
@@ -108,11 +115,18 @@ class Standing(NamedTuple):
 
 
 def standing(
-    segments: Sequence[OpenSegment], shards: ShardSet | None, glances: Sequence[Glance], seq: int, fields: Fields
+    segments: Sequence[OpenSegment],
+    shards: ShardSet | None,
+    glances: Sequence[Glance],
+    seq: int,
+    fields: Fields,
+    topmost: Topmost | None = None,
 ) -> Standing:
     """What a view at seq stands on. glances: of its memtables, the oldest first; only the last one may have loose rows. fields: what
     chunks show of themselves."""
     masks = [glance.masked(seq) for glance in glances if glance.masks]
+    if topmost is not None:
+        masks.append(topmost.masked)
     masked = np.sort(np.concatenate(masks)) if masks else np.empty(0, np.uint64)
     parts: list[Part] = []
     if shards is not None:
@@ -120,6 +134,9 @@ def standing(
     for glance in glances:
         parts += [ChunkPart(chunk, glance, seq, masked, fields) for chunk in glance.chunks]
     loose = _loose(glances[-1], seq) if glances else []
+    if topmost is not None:
+        gone = frozenset(topmost.masked.tolist())
+        loose = [row for row in loose if order_of(row.seq, row.row) not in gone] + topmost.rows
     assert all(glance.loose_from == glance.rows for glance in glances[:-1]), "a frozen memtable's rows are all in chunks"
     return Standing(parts, loose)
 
