@@ -28,6 +28,8 @@ from typing import Any, TypeVar
 
 import trio
 
+from tests.sim.inodes import Directory, Inode, NameChange
+
 T = TypeVar("T")
 
 SECTOR_BYTES = 512
@@ -37,52 +39,6 @@ ROOT = ""
 
 class SimCrash(BaseException):
     """The process died inside this call. Not an Exception: no code of the engine may catch it and go on."""
-
-
-class Inode:
-    """A file's bytes. `synced` bytes of them survive a power cut; the last `reserved` of them are zeros nobody appended."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.data = bytearray()
-        self.synced = 0
-        self.reserved = 0
-        self.misdirected: list[tuple[int, bytes]] = []  # (offset, what the device has there once the page cache is gone)
-        self.durable_length = 0  # of the file, where a reservation made it longer than what was synced
-        self.poisoned = False  # a sync failed: later syncs say yes and keep nothing more, as kernels do
-
-    @property
-    def written(self) -> int:
-        """Bytes appended so far."""
-        return len(self.data) - self.reserved
-
-
-class Directory:
-    """Names now, and the names a power cut would leave."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, Inode | Directory] = {}
-        self.durable: dict[str, Inode | Directory] = {}
-
-
-class _NameChange:
-    """One directory operation not yet durable: assignments (directory, name, node or None) that happen as one."""
-
-    def __init__(self, assignments: list[tuple[Directory, str, Inode | Directory | None]]) -> None:
-        self.assignments = assignments
-
-    def touches(self, directories: set[int]) -> bool:
-        return any(id(directory) in directories for directory, _, _ in self.assignments)
-
-    def directories(self) -> set[int]:
-        return {id(directory) for directory, _, _ in self.assignments}
-
-    def make_durable(self) -> None:
-        for directory, name, node in self.assignments:
-            if node is None:
-                directory.durable.pop(name, None)
-            else:
-                directory.durable[name] = node
 
 
 class Platter:
@@ -117,7 +73,7 @@ class Platter:
         self.longest_call_s = 0.0  # of all calls through run()
         self.on_failed_sync: Callable[[], None] | None = None
         self.on_append: Callable[[str, Inode], None] | None = None  # told after bytes were appended to a path
-        self._changes: list[_NameChange] = []
+        self._changes: list[NameChange] = []
         self._next_number = 1
 
     def mount(self, on_crash: Callable[[], None] | None = None) -> SimDisk:
@@ -230,7 +186,7 @@ class Platter:
         return Inode(self._next_number)
 
     def change_names(self, *assignments: tuple[Directory, str, Inode | Directory | None]) -> None:
-        change = _NameChange(list(assignments))
+        change = NameChange(list(assignments))
         for directory, name, node in assignments:
             gone = directory.entries.pop(name, None)
             if isinstance(gone, Inode) and node is not gone and not self._moves_to(gone, assignments):
@@ -246,7 +202,7 @@ class Platter:
     def sync_names(self, directory: Directory) -> None:
         """Every change that touches the directory becomes durable, with all that came before in what they touch."""
         wanted = {id(directory)}
-        durable: list[_NameChange] = []
+        durable: list[NameChange] = []
         for change in reversed(self._changes):
             if change.touches(wanted):
                 wanted |= change.directories()

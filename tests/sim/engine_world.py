@@ -12,8 +12,8 @@ import trio
 from storage import Engine, Seams
 from storage.errors import DamagedRecord, DiskFailed, DiskFull, TwinlogError, of_disk
 from tests.sim.checkers import Record
-from tests.sim.disk import SimCrash
 from tests.sim.compacting import keep_compacting
+from tests.sim.disk import SimCrash
 from tests.sim.faults import innermost, shown
 from tests.sim.history import CommitTree
 from tests.sim.in_process import apply, changed_by

@@ -3,6 +3,7 @@
     read-modify-write    a counter in a document that many want
     append               a value that is never written twice, to the end of a list
     transfer             from one account to another: two documents change, or none
+    remove               a document goes, which the next one that wants it makes anew
     look                 reads only, on any node, standbys included
 
 A transaction whose commit nobody answered may have happened or not; the checker (checkers_of_transactions.py) finds out from the log. They
@@ -32,7 +33,7 @@ from tests.sim.trace import Trace
 COLLECTION = "t"
 CONTENDED = 5  # documents
 THINK_S = 0.05
-KINDS = {"read-modify-write": 3.0, "append": 3.0, "transfer": 3.0, "look": 2.0, "across": 1.0}
+KINDS = {"read-modify-write": 3.0, "append": 3.0, "transfer": 3.0, "remove": 1.0, "look": 2.0, "across": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Transactor:
         if not weight:
             return
         while not is_over():
-            await trio.sleep(self._rng.expovariate(weight / (3.0 * pause_s)))
+            await trio.sleep(self._rng.expovariate(weight / (4.0 * pause_s)))
             kind = self._rng.choices(list(KINDS), list(KINDS.values()))[0]
             target = self._anybody() if kind == "look" else self._primary()
             if target is None or not hasattr(target.database, "transactions"):
@@ -130,7 +131,13 @@ class Transactor:
             for key in self._rng.sample(range(CONTENDED), 3):
                 await trio.sleep(self._rng.expovariate(1 / THINK_S))
                 await self._read(scope, notes, key)
+        elif kind == "remove":
+            await trio.sleep(self._rng.expovariate(1 / THINK_S))
+            if "_id" in held:
+                notes.writes.append((COLLECTION, canonical(first)))
+                await operations.delete(scope, COLLECTION, {"_id": first}, many=False)
         elif kind == "append":
+            await trio.sleep(self._rng.expovariate(1 / THINK_S))
             await self._write(scope, notes, first, {**held, "list": [*held.get("list", [])[-20:], self._number()]})
         elif kind == "transfer":
             other = await self._read(scope, notes, second)

@@ -18,6 +18,7 @@ import storage.commit.scan as scan_module
 import storage.committing as committing_module
 import storage.database as database_module
 import storage.recovery as recovery_module
+import storage.shard.compaction as compaction_module
 from replication.roles import Role, RoleState
 from replication.standby_session import StandbySession
 from storage import EngineOptions, SyncMode
@@ -29,8 +30,9 @@ from storage.database import Database
 from storage.entries import EntryPlan
 from storage.fields.dead import Dead
 from storage.shard.seal import _Writer
+from storage.transactions import Transactions
 from storage.views import View
-from tests.sim.disk import SimDisk
+from tests.sim.disk import SimDisk, SimFile
 from tests.sim.engine_world import EngineWorld
 from tests.sim.nemesis import CLUSTER_FAULTS
 from tests.sim.run_seed import World
@@ -232,6 +234,42 @@ def takes_any_value_as_unique(patch: Patch) -> None:
     patch.setattr(EntryPlan, "_holder", lambda self, number, entry: None)
 
 
+# Transactions and compaction.
+
+
+def commits_unchecked(patch: Patch) -> None:
+    patch.setattr(Transactions, "check_unchanged", lambda self, of: None)
+
+
+def conflicts_forget_deletions(patch: Patch) -> None:
+    honest = Transactions.note
+
+    def note(self: Transactions, records: list[Record], seq: int) -> None:
+        honest(self, [record for record in records if record[0] != Op.DELETE], seq)
+
+    patch.setattr(Transactions, "note", note)
+
+
+def transaction_reads_what_is_newest(patch: Patch) -> None:
+    patch.setattr(Memtable, "at", lambda self, collection, key, seq: self.newest(collection, key))
+
+
+def compacted_before_its_sync(patch: Patch) -> None:
+    honest = compaction_module._copy
+
+    def copy(*args: object) -> object:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(SimFile, "sync", lambda self: 0.0)
+            return honest(*args)
+
+    patch.setattr(compaction_module, "_copy", copy)
+
+
+def compaction_loses_a_collection(patch: Patch) -> None:
+    honest = compaction_module._named
+    patch.setattr(compaction_module, "_named", lambda checkpoint: honest(checkpoint)[:-1])
+
+
 # Roles and replication.
 
 
@@ -290,6 +328,7 @@ LOSING = {"lose the primary": 4.0, "power": 4.0, "heal": 6.0}
 REWINDING = {"lose the primary": 4.0, "kill": 1.0, "heal": 6.0, "mark": 1.0, "hasty": 1.0}
 FAILING = {**LOCAL_FAULTS, "failing sync": 2.0}
 FULL = {**LOCAL_FAULTS, "full": 3.0, "shrinking": 3.0}
+CONTENDING = Workload({"insert": 1.0, "transaction": 20.0}, 0.0, (), 0.0)
 RETRIES = replace(BUSY, twice=0.5)
 
 PLANTED: tuple[Planted, ...] = (
@@ -317,6 +356,11 @@ PLANTED: tuple[Planted, ...] = (
     Planted("an index shows deleted rows", "", index_shows_the_dead, engine()),
     Planted("a state hash forgets deletions", "INV-6", state_hash_forgets, engine()),
     Planted("unique values are not checked", "unique", takes_any_value_as_unique, engine(keys=10)),
+    Planted("a transaction commits unchecked", "lost update", commits_unchecked, engine(workload=CONTENDING, clients=3)),
+    Planted("conflicts forget deletions", "lost update", conflicts_forget_deletions, engine(workload=CONTENDING, clients=3)),
+    Planted("a transaction reads what is newest", "snapshot", transaction_reads_what_is_newest, engine(workload=CONTENDING, clients=3)),
+    Planted("a compacted log is taken up before its sync", "", compacted_before_its_sync, engine(compact_every_s=0.3)),
+    Planted("a compaction loses a collection", "", compaction_loses_a_collection, engine(compact_every_s=0.3)),
     Planted("a standby applies out of order", "INV-2", standby_applies_out_of_order, cluster()),
     Planted("a standby's chain is not compared", "", takes_any_chain, cluster(engine=ASYNC, acks=0, faults=REWINDING), quick=False),
     Planted("a higher epoch is ignored", "", ignores_a_higher_epoch, cluster(engine=ASYNC, acks=0, faults=REWINDING), quick=False),
