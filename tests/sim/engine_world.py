@@ -250,7 +250,10 @@ class EngineWorld:
         await self.machine.wait_ended()
         await trio.sleep(1.0)  # longer than a machine stays down
         await self._opened.wait()
-        database = self.engine.database(DATABASE)
+        target = self._target()
+        if target is None:  # it has ended once more, by a fault of its own: no final state, which the checkers say
+            return
+        database = target.database
         seen = await look_at_all(self.observations, "a", database, final=True, state_hash=True)
         self._end_chain = seen.chain
         self.machine.stop()

@@ -15,7 +15,8 @@ from tests.sim.run_seed import play_seed
 SEEDS_MAX = 300
 FRESH_BELOW = 2**40
 LINE_SHOWN = 110
-WALL_S_MAX = 10  # of one run: some faults make a cluster turn in circles, which is told too
+WALL_S_MAX = 20  # of one run: some faults make a cluster turn in circles
+TIMED_OUT = "the run itself failed: TimeoutError"
 
 
 class Told(NamedTuple):
@@ -31,7 +32,7 @@ def seek(planted: Planted, seeds: Iterable[int]) -> Told:
         planted.plant(patch)
         for number, seed in enumerate(seeds, 1):
             for line in play_seed(planted.make(seed), seed, wall_s_max=WALL_S_MAX).broken:
-                if line.startswith(planted.tells):
+                if line.startswith(planted.tells) and not line.startswith(TIMED_OUT):  # a slow machine is no checker
                     return Told(number, line)
     return Told(0, "")
 
