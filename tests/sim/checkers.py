@@ -7,7 +7,7 @@ What can be demanded of a device that breaks its word (nemesis.py, HARMS; an eng
 
     flip, misdirect   no wrong answer, ever: every state, document, query and hash that is shown is that of its commits (INV-2, 3, 6). What is
                       lost is told: either everything acknowledged is there at the end (INV-1), or a finding, a refusal or an opening that
-                      fails has said that something is damaged (INV-7)
+                      fails has said that something is damaged, or salvage/ holds it (INV-7)
     lie               no wrong answer, ever; nothing else. A device that loses what it said it had may lose commits without a trace, or
                       whole files
 

@@ -85,6 +85,8 @@ class EngineWorld:
     @property
     def record(self) -> Record:
         machine = self.machine
+        if self._is_harmed:  # an opening that was cut off leaves what it found here, and nothing else
+            self.observations.reported += [f"kept: {path}" for path, _ in machine.platter.files() if "/salvage/" in path]
         return Record(
             self.sizes,
             self.tree,
