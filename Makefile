@@ -4,7 +4,7 @@
 #   make down               stop exactly those two
 #   make test               the test suite (the long sweeps, loop mounts and Docker tests are run by .ci/run)
 #   make lint               ruff, the import contracts
-#   make sim SEEDS=200      the whole cluster in one process, 200 fresh seeds; SEED=7 replays one
+#   make sim SEEDS=200      the whole cluster in one process, 200 fresh seeds; SEED=7 replays one; ARGS="--world both --for 30m"
 #   make keys               the two key files that docker-compose.yml asks for, below .docker-pair/
 #   make bench              Twinlog beside Redis and PostgreSQL, all cases, about five minutes; ARGS="--long --out results" for hours
 

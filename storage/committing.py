@@ -12,7 +12,7 @@ from bson import ObjectId
 from .catalog import creation
 from .commit.codec import Op, Record
 from .database import Database
-from .errors import DuplicateKey, TwinlogError
+from .errors import DiskFailed, DuplicateKey, TwinlogError
 from .results import WriteError, WriteResult
 from .unique import duplicate_message
 from .values.documents import decode_value, encode_value, has_id_first, normalise, validate
@@ -67,8 +67,13 @@ def commit_answer(
 
 
 def recalled(db: Database, request: bytes) -> WriteResult | None:
-    """What the same request was answered when it came before; None when it did not."""
-    return WriteResult.recall(db.requests[request]) if request and request in db.requests else None
+    """What the same request was answered when it came before; None when it did not. Raises DiskFailed: the device may have lost
+    what it did, so it is not said to be done once more (INV-1)."""
+    if not request or request not in db.requests:
+        return None
+    if isinstance(db.refusal, DiskFailed):
+        raise db.refusal
+    return WriteResult.recall(db.requests[request])
 
 
 def part_of(request: bytes, number: int) -> bytes:

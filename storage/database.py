@@ -10,6 +10,7 @@ last seq durable at this node's own level (INV-1). commit() and append_frames() 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections import deque
@@ -514,6 +515,8 @@ class Database:
         of it pending."""
         self._write()
         if self.space.failure is not None:
+            with contextlib.suppress(OSError):  # what was acknowledged before a write failed is still synced in time (INV-1)
+                await self.log.sync()
             return False
         if not self._syncs_first:
             self._show(self.log.written_seq)

@@ -20,6 +20,7 @@ from .disk import Disk
 from .errors import (
     DamagedRecord,
     DatabaseExists,
+    DiskFailed,
     DiskFull,
     NewerFormat,
     NoSuchDatabase,
@@ -189,6 +190,8 @@ class Engine:
     def database(self, name: str) -> Database:
         found = self.databases.get(name)
         if found is None:
+            if name in self._failed:
+                raise DiskFailed(f"database {name!r} could not be opened: {self.unopened[name]}; it is tried again by itself")
             if name in self.unopened:
                 raise DamagedRecord(f"database {name!r} could not be opened: {self.unopened[name]}")
             raise NoSuchDatabase(f"there is no database {name!r} here; the first write creates it", database=name)

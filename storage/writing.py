@@ -35,13 +35,14 @@ def insert_now(
     """Insert in place, or None when it takes more than this wake-up."""
     if len(docs) > NOW_DOCUMENTS_MAX or not db.sealing.has_room or db.sealing.pause_s(len(docs)) or sum(map(len, docs)) > NOW_BYTES_MAX:
         return None
-    if request and request in db.requests:
-        return WriteResult.recall(db.requests[request])
+    known = recalled(db, request)
+    if known is not None:
+        return known
     db.check_writable()
-    known = db.catalog.ids.get(collection)
-    if known is None:
+    collection_id = db.catalog.ids.get(collection)
+    if collection_id is None:
         check_collection_name(collection)
-    elif known in db.catalog.unique:
+    elif collection_id in db.catalog.unique:
         return insert_unique_now(db, collection, docs, ordered=ordered, request=request)
     prepared, errors = prepare(db, docs, ordered=ordered)
     return _insert_group(db, collection, prepared, errors, db.end_now, ordered=ordered, request=request)
@@ -58,10 +59,10 @@ async def insert(
     for number, (start, group) in enumerate(_groups(docs)):
         part_request = part_of(request, number)
         await room(db, len(group))
-        if part_request and part_request in db.requests:
-            total.add(WriteResult.recall(db.requests[part_request]), start)
-        else:
-            total.add(await insert_one_commit(db, collection, group, ordered=ordered, request=part_request), start)
+        part = recalled(db, part_request)
+        if part is None:
+            part = await insert_one_commit(db, collection, group, ordered=ordered, request=part_request)
+        total.add(part, start)
         if ordered and total.errors:
             break
     return total
@@ -120,8 +121,9 @@ def _insert_group(
     request: bytes,
 ) -> WriteResult | None:
     """Check and commit at the appended end, in place. None: a key's record is cold. look: db.end_now or end_blocking."""
-    if request and request in db.requests:  # the same request came again while this one waited
-        return WriteResult.recall(db.requests[request])
+    known = recalled(db, request)
+    if known is not None:  # the same request came again while this one waited
+        return known
     collection_id, records = collection_for_write(db, collection)
     end = errors[0].index if ordered and errors else len(prepared)
     places = [place for place in range(end) if prepared[place] is not None]

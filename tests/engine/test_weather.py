@@ -14,7 +14,7 @@ import trio
 
 from storage import Engine, MemoryDisk, OsDisk, Seams, SyncMode, WorkHere, encode_document, operations
 from storage.disk_memory import MemoryFile
-from storage.errors import DamagedRecord, DiskFailed, DiskFull, Overloaded, ReadOnly, of_disk
+from storage.errors import DiskFailed, DiskFull, Overloaded, ReadOnly, of_disk
 from storage.expiry import DISTRUST_S, ClockWatch
 from storage.space import FLOOR_BYTES_MAX, HOLD_S, LOOK_S, Reserve, floor_bytes
 from tests.engine.model import everything, insert, memory_seams, new_database, opened, options
@@ -308,9 +308,9 @@ async def test_eio_at_opening_keeps_that_database_closed_until_it_passes(autojum
     disk.errors["read"], disk.within = errno.EIO, "db/"
     async with opened(disk, start=2) as engine:
         assert list(engine.databases) == ["other"]
-        with pytest.raises(DamagedRecord, match="could not be opened"):
+        with pytest.raises(DiskFailed, match="could not be opened"):
             engine.database("db")
-        with pytest.raises(DamagedRecord):
+        with pytest.raises(DiskFailed):
             await engine.create_database("db")
         disk.errors.clear()
         await trio.sleep(10)

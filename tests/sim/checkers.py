@@ -2,6 +2,16 @@
 
 Each takes a Record of the run and yields lines; no line means the promise was kept. None asks the engine for an opinion
 except check_offline, which runs the engine's own checker over what is left on the disks.
+
+What can be demanded of a device that breaks its word (nemesis.py, HARMS; an engine alone, with checksums):
+
+    flip, misdirect   no wrong answer, ever: every state, document, query and hash that is shown is that of its commits (INV-2, 3, 6). What is
+                      lost is told: either everything acknowledged is there at the end (INV-1), or a finding, a refusal or an opening that
+                      fails has said that something is damaged, or salvage/ holds it (INV-7)
+    lie               no wrong answer, ever; nothing else. A device that loses what it said it had may lose commits without a trace, or
+                      whole files
+
+A device that says that it failed (EIO, ENOSPC), is slow, or a clock that jumps breaks no promise: all of them are demanded in full.
 """
 
 from __future__ import annotations
@@ -10,9 +20,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import msgpack
+
 from storage.check import check_database
+from storage.commit.codec import CATALOG
 from storage.finding import Severity
 from storage.versions.statehash import CollectionState, hash_document, state_hash
+from tests.sim.checkers_of_transactions import snapshot_reads, snapshot_writes
 from tests.sim.disk import ROOT, Platter
 from tests.sim.history import Commit, CommitTree, Fold
 from tests.sim.observations import Acknowledged, Observations
@@ -32,6 +46,7 @@ class Record:
     power_cuts: list[tuple[float, str]]  # (when, which node)
     end_chain: int | None  # of the history that survived; None when the run never came to an end
     longest_call_s: float = 0.0
+    harmed: bool = False  # a device has broken its word
     vandalised: bool = False  # index files and checkpoints were taken away: the offline checker may say so
 
     def surviving(self) -> list[Commit]:
@@ -39,8 +54,12 @@ class Record:
 
 
 def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
-    """Every acknowledged request stands exactly once in the surviving history, but for the losses the promise allows."""
+    """Every acknowledged request stands exactly once in the surviving history, but for the losses the promise allows.
+
+    Of a harmed device: unless damage was told of; nothing when its syncs lied."""
     if record.end_chain is None:
+        return
+    if record.harmed and (record.sizes.harm == "lie" or record.observations.reported):
         return
     times = Counter(request for commit in record.surviving() for request in commit.requests)
     for acknowledged in record.observations.acknowledged:
@@ -115,6 +134,51 @@ def inv2_single_reads(record: Record) -> Iterator[str]:
                 yield f"INV-2: {got.node} answered {got.document!r} for {got.collection}/{got.key!r} at {seq}, not {expected!r}"
 
 
+def inv2_queries(record: Record) -> Iterator[str]:
+    """Every answer of a query, by index or by scan, was what its filter gives over the documents of its commit."""
+    wanted = defaultdict(list)
+    for found in record.observations.found:
+        wanted[found.chain].append(found)
+    for chain, fold in record.tree.walk():
+        group = wanted.pop(chain, ())
+        ids = fold.ids() if group else {}
+        for found in group:
+            held = fold.content.get(ids.get(found.collection, -1), {}).values()
+            expected = tuple(sorted(doc for doc in held if found.low <= msgpack.unpackb(doc)["n"] < found.high))
+            if found.documents != expected:
+                yield (
+                    f"INV-2: {found.node} found {len(found.documents)} documents of {found.collection} with n from {found.low} to "
+                    f"{found.high} at {record.tree.seq_of(chain)}, not those {len(expected)} that are there"
+                )
+
+
+def snapshot_isolation(record: Record) -> Iterator[str]:
+    """No dirty read, read skew, lost update, aborted read, half a transaction or long fork (checkers_of_transactions.py)."""
+    yield from snapshot_reads(record.tree, record.observations)
+    yield from snapshot_writes(record.tree, record.observations)
+
+
+def unique_values(record: Record) -> Iterator[str]:
+    """In the surviving history no two documents share a value of a unique index that is ready, and its entries are theirs."""
+    if record.end_chain is None:
+        return
+    fold = Fold()
+    for commit in record.surviving():
+        fold.apply(commit)
+    for entry in (msgpack.unpackb(doc) for doc in fold.content[CATALOG].values()):
+        for index in entry.get("indexes", ()):
+            if not index.get("unique") or index.get("state"):
+                continue
+            [(path, _)] = index["key"]
+            docs = [msgpack.unpackb(doc) for doc in fold.content.get(entry["id"], {}).values()]
+            values = [doc.get(path) for doc in docs if path in doc or not index.get("sparse")]
+            if len(set(values)) < len(values):
+                yield f"unique: {entry['_id']}.{path} holds a value twice although its index {index['name']} is unique"
+            entries = len(fold.content.get(index["number"], {}))
+            if entries != len(values):
+                yield f"unique: {entry['_id']}.{path} has {entries} entries for {len(values)} values"
+
+
 def inv3_order(record: Record) -> Iterator[str]:
     """Views carry the position of their chain; within one opening of a database they never go back."""
     newest: dict[tuple[str, int], tuple[int, int]] = {}
@@ -181,8 +245,11 @@ def fold_state_hash(fold: Fold) -> str:
 
 
 def check_offline(record: Record) -> Iterator[str]:
-    """The engine's offline checker finds nothing wrong in what is left, on any disk (but what the vandal did)."""
+    """The engine's offline checker finds nothing wrong in what is left, on any disk (but what the vandal or the device did)."""
+    if record.harmed:
+        return
     for node, platter in record.platters.items():
+        platter.read_failures = 0
         disk = platter.mount()
         for name in disk.list_dir(ROOT):
             if disk.exists(f"{name}/database.json"):
@@ -198,7 +265,9 @@ def no_surprises(record: Record) -> Iterator[str]:
     yield from (f"crash: {line}" for line in record.observations.crashes)
     yield from (f"finding: {line}" for line in record.observations.findings)
     yield from (f"alarm: {line}" for line in record.observations.alarms)
-    if record.end_chain is None:
+    if record.observations.reported and not record.harmed:
+        yield from (f"damage where none was done: {line}" for line in record.observations.reported)
+    if record.end_chain is None and not record.harmed:
         yield "the run never came to an end: no final state was reached"
 
 
@@ -207,6 +276,9 @@ CHECKERS: tuple[Callable[[Record], Iterator[str]], ...] = (
     inv1_acknowledged_is_kept,
     inv2_prefix,
     inv2_single_reads,
+    inv2_queries,
+    snapshot_isolation,
+    unique_values,
     inv3_order,
     inv4_one_writer,
     inv6_equal_state,

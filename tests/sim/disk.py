@@ -29,6 +29,8 @@ from typing import Any, TypeVar
 import trio
 
 from storage.disk import check_within
+from tests.sim.files import SimFile
+from tests.sim.inodes import Directory, Inode, NameChange
 
 T = TypeVar("T")
 
@@ -41,56 +43,15 @@ class SimCrash(BaseException):
     """The process died inside this call. Not an Exception: no code of the engine may catch it and go on."""
 
 
-class Inode:
-    """A file's bytes. `synced` bytes of them survive a power cut; the last `reserved` of them are zeros nobody appended."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.data = bytearray()
-        self.synced = 0
-        self.reserved = 0
-        self.durable_length = 0  # of the file, where a reservation made it longer than what was synced
-        self.poisoned = False  # a sync failed: later syncs say yes and keep nothing more, as kernels do
-
-    @property
-    def written(self) -> int:
-        """Bytes appended so far."""
-        return len(self.data) - self.reserved
-
-
-class Directory:
-    """Names now, and the names a power cut would leave."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, Inode | Directory] = {}
-        self.durable: dict[str, Inode | Directory] = {}
-
-
-class _NameChange:
-    """One directory operation not yet durable: assignments (directory, name, node or None) that happen as one."""
-
-    def __init__(self, assignments: list[tuple[Directory, str, Inode | Directory | None]]) -> None:
-        self.assignments = assignments
-
-    def touches(self, directories: set[int]) -> bool:
-        return any(id(directory) in directories for directory, _, _ in self.assignments)
-
-    def directories(self) -> set[int]:
-        return {id(directory) for directory, _, _ in self.assignments}
-
-    def make_durable(self) -> None:
-        for directory, name, node in self.assignments:
-            if node is None:
-                directory.durable.pop(name, None)
-            else:
-                directory.durable[name] = node
-
-
 class Platter:
     """One machine's disk. Change the public attributes to put faults in force.
 
     capacity_bytes        appends beyond it write what fits and raise ENOSPC
     sync_failures         so many of the next syncs raise EIO (and poison the file)
+    write_failures        so many of the next appends write a part and raise EIO
+    read_failures         so many of the next reads raise EIO
+    misdirections         so many of the next appends land in another file on the device, which shows after a power cut
+    lies                  so many of the next syncs say yes and keep nothing
     sync_delay_s          mean of a sync's virtual duration in run()
     call_delay_s          mean of any other call's virtual duration in run()
     cold_reads            chance that read_now answers None
@@ -100,18 +61,21 @@ class Platter:
         self.rng = rng
         self.root = Directory()
         self.capacity_bytes = CAPACITY_BYTES
-        self.sync_failures = 0
+        self.sync_failures = self.write_failures = self.read_failures = 0
+        self.misdirections = self.lies = 0
+        self.harmed: list[str] = []  # paths where the device broke its word, so far
         self.sync_delay_s = 0.001
-        self.call_delay_s = 0.0002
+        self.call_delay_s = self.usual_call_delay_s = 0.0002
         self.cold_reads = 0.0
         self.used_bytes = 0
+        self.failed_reads = 0  # so far
         self.failed_syncs = 0  # so far; what they lost is gone when the page cache is
         self.locks: dict[str, SimDisk] = {}
         self.lost_bytes = 0  # by all power cuts, for reports
         self.longest_call_s = 0.0  # of all calls through run()
         self.on_failed_sync: Callable[[], None] | None = None
         self.on_append: Callable[[str, Inode], None] | None = None  # told after bytes were appended to a path
-        self._changes: list[_NameChange] = []
+        self._changes: list[NameChange] = []
         self._next_number = 1
 
     def mount(self, on_crash: Callable[[], None] | None = None) -> SimDisk:
@@ -160,6 +124,27 @@ class Platter:
         inode.synced = inode.durable_length = length
         inode.reserved = 0
         inode.poisoned = False
+        for offset, wrong in inode.misdirected:
+            inode.data[offset : offset + len(wrong)] = wrong[: max(0, length - offset)]
+        inode.misdirected.clear()
+
+    def misdirect(self, path: str, inode: Inode, offset: int, data: bytes) -> None:
+        """On the device these bytes stand in another file; in their own place is what was there before."""
+        others = [(other, node) for other, node in self.files() if node is not inode and node.synced]
+        inode.misdirected.append((offset, bytes(len(data))))
+        self.harmed.append(path)
+        if others:
+            other, node = self.rng.choice(others)
+            at = self.rng.randrange(node.synced) // SECTOR_BYTES * SECTOR_BYTES
+            node.misdirected.append((at, data[: node.synced - at]))
+            self.harmed.append(other)
+
+    def fail_reads(self, path: str) -> None:
+        """Called before every read of a file's bytes."""
+        if self.read_failures > 0:
+            self.read_failures -= 1
+            self.failed_reads += 1
+            raise OSError(errno.EIO, "the simulated device failed a read", path)
 
     def _spoil_sectors(self, inode: Inode, end: int) -> None:
         """Of the sectors that were never synced, some never reached the device though the file's length did."""
@@ -203,7 +188,7 @@ class Platter:
         return Inode(self._next_number)
 
     def change_names(self, *assignments: tuple[Directory, str, Inode | Directory | None]) -> None:
-        change = _NameChange(list(assignments))
+        change = NameChange(list(assignments))
         for directory, name, node in assignments:
             gone = directory.entries.pop(name, None)
             if isinstance(gone, Inode) and node is not gone and not self._moves_to(gone, assignments):
@@ -219,7 +204,7 @@ class Platter:
     def sync_names(self, directory: Directory) -> None:
         """Every change that touches the directory becomes durable, with all that came before in what they touch."""
         wanted = {id(directory)}
-        durable: list[_NameChange] = []
+        durable: list[NameChange] = []
         for change in reversed(self._changes):
             if change.touches(wanted):
                 wanted |= change.directories()
@@ -227,113 +212,6 @@ class Platter:
         for change in reversed(durable):
             change.make_durable()
         self._changes = [change for change in self._changes if change not in durable]
-
-
-class SimFile:
-    """A handle of one process life on an inode."""
-
-    def __init__(self, disk: SimDisk, path: str, inode: Inode, *, writable: bool) -> None:
-        self.path = path
-        self.size = len(inode.data)
-        self._disk = disk
-        self._inode = inode
-        self._writable = writable
-        self._closed = False
-
-    def _check_open(self) -> None:
-        self._disk.check_alive()
-        if self._closed:
-            raise OSError(errno.EBADF, "closed file", self.path)
-
-    def append(self, data: bytes | Sequence[bytes]) -> None:
-        joined = bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else b"".join(data)
-        self._check_open()
-        if not self._writable:
-            raise OSError(errno.EBADF, "opened for reading", self.path)
-        assert self.size == self._inode.written, f"{self.path}: two writers on one file"
-        platter = self._disk.platter
-        if self._disk.strikes():
-            self._grow(joined[: platter.rng.randint(0, len(joined))])
-            self._disk.crash()
-        room = platter.capacity_bytes - platter.used_bytes + self._inode.reserved
-        if len(joined) > room:
-            self._grow(joined[: max(room, 0)])
-            raise OSError(errno.ENOSPC, "no space left on the simulated disk", self.path)
-        self._grow(joined)
-
-    def _grow(self, data: bytes) -> None:
-        platter, inode = self._disk.platter, self._inode
-        before = len(inode.data)
-        inode.data[self.size : self.size + len(data)] = data
-        inode.reserved = max(0, inode.reserved - len(data))
-        platter.used_bytes += len(inode.data) - before
-        self.size += len(data)
-        if platter.on_append is not None and data:
-            platter.on_append(self.path, self._inode)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        self._check_open()
-        return bytes(self._inode.data[offset : offset + length])
-
-    def read_now(self, offset: int, length: int) -> bytes | None:
-        self._check_open()
-        platter = self._disk.platter
-        if platter.cold_reads and platter.rng.random() < platter.cold_reads:
-            return None
-        got = bytes(self._inode.data[offset : offset + length])
-        return got if len(got) == length else None
-
-    def reserve(self, length: int) -> None:
-        self._check_open()
-        assert not self._inode.data, f"{self.path}: only an empty file can be reserved"
-        self._disk.step()
-        platter = self._disk.platter
-        if length > platter.capacity_bytes - platter.used_bytes:
-            raise OSError(errno.ENOSPC, "no space left on the simulated disk", self.path)
-        self._disk.owe_sync()
-        self._inode.data += bytes(length)
-        self._inode.reserved = self._inode.durable_length = length
-        platter.used_bytes += length
-
-    def trim(self) -> None:
-        self._check_open()
-        self._disk.step()
-        if self._disk.platter.find(self.path) is self._inode:  # a removed file counts for nothing already
-            self._disk.platter.used_bytes -= self._inode.reserved
-        del self._inode.data[self._inode.written :]
-        self._inode.reserved = 0
-
-    def cut(self, length: int) -> None:
-        self._check_open()
-        self._disk.step()
-        assert not self._inode.reserved, f"{self.path}: reserved space is given back by trim()"
-        self._disk.platter.used_bytes -= max(0, len(self._inode.data) - length)
-        del self._inode.data[length:]
-        self._inode.synced = min(self._inode.synced, length)
-        self.size = length
-
-    def sync(self) -> float:
-        self._check_open()
-        self._disk.step()
-        took_s = self._disk.owe_sync()
-        platter = self._disk.platter
-        if platter.sync_failures > 0:
-            platter.sync_failures -= 1
-            platter.failed_syncs += 1
-            if platter.on_failed_sync is not None:
-                platter.on_failed_sync()
-            self._inode.poisoned = True
-            raise OSError(errno.EIO, "the simulated device failed a sync", self.path)
-        if not self._inode.poisoned:
-            self._inode.synced = self._inode.written
-            self._inode.durable_length = len(self._inode.data)
-        return took_s
-
-    def inode(self) -> int:
-        return self._inode.number
-
-    def close(self) -> None:
-        self._closed = True
 
 
 class SimDisk:
@@ -346,14 +224,15 @@ class SimDisk:
         self._on_crash = on_crash
         self._crash_at: int | None = None
         self._dead = False
-        self._death = trio.Event()
+        self._waiting: dict[trio.CancelScope, None] = {}  # of the calls that are under way
 
     # The life of the process.
 
     def kill(self) -> None:
         """The process is gone: every later call, clean-up included, raises SimCrash and changes nothing."""
         self._dead = True
-        self._death.set()
+        for scope in self._waiting:
+            scope.cancel()
         for path in [path for path, holder in self.platter.locks.items() if holder is self]:
             del self.platter.locks[path]
 
@@ -425,10 +304,14 @@ class SimDisk:
         return SimFile(self, path, self._inode_at(path), writable=False)
 
     def map(self, path: str) -> memoryview:
-        return memoryview(bytes(self._inode_at(path).data))
+        inode = self._inode_at(path)
+        self.platter.fail_reads(path)
+        return memoryview(bytes(inode.data))
 
     def read_file(self, path: str) -> bytes:
-        return bytes(self._inode_at(path).data)
+        inode = self._inode_at(path)
+        self.platter.fail_reads(path)
+        return bytes(inode.data)
 
     def replace_file(self, path: str, data: bytes) -> None:
         beside = path + ".tmp"
@@ -586,23 +469,27 @@ class SimDisk:
         rng = self.platter.rng
         began = trio.current_time()
         before_s = rng.expovariate(1 / self.platter.call_delay_s) if self.platter.call_delay_s > 0 else 0.0
-        with trio.CancelScope(shield=True):
+        try:
+            await self._wait_or_die(before_s)
+            self._owed_s = 0.0
             try:
-                await self._wait_or_die(before_s)
-                self._owed_s = 0.0
-                try:
-                    return call(*args)
-                finally:
-                    owed_s, self._owed_s = self._owed_s, 0.0
-                    if owed_s:
-                        await self._wait_or_die(owed_s)
-                    self.check_alive()
+                return call(*args)
             finally:
-                self.platter.longest_call_s = max(self.platter.longest_call_s, trio.current_time() - began)
+                owed_s, self._owed_s = self._owed_s, 0.0
+                if owed_s:
+                    await self._wait_or_die(owed_s)
+                self.check_alive()
+        finally:
+            self.platter.longest_call_s = max(self.platter.longest_call_s, trio.current_time() - began)
 
     async def _wait_or_die(self, seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            await self._death.wait()
+        scope = trio.CancelScope(deadline=trio.current_time() + seconds, shield=True)
+        self._waiting[scope] = None
+        try:
+            with scope:
+                await trio.sleep_forever()
+        finally:
+            del self._waiting[scope]
         self.check_alive()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from storage import Database, WriteResult, operations
-from tests.sim.workload import Request
+from tests.sim.workload import INDEXES, Request
 
 
 async def apply(database: Database, request: Request) -> WriteResult:
@@ -21,13 +21,21 @@ async def _write(database: Database, request: Request) -> WriteResult:
             result = await operations.insert(database, request.collection, list(request.docs), request=request.id)
         return result
     if request.kind == "replace":
-        spec = {"_id": request.key}
         return await operations.replace_one(
-            database, request.collection, spec, request.docs[0], upsert=request.upsert, request=request.id
+            database, request.collection, request.filter, request.docs[0], upsert=request.upsert, request=request.id
+        )
+    if request.kind == "update":
+        return await operations.update(
+            database, request.collection, request.filter, request.change, many=request.many, upsert=request.upsert, request=request.id
         )
     if request.kind == "delete":
-        spec = {"_id": {"$gte": request.key, "$lt": request.key + 10}} if request.many else {"_id": request.key}
-        return await operations.delete(database, request.collection, spec, many=request.many, request=request.id)
+        return await operations.delete(database, request.collection, request.filter, many=request.many, request=request.id)
+    if request.kind == "index":
+        return (await operations.create_index(database, request.collection, *INDEXES[request.index]))[0]
+    if request.kind == "drop index":
+        result = await operations.drop_index(database, request.collection, request.index, request=request.id)
+        result.deleted = 0  # it counts indexes
+        return result
     return await operations.drop_collection(database, request.collection, request=request.id)
 
 

@@ -118,6 +118,9 @@ class Pipe:
                     due = self._end_at
                     if due <= now:
                         return b""
+            if due == math.inf:
+                await self._changed.park()
+                continue
             with trio.move_on_at(due):
                 await self._changed.park()
 

@@ -54,6 +54,11 @@ class Machine:
     def alive(self) -> bool:
         return self.running and self.disk is not None and not self.disk.dead
 
+    def jump_clock(self, by_us: int) -> None:
+        """Somebody sets the wall clock, or a battery is empty."""
+        self._skew_us = max(self._skew_us + by_us, -STARTED_US)
+        self.trace.note("nemesis", "sets the clock of", self.name, "by", by_us // 10**6)
+
     def time_us(self) -> int:
         """A wall clock that is wrong by seconds and is set back now and then."""
         if self.rng.random() < 0.001:

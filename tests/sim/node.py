@@ -20,6 +20,7 @@ from node.users import Logins
 from replication import Member, MemberConfig, OnAckTimeout, Role
 from storage import Database, Engine, Seams
 from storage.errors import DiskFailed, DiskFull, PeerError, ReadOnly
+from tests.sim.compacting import COMPACTED, compact
 from tests.sim.faults import innermost, shown
 from tests.sim.links import SimNetwork, SimStream
 from tests.sim.machine import Machine
@@ -201,4 +202,6 @@ class SimNode:
             database = engine.databases.get(DATABASE)
             if database is not None:
                 with trio.move_on_after(rng.uniform(0.1, 1.0)):
-                    await keep_looking(self._observations, self.name, database, rng, self._sizes.keys)
+                    if rng.random() < COMPACTED:
+                        await compact(database)
+                    await keep_looking(self._observations, self.name, database, rng, self._sizes)

@@ -45,6 +45,33 @@ class Got:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to {n: {$gte: low, $lt: high}} at a known chain: the documents, sorted."""
+
+    node: str
+    chain: int
+    collection: str
+    low: int
+    high: int
+    documents: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transacted:
+    """One transaction. chain: what was visible when it began; outcome: committed, aborted (nothing may be there), or unknown.
+
+    reads: (collection, key, document) before it wrote that key itself; writes: (collection, key)."""
+
+    request: bytes
+    node: str
+    at_s: float
+    chain: int
+    reads: tuple[tuple[str, bytes, bytes | None], ...]
+    writes: tuple[tuple[str, bytes], ...]
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hashed:
     """A state hash that a node gave for one state. how: mark, view or checkpoint."""
 
@@ -77,6 +104,9 @@ class Observations:
     promotions: list[Promotion] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)  # of storage.check
+    transacted: list[Transacted] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)  # damage that the engine has told of
+    found: list[Found] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)  # exceptions that ended a living process
     _opened: list[object] = field(default_factory=list)
 

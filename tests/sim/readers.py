@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import random
 
 import numpy as np
 import trio
 
 from storage import Database, operations
-from storage.errors import TwinlogError
+from storage.catalog import HIDDEN
+from storage.errors import DamagedRecord, TwinlogError
 from storage.values.documents import encode_value
 from storage.values.keys import canonical
 from storage.views import View
 from tests.sim.history import digest_of
-from tests.sim.observations import Got, Hashed, Observations, Seen
+from tests.sim.observations import Found, Got, Hashed, Observations, Seen
+from tests.sim.sizes import Sizes
+from tests.sim.workload import COLLECTIONS
 
 FIELDS = {"_id": 1, "n": 1, "pad": 3}
+ASKED_BATCH = 100
+DAMAGED_PAUSE_S = 0.3
 
 
 async def look_at_all(
@@ -24,13 +30,14 @@ async def look_at_all(
     """Read one view from end to end. Position and chain are taken in the same wake-up as the view."""
     view, chain, at_s = database.view(), database.visible_chain, trio.current_time()
     items = []
-    for _, number in sorted(view.catalog.ids.items()):
+    for name, number in sorted(view.catalog.ids.items()):
         rows, by_scan = 0, []
         async for batch in view.scan(number):
             items += [(number, row[2], row[3]) for row in batch]
             rows += len(batch)
             by_scan += [(row[2], row[3]) for row in batch]
-        await _look_by_index(node, view, number, by_scan)
+        if not name.startswith(HIDDEN):
+            await _look_by_index(node, view, number, by_scan)
         counted = await view.count(number)
         assert counted == rows, f"{node}: the view at {view.seq} counts {counted} and scans {rows} documents (INV-2)"
     seen = Seen(
@@ -78,18 +85,41 @@ async def look_up(observations: Observations, node: str, database: Database, col
     observations.got.append(Got(node, chain, collection, canonical(identity), found))
 
 
+async def ask(observations: Observations, node: str, database: Database, collection: str, low: int, high: int) -> None:
+    """A query that an index may answer, remembered with its chain; forgotten when the state moved on before its view was taken."""
+    chain = database.visible_chain
+    cursor = await operations.find(database, collection, {"n": {"$gte": low, "$lt": high}})
+    if database.visible_chain != chain:
+        await cursor.close()
+        return
+    documents = []
+    while not cursor.done:
+        documents += await cursor.next_batch(ASKED_BATCH)
+    observations.found.append(Found(node, chain, collection, low, high, tuple(sorted(documents))))
+
+
 async def keep_looking(
-    observations: Observations, node: str, database: Database, rng: random.Random, keys: int
+    observations: Observations, node: str, database: Database, rng: random.Random, sizes: Sizes
 ) -> None:
-    """A reader's life: views of everything and single documents, until cancelled."""
+    """A reader's life: views of everything, single documents and queries, until cancelled."""
     while True:
         await trio.sleep(rng.uniform(0.01, 0.3))
+        collection = rng.choice(COLLECTIONS)
         try:
-            if rng.random() < 0.4:
+            if rng.random() < sizes.workload.queries:
+                low = rng.randint(0, 500)
+                await ask(observations, node, database, collection, low, low + rng.choice([5, 100]))
+            elif rng.random() < 0.4:
                 await look_at_all(observations, node, database, state_hash=rng.random() < 0.2)
             else:
                 for _ in range(rng.randint(1, 5)):
-                    await look_up(observations, node, database, f"c{rng.randint(0, 2)}", rng.randint(0, keys))
+                    await look_up(observations, node, database, rng.choice(COLLECTIONS), rng.randint(0, sizes.keys))
+        except OSError as error:
+            if error.errno != errno.EIO:  # a device that fails a read is passed on as it is; nothing was shown
+                raise
+        except DamagedRecord as error:
+            observations.reported.append(f"{node}: a reader was told of damage: {error}")
+            await trio.sleep(DAMAGED_PAUSE_S)
         except TwinlogError as error:
             observations.findings.append(f"{node}: a reader was refused: {error.name}: {error}")
             return

@@ -6,14 +6,14 @@ import gc
 import logging
 import random
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import hypothesis  # noqa: F401 - importing it makes trio's scheduler deterministic
 import trio
-from trio.testing import MockClock
 
 from tests.sim.checkers import Record, broken_promises
+from tests.sim.clock import VirtualClock
 from tests.sim.faults import innermost, shown
 from tests.sim.trace import Trace
 
@@ -40,6 +40,10 @@ class Verdict:
     acknowledged: int
     views: int
     trace: list[str]
+
+    def without_trace(self) -> Verdict:
+        """For the way between processes."""
+        return replace(self, trace=[])
 
 
 def make_world(kind: str, seed: int, *, verbose: bool = False) -> World:
@@ -73,7 +77,7 @@ def run_seed(world: World, seed: int) -> Verdict:
     gc.disable()  # finalisers at moments of their own would make equal seeds differ
     try:
         _seed_scheduler(seed)
-        trio.run(world.play, clock=MockClock(autojump_threshold=0))
+        trio.run(world.play, clock=VirtualClock())
         record = world.record
         broken = broken_promises(record)
     finally:

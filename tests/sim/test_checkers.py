@@ -14,7 +14,7 @@ from storage.commit.codec import Record as Row
 from tests.sim import checkers
 from tests.sim.checkers import Record
 from tests.sim.history import Commit, CommitTree, Digest, digest_of
-from tests.sim.observations import Acknowledged, Got, Hashed, Observations, Promotion, Seen
+from tests.sim.observations import Acknowledged, Found, Got, Hashed, Observations, Promotion, Seen, Transacted
 from tests.sim.sizes import draw_sizes
 
 ROOT = 7
@@ -163,3 +163,85 @@ def test_state_hash_of_something_else(record: Record) -> None:
 def test_a_run_without_an_end(record: Record) -> None:
     record.end_chain = None
     assert list(checkers.no_surprises(record))
+
+
+def test_answers_of_queries(record: Record) -> None:
+    document = msgpack.packb({"_id": 2, "n": 5})
+    record.tree._add(commit(4, Row(Op.PUT, 1, b"k2", document)))
+    record.observations.found.append(Found("a", 104, "c0", 0, 10, (document,)))
+    assert not told(checkers.inv2_queries(replaced_first(record)), "INV-2")
+    record.observations.found.append(Found("a", 104, "c0", 0, 10, ()))
+    assert told(checkers.inv2_queries(record), "INV-2")
+
+
+def replaced_first(record: Record) -> Record:
+    """The document without n goes: queries ask for n."""
+    record.tree._add(commit(5, Row(Op.DELETE, 1, KEY, b""), parent=103, chain=901))
+    record.tree.commits[104] = replace(record.tree.commits[104], parent=901, seq=6)
+    return record
+
+
+def transacted(record: Record, reads: bytes | None = DOC, outcome: str = "committed", chain: int = 103) -> None:
+    """A transaction begun at commit 3 that read the document and wrote it, as commit 4 says."""
+    record.tree._add(commit(4, Row(Op.PUT, 1, KEY, b"new"), request(b"tx"), parent=103))
+    record.observations.transacted.append(
+        Transacted(b"tx", "a", 3.5, chain, (("c0", KEY, reads),), (("c0", KEY),), outcome)
+    )
+
+
+@pytest.mark.parametrize("outcome", ["committed", "unknown"])
+def test_a_good_transaction(record: Record, outcome: str) -> None:
+    transacted(record, outcome=outcome)
+    assert not list(checkers.snapshot_isolation(record))
+
+
+def test_a_dirty_read(record: Record) -> None:
+    transacted(record, reads=b"never committed")
+    assert told(checkers.snapshot_isolation(record), "snapshot")
+
+
+def test_an_aborted_read(record: Record) -> None:
+    transacted(record, outcome="aborted")
+    assert told(checkers.snapshot_isolation(record), "aborted read")
+
+
+def test_a_lost_update(record: Record) -> None:
+    record.tree._add(commit(4, Row(Op.PUT, 1, KEY, b"between"), parent=103, chain=903))
+    record.tree._add(commit(5, Row(Op.PUT, 1, KEY, b"new"), request(b"tx"), parent=903))
+    record.observations.transacted.append(Transacted(b"tx", "a", 3.5, 103, (("c0", KEY, DOC),), (("c0", KEY),), "committed"))
+    assert told(checkers.snapshot_isolation(record), "lost update")
+
+
+def test_a_commit_in_another_history(record: Record) -> None:
+    record.tree._add(commit(3, parent=102, chain=933))
+    record.tree._add(commit(4, Row(Op.PUT, 1, KEY, b"new"), request(b"tx"), parent=933))
+    record.observations.transacted.append(Transacted(b"tx", "a", 3.5, 103, (), (("c0", KEY),), "committed"))
+    assert told(checkers.snapshot_isolation(record), "snapshot")
+
+
+def test_half_a_transaction(record: Record) -> None:
+    transacted(record)
+    record.observations.transacted[-1] = replace(record.observations.transacted[-1], writes=(("c0", KEY), ("c0", b"other")))
+    assert told(checkers.snapshot_isolation(record), "half a transaction")
+
+
+def test_a_value_twice_in_a_unique_index(record: Record) -> None:
+    index = {"name": "v", "key": [["v", 1]], "unique": True, "number": 2}
+    entry = Row(Op.PUT, CATALOG, b"c0", msgpack.packb({"_id": "c0", "id": 1, "indexes": [index]}))
+    rows = [Row(Op.PUT, 1, bytes([n]), msgpack.packb({"_id": n, "v": 7})) for n in (1, 2)]
+    record.tree._add(commit(4, entry, Row(Op.DELETE, 1, KEY, b""), *rows, parent=103))
+    record.end_chain = 104
+    assert told(checkers.unique_values(record), "unique")
+
+
+@pytest.mark.parametrize(("harm", "reported", "excused"), [("flip", False, False), ("flip", True, True), ("lie", False, True)])
+def test_what_a_harmed_device_excuses(record: Record, harm: str, reported: bool, excused: bool) -> None:
+    record.harmed, record.sizes = True, replace(record.sizes, harm=harm)
+    record.observations.reported += ["damage"] * reported
+    record.observations.acknowledged.append(Acknowledged(b"gone", "a", 3.5, 1, 4))
+    assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1") != excused
+
+
+def test_damage_where_none_was_done(record: Record) -> None:
+    record.observations.reported.append("a reader was told of damage")
+    assert told(checkers.no_surprises(record), "damage")

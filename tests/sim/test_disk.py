@@ -235,3 +235,42 @@ def test_flipped_bit_is_seen() -> None:
     synced_file(disk, "log", b"abc")
     disk.platter.flip_bit("log", 1, 0)
     assert disk.read_file("log") == b"acc"
+
+
+def test_a_write_that_lands_elsewhere_shows_after_a_power_cut() -> None:
+    platter = Platter(random.Random(5))
+    disk = platter.mount()
+    synced_file(disk, "victim", b"v" * 100)
+    file = synced_file(disk, "log", b"abc") or disk.open_append("log")
+    platter.misdirections = 1
+    file.append(b"misdirected")
+    file.sync()
+    assert disk.read_file("log") == b"abcmisdirected", "the page cache still has it"
+    disk.kill()
+    platter.power_cut()
+    after = platter.mount()
+    assert after.read_file("log") == b"abc" + bytes(11)
+    assert after.read_file("victim").startswith(b"misdirected")
+    assert platter.harmed == ["log", "victim"]
+
+
+def test_a_sync_that_lies_keeps_nothing() -> None:
+    platter = Platter(random.Random(1))
+    disk = platter.mount()
+    file = synced_file(disk, "log", b"abc") or disk.open_append("log")
+    platter.lies = 1
+    file.append(b"lost")
+    file.sync()
+    assert platter.find("log").synced == 3 and platter.harmed == ["log"]
+
+
+def test_reads_and_writes_that_fail_are_told() -> None:
+    platter = Platter(random.Random(1))
+    disk = platter.mount()
+    file = synced_file(disk, "log", b"abc") or disk.open_append("log")
+    platter.read_failures = platter.write_failures = 1
+    with pytest.raises(OSError, match="failed a read"):
+        disk.read_file("log")
+    with pytest.raises(OSError, match="failed a write"):
+        file.append(b"more")
+    assert disk.read_file("log") == (b"abc" + b"more")[: file.size]

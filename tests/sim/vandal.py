@@ -24,11 +24,13 @@ class Vandal:
         self.acted = False
 
     def visit(self, platter: Platter) -> None:
-        disk = platter.mount()
+        disk, read_failures = platter.mount(), platter.read_failures
+        platter.read_failures = 0  # those are for the engine
         for name in disk.list_dir(ROOT):
             if disk.exists(f"{name}/database.json"):
                 self._visit_database(disk, name)
         disk.kill()
+        platter.read_failures = read_failures
 
     def _visit_database(self, disk: SimDisk, name: str) -> None:
         manifest = self._checkpoint_to_take(disk, name) if self._rng.random() < 0.4 else None

@@ -16,7 +16,7 @@ from storage import encode_value
 from storage.errors import TwinlogError, from_wire
 from tests.sim.links import SimNetwork, SimStream
 from tests.sim.node import DATABASE
-from tests.sim.workload import Answer, NoAnswer, Request
+from tests.sim.workload import INDEXES, Answer, NoAnswer, Request
 
 ANSWER_TIMEOUT_S = 3.0
 
@@ -94,7 +94,7 @@ class WirePort:
             for row in fields["errors"]:
                 assert row[2] == "DuplicateKey", f"an insert was refused by {row}"
             changed = fields["n"]
-        elif request.kind == "replace":
+        elif request.kind in ("replace", "update"):
             changed = fields["modified"] + (fields["upserted"] is not None)
         elif request.kind == "delete":
             changed = fields["n"]
@@ -102,13 +102,21 @@ class WirePort:
 
 
 def to_wire(request: Request, number: int) -> wire.Request:
-    name, key = request.collection, Raw(encode_value({"_id": request.key}))
+    name, condition = request.collection, Raw(encode_value(request.filter))
     if request.kind == "insert":
         return wire.Insert(number, DATABASE, name, [Raw(doc) for doc in request.docs], request=request.id)
     if request.kind == "replace":
-        return wire.Replace(number, DATABASE, name, key, Raw(request.docs[0]), upsert=request.upsert, request=request.id)
+        return wire.Replace(number, DATABASE, name, condition, Raw(request.docs[0]), upsert=request.upsert, request=request.id)
+    if request.kind == "update":
+        change = Raw(encode_value(request.change))
+        return wire.Update(
+            number, DATABASE, name, condition, change, many=request.many, upsert=request.upsert, request=request.id
+        )
     if request.kind == "delete":
-        if request.many:
-            key = Raw(encode_value({"_id": {"$gte": request.key, "$lt": request.key + 10}}))
-        return wire.Delete(number, DATABASE, name, key, many=request.many, request=request.id)
+        return wire.Delete(number, DATABASE, name, condition, many=request.many, request=request.id)
+    if request.kind == "index":
+        keys, options = INDEXES[request.index]
+        return wire.CreateIndexes(number, DATABASE, name, [(Raw(encode_value(keys)), Raw(encode_value(options)))], request=request.id)
+    if request.kind == "drop index":
+        return wire.DropIndex(number, DATABASE, name, request.index, request=request.id)
     return wire.DropCollection(number, DATABASE, name)

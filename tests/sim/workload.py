@@ -6,23 +6,33 @@ that retries must apply once. Knows no transport: a Port carries the request.
 
 from __future__ import annotations
 
+import datetime
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from storage import encode_document
 from storage.errors import TwinlogError
+from tests.sim.machine import STARTED_US
+from tests.sim.swarm import Workload
 
 COLLECTIONS = ("c0", "c1", "c2")
+INDEXES: dict[str, tuple[list, dict[str, Any]]] = {
+    "unique": ([["v", 1]], {"unique": True, "name": "unique"}),
+    "sparse": ([["u", 1]], {"unique": True, "sparse": True, "name": "sparse"}),
+    "ttl": ([["at", 1]], {"expireAfterSeconds": 1, "name": "ttl"}),
+}
 RETRY_S = 0.2
+FINAL_ERRORS = ("DuplicateKey", "BadIndex", "IndexNotFound")
+_EPOCH = datetime.datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """kind: insert, replace, delete, drop. docs as encoded documents."""
+    """kind: insert, replace, update, delete, drop, index, drop index. docs as encoded documents; index: a key of INDEXES."""
 
     id: bytes
     kind: str
@@ -31,6 +41,13 @@ class Request:
     key: int = 0
     many: bool = False
     upsert: bool = False
+    change: dict[str, Any] | None = None
+    index: str = ""
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        """Of what it replaces, updates or deletes."""
+        return {"_id": {"$gte": self.key, "$lt": self.key + 10}} if self.many else {"_id": self.key}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +71,46 @@ class Port(Protocol):
         """Raises NoAnswer, or the TwinlogError the node answered with."""
 
 
-def draw_request(rng: random.Random, number: Callable[[], int], keys: int) -> Request:
+def draw_request(rng: random.Random, number: Callable[[], int], keys: int, workload: Workload) -> Request:
     collection = rng.choice(COLLECTIONS)
-    kind = rng.choices(["insert", "replace", "delete", "drop"], [6, 4, 2, 0.15])[0]
-    key = rng.randint(0, keys)
-    docs: tuple[bytes, ...] = ()
+    usual = {kind: weight for kind, weight in workload.requests.items() if kind != "transaction"}
+    kind = rng.choices(list(usual), list(usual.values()))[0]
+    key, name = rng.randint(0, keys), rng.randbytes(16)
     if kind == "insert":
         size = rng.choice([1, 1, 2, 5, 12])
-        docs = tuple(draw_document(rng, rng.randint(0, keys) if rng.random() < 0.3 else 1000 + number(), number()) for _ in range(size))
-    elif kind == "replace":
-        docs = (draw_document(rng, key, number()),)
-    many = kind == "delete" and rng.random() < 0.1
-    return Request(rng.randbytes(16), kind, collection, docs, key, many, kind == "replace" and rng.random() < 0.6)
+        ids = [rng.randint(0, keys) if rng.random() < 0.3 else 1000 + number() for _ in range(size)]
+        return Request(name, kind, collection, tuple(draw_document(rng, each, number(), keys) for each in ids), key)
+    if kind == "replace":
+        return Request(name, kind, collection, (draw_document(rng, key, number(), keys),), key, upsert=rng.random() < 0.6)
+    if kind == "update":
+        return Request(
+            name, kind, collection, (), key, rng.random() < 0.2, rng.random() < 0.3, _draw_change(rng, number(), keys)
+        )
+    if kind == "delete":
+        return Request(name, kind, collection, (), key, rng.random() < 0.1)
+    if kind in ("index", "drop index"):
+        if not workload.index_kinds:
+            return Request(name, "delete", collection, (), key)
+        return Request(name, kind, collection, (), key, index=rng.choice(workload.index_kinds))
+    return Request(name, kind, collection, (), key)
 
 
-def draw_document(rng: random.Random, key: int, number: int) -> bytes:
-    return encode_document({"_id": key, "n": number, "pad": "x" * rng.choice([0, 20, 300])})
+def _draw_change(rng: random.Random, number: int, keys: int) -> dict[str, Any]:
+    changed: dict[str, Any] = {"n": number}
+    if rng.random() < 0.1:
+        changed["u"] = rng.randint(0, 3 * keys)
+    return {"$inc": {"count": 1}, "$set": changed}
+
+
+def draw_document(rng: random.Random, key: int, number: int, keys: int) -> bytes:
+    """n is never written twice; v seldom meets another's, u often, where it is there; at is a time about now."""
+    document: dict[str, Any] = {"_id": key, "n": number, "v": rng.randint(0, keys) if rng.random() < 0.02 else 10**6 + number}
+    if rng.random() < 0.3:
+        document["u"] = rng.randint(0, 3 * keys)
+    if rng.random() < 0.2:
+        now_us = STARTED_US + int((trio.current_time() + rng.uniform(-2.0, 2.0)) * 1000) * 1000
+        document["at"] = _EPOCH + datetime.timedelta(microseconds=now_us)
+    return encode_document({**document, "pad": "x" * rng.choice([0, 20, 300])})
 
 
 async def keep_asking(
@@ -78,6 +119,7 @@ async def keep_asking(
     number: Callable[[], int],
     keys: int,
     pause_s: float,
+    workload: Workload,
     done: Callable[[Request, Answer], None],
     refused: Callable[[Request, TwinlogError], None],
     is_over: Callable[[], bool],
@@ -85,7 +127,8 @@ async def keep_asking(
     """A client's life. It ends after the answer that follows is_over()."""
     while not is_over():
         await trio.sleep(rng.expovariate(1 / pause_s))
-        request = draw_request(rng, number, keys)
+        request = draw_request(rng, number, keys, workload)
+        again = rng.random() < workload.twice and request.kind not in ("index", "drop", "drop index")
         while True:
             try:
                 answer = await port.call(request)
@@ -96,11 +139,14 @@ async def keep_asking(
                 continue
             except TwinlogError as error:
                 refused(request, error)
-                if error.name in ("DuplicateKey",) or rng.random() < 0.5:
+                if error.name in FINAL_ERRORS or rng.random() < 0.5:
                     break
                 if is_over():
                     return
                 await trio.sleep(rng.uniform(0.5, 1.5) * RETRY_S)
                 continue
             done(request, answer)
-            break
+            if not again:
+                break
+            again = False
+            await trio.sleep(rng.expovariate(1 / pause_s))

@@ -9,48 +9,30 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 
 import trio
 
 from node import wire
 from storage.errors import TwinlogError
 from tests.sim.checkers import Record
-from tests.sim.disk import CAPACITY_BYTES
 from tests.sim.history import CommitTree
 from tests.sim.links import SimNetwork
 from tests.sim.machine import Machine
+from tests.sim.nemesis import heal, strike
 from tests.sim.node import SimNode
 from tests.sim.observations import Acknowledged, Observations
 from tests.sim.orders import Operator
 from tests.sim.readers import look_at_all
 from tests.sim.sizes import FREE_BYTES_MIN, Sizes, draw_sizes
 from tests.sim.trace import Trace
+from tests.sim.transacting import Target, Transactor
 from tests.sim.wire_port import WirePort
 from tests.sim.workload import Answer, Request, keep_asking
 
-NAMES = ("a", "b", "c")
-FAULT_EVERY_S = 0.4
+NAMES = ("a", "b", "c", "d")
 CLIENTS_END_S_MAX = 30.0
 LAST_LOOKS_MAX = 10
-FAULTS = {
-    "kill": 3.0,
-    "power": 3.0,
-    "crash": 4.0,
-    "stop": 1.0,
-    "long outage": 1.5,
-    "full": 0.7,
-    "failing": 0.3,
-    "slow disk": 0.7,
-    "cut": 1.5,
-    "silence": 2.0,
-    "slow link": 1.0,
-    "reset": 1.0,
-    "heal": 4.0,
-    "hasty": 0.4,
-    "lose the primary": 1.5,
-    "mark": 1.0,
-    "reseal": 0.5,
-}
 
 
 class World:
@@ -85,6 +67,7 @@ class World:
         return self._numbers
 
     async def play(self) -> None:
+        self.trace.begin(self.sizes)
         async with trio.open_nursery() as nursery:
             for node in self.nodes.values():
                 nursery.start_soon(node.live_again_and_again, self._rng())
@@ -151,6 +134,7 @@ class World:
             sorted((cut, machine.name) for machine in machines for cut in machine.power_cuts),
             self._end_chain,
             max(machine.platter.longest_call_s for machine in machines),
+            any(node.machine.platter.harmed for node in self.nodes.values()),
             any(node.vandal.acted for node in self.nodes.values()),
         )
 
@@ -168,11 +152,27 @@ class World:
                     self.number,
                     self.sizes.keys,
                     self.sizes.pause_s,
+                    self.sizes.workload,
                     self._done,
                     self._refused,
                     lambda: self._over,
                 )
+                transactor = Transactor(
+                    self._rng(), self._leading, self._anybody, self.number, self.observations, self.trace
+                )
+                nursery.start_soon(transactor.keep_transacting, self.sizes.pause_s, self.sizes.workload, lambda: self._over)
         done.set()
+
+    def _leading(self) -> Target | None:
+        node = self.operator.primary()
+        return self._target(node) if node is not None else None
+
+    def _anybody(self) -> Target | None:
+        return self._target(self.rng.choice(list(self.nodes.values())))
+
+    def _target(self, node: SimNode) -> Target | None:
+        database = node.database
+        return database and Target(node.name, database, node.machine.lifeline, partial(node.member.acknowledged, database))
 
     def _done(self, request: Request, answer: Answer) -> None:
         self.trace.note("client", "done", request.kind, request.id.hex()[:8], answer.node, answer.epoch, answer.seq)
@@ -190,8 +190,9 @@ class World:
 
     async def _nemesis(self) -> None:
         while True:
-            await trio.sleep(self.rng.expovariate(1 / FAULT_EVERY_S))
-            fault = self.rng.choices(list(FAULTS), list(FAULTS.values()))[0]
+            await trio.sleep(self.rng.expovariate(1 / self.sizes.fault_every_s))
+            faults = self.sizes.faults
+            fault = self.rng.choices(list(faults), list(faults.values()))[0]
             node = self.rng.choice(list(self.nodes.values()))
             if fault == "hasty":
                 await self.operator.hasty()
@@ -216,30 +217,15 @@ class World:
         self.rng.choice([primary.machine.kill, primary.machine.cut_power])()
 
     def _break_machine(self, fault: str, node: SimNode) -> bool:
-        rng, machine, platter = self.rng, node.machine, node.machine.platter
-        if fault == "kill":
-            machine.kill()
-        elif fault == "power":
-            machine.cut_power()
-        elif fault == "crash":
-            machine.crash_in(rng.choice([1, 3, 10, 40]))
-        elif fault == "stop":
-            machine.stop()
-        elif fault == "long outage":
+        rng = self.rng
+        if fault == "long outage":
             node.down_s = 3.0
-            rng.choice([machine.kill, machine.cut_power])()
-        elif fault == "full":
-            platter.capacity_bytes = platter.used_bytes + rng.choice([0, 500, FREE_BYTES_MIN, FREE_BYTES_MIN + 3_000])
-            self.trace.note("nemesis", "fills the disk of", node.name)
-        elif fault == "failing":
-            platter.sync_failures = 1
-            self.trace.note("nemesis", "fails a sync of", node.name)
-        elif fault == "slow disk":
-            platter.sync_delay_s = rng.choice([0.05, 0.3])
-            self.trace.note("nemesis", "slows the disk of", node.name)
+            rng.choice([node.machine.kill, node.machine.cut_power])()
         elif fault == "reseal":
             if node.database is not None:
                 node.database.sealing.freeze()
+        elif fault != "heal":
+            return strike(fault, node.machine, rng, reserve_bytes=FREE_BYTES_MIN)
         else:
             return False
         return True
@@ -266,8 +252,5 @@ class World:
         self.trace.note("nemesis", "heals everything")
         self.network.heal_all()
         for node in self.nodes.values():
-            platter = node.machine.platter
             node.down_s = 0.2
-            platter.capacity_bytes = CAPACITY_BYTES
-            platter.sync_failures = 0
-            platter.sync_delay_s = self.sizes.sync_delay_s
+            heal(node.machine, sync_delay_s=self.sizes.sync_delay_s)
