@@ -36,6 +36,8 @@ from .users import Logins
 
 log = logging.getLogger(__name__)
 
+SALVAGE = "_salvage"
+
 
 class Node:
     """A node that is up. Made by `open`."""
@@ -125,6 +127,7 @@ class Node:
         metrics.watch_status(service.oversight.status_now)
         for place, name in enumerate(("hits", "misses", "bytes")):
             metrics.watch(f"hot_cache_{name}", f"Hot caches of all databases: {name}", partial(_cache_total, engine, place))
+        metrics.watch("held_databases", "Databases whose files a hold keeps", partial(_held_total, engine))
         for name in ("builds", "merges", "failures"):
             metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
@@ -229,6 +232,8 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         log_segment_bytes=chosen.log_segment_bytes,
         log_keep_bytes=chosen.log_keep_bytes,
         free_bytes_min=chosen.free_bytes_min,
+        copy_grace_s=chosen.copy_grace_s,
+        copy_grace_bytes=chosen.copy_grace_bytes,
         view_age_s=chosen.view_age_s,
         databases_max=chosen.databases_max,
     )
@@ -264,11 +269,25 @@ def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
     found = node_file.open_node_file(seams.disk, seams.random_bytes, adopt=adopt)
     if found.copied:
         log.warning("%s is a copy of another node's directory; it is opened as a node of its own", config.data)
+        _set_role_aside(seams.disk, found.node_id)
     return found.node_id
+
+
+def _set_role_aside(disk: Any, node_id: str) -> None:
+    """A copy takes no part in the reign of the node that it was copied from (INV-4)."""
+    if disk.exists(replication.ROLE_FILE):
+        disk.make_dir(SALVAGE)
+        disk.rename(replication.ROLE_FILE, f"{SALVAGE}/role-{node_id}.json")
+        disk.sync_dir(SALVAGE)
+        disk.sync_dir("")
 
 
 def _cache_total(engine: Any, place: int) -> int:
     return sum(database.cache_counts[place] for database in engine.databases.values())
+
+
+def _held_total(engine: Any) -> int:
+    return sum(database.sealing.held for database in engine.databases.values())
 
 
 def _unsettled() -> errors.ReadOnly:

@@ -13,6 +13,7 @@ from .commands import (
     down,
     find,
     get,
+    hold,
     import_,
     insert,
     keygen,
@@ -37,6 +38,7 @@ VERBS = (
     keygen.keygen,
     user.user,
     check.check,
+    hold.hold,
 )
 
 

@@ -18,6 +18,8 @@ from .exchange.extjson import parse_line as parse_json_line
 from .exchange.extjson import to_json
 from .exchange.jsonl import BadLine, read_documents
 from .finding import Finding, Severity
+from .keeping import Hold, release_hold, take_hold
+from .keeping import holds as active_holds
 from .names import SYSTEM_DATABASE, check_collection_name, check_database_name
 from .operations import COLD, Cursor, WriteError, WriteResult
 from .options import EngineOptions, SyncMode
@@ -48,6 +50,7 @@ __all__ = [
     "File",
     "Finding",
     "History",
+    "Hold",
     "MemoryDisk",
     "OsDisk",
     "PinnedCheckpoint",
@@ -65,6 +68,7 @@ __all__ = [
     "Workers",
     "WriteError",
     "WriteResult",
+    "active_holds",
     "canonical",
     "check_collection_name",
     "check_database",
@@ -85,6 +89,8 @@ __all__ = [
     "prepare_documents",
     "read_documents",
     "real_seams",
+    "release_hold",
+    "take_hold",
     "to_json",
     "wall_clock_us",
     *errors.BY_NAME,
