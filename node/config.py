@@ -58,6 +58,8 @@ class StorageConfig:
     log_segment_bytes: int
     log_keep_bytes: int
     free_bytes_min: int
+    copy_grace_s: float
+    copy_grace_bytes: int
     view_age_s: float
     databases_max: int
     compaction: bool
@@ -87,6 +89,8 @@ class StorageConfig:
             seal_age_s=section.value("seal_age_s"),
             log_segment_bytes=segment_mb * MIB,
             log_keep_bytes=keep_mb * MIB,
+            copy_grace_s=section.value("copy_grace_s"),
+            copy_grace_bytes=section.value("copy_grace_mb") * MIB,
             free_bytes_min=section.value("free_mb_min") * MIB,
             view_age_s=section.value("view_age_s"),
             databases_max=section.value("databases_max"),

@@ -44,6 +44,7 @@ SCRUB_METRICS = (
     ("scrub_repaired", "Damaged places that were repaired"),
     ("scrub_damaged", "Damaged places that stand"),
 )
+SALVAGE = "_salvage"
 
 
 class Node:
@@ -243,6 +244,8 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         log_segment_bytes=chosen.log_segment_bytes,
         log_keep_bytes=chosen.log_keep_bytes,
         free_bytes_min=chosen.free_bytes_min,
+        copy_grace_s=chosen.copy_grace_s,
+        copy_grace_bytes=chosen.copy_grace_bytes,
         view_age_s=chosen.view_age_s,
         databases_max=chosen.databases_max,
         compaction=chosen.compaction,
@@ -286,7 +289,17 @@ def _identify(config: NodeConfig, seams: storage.Seams, *, adopt: bool) -> str:
     found = node_file.open_node_file(seams.disk, seams.random_bytes, adopt=adopt)
     if found.copied:
         log.warning("%s is a copy of another node's directory; it is opened as a node of its own", config.data)
+        _set_role_aside(seams.disk, found.node_id)
     return found.node_id
+
+
+def _set_role_aside(disk: Any, node_id: str) -> None:
+    """A copy takes no part in the reign of the node that it was copied from (INV-4)."""
+    if disk.exists(replication.ROLE_FILE):
+        disk.make_dir(SALVAGE)
+        disk.rename(replication.ROLE_FILE, f"{SALVAGE}/role-{node_id}.json")
+        disk.sync_dir(SALVAGE)
+        disk.sync_dir("")
 
 
 def _cache_total(engine: Any, place: int) -> int:
@@ -317,6 +330,10 @@ def _reserve_bytes(engine: Any) -> int:
     return max((database.space.reserve_bytes for database in engine.databases.values()), default=0)
 
 
+def _held_total(engine: Any) -> int:
+    return sum(database.sealing.held for database in engine.databases.values())
+
+
 def _unsettled() -> errors.ReadOnly:
     return errors.ReadOnly("this node is starting and its role is not settled yet: try again soon")
 
@@ -335,6 +352,7 @@ def _watch_engine(metrics: Metrics, engine: Any) -> None:
         metrics.watch(f"disk_{name}", meaning, partial(_disk_total, engine, read))
     for name in ("builds", "merges", "failures"):
         metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
+    metrics.watch("held_databases", "Databases whose files a hold keeps", partial(_held_total, engine))
     _watch_compaction(metrics, engine)
     for place, (name, meaning) in enumerate(SCRUB_METRICS):
         metrics.watch(name, meaning, partial(_scrub_total, engine, place))

@@ -111,6 +111,8 @@ _ENGINE = (
     _integer("seal_age_s", 300, "s", 1, 86_400, "A memtable of this age is sealed."),
     _integer("log_segment_mb", 64, "MiB", 1, 4_096, "Size of one commit log segment."),
     _integer("log_keep_mb", 1_024, "MiB", 1, 1_048_576, "Commit log kept at most for standbys that are away, each database."),
+    _integer("copy_grace_s", 60, "s", 0, 86_400, "Files that nothing needs any more stay so long, for copies of the live directory by cp, rsync or tar."),
+    _integer("copy_grace_mb", 1_024, "MiB", 0, 1_048_576, "Commit log kept at most for that, each database."),
     _integer("view_age_s", 600, "s", 1, 86_400, "A query still reading after so long ends with SnapshotTooOld."),
     _integer("databases_max", 256, "databases", 1, 10_000, "Databases on this node; creating more is refused by name."),
     Setting("compaction", Kind.FLAG, True, "", "Shard logs are rewritten by themselves when enough of them is stale; on demand it is always there."),

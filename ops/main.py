@@ -15,6 +15,7 @@ from .commands import (
     export,
     find,
     get,
+    hold,
     import_,
     insert,
     keygen,
@@ -45,6 +46,7 @@ VERBS = (
     user.user,
     check.check,
     scrub.scrub,
+    hold.hold,
 )
 
 

@@ -18,6 +18,8 @@ from .exchange.extjson import parse_line as parse_json_line
 from .exchange.extjson import to_json
 from .exchange.jsonl import BadLine, read_documents
 from .finding import Finding, Severity
+from .keeping import Hold, release_hold, take_hold
+from .keeping import holds as active_holds
 from .load import Load, load_of
 from .names import SYSTEM_DATABASE, check_collection_name, check_database_name
 from .operations import COLD, Cursor, WriteError, WriteResult
@@ -55,6 +57,7 @@ __all__ = [
     "Finding",
     "History",
     "Load",
+    "Hold",
     "MemoryDisk",
     "OsDisk",
     "PinnedCheckpoint",
@@ -76,6 +79,7 @@ __all__ = [
     "Workers",
     "WriteError",
     "WriteResult",
+    "active_holds",
     "canonical",
     "check_collection_name",
     "check_database",
@@ -98,6 +102,8 @@ __all__ = [
     "prepare_documents",
     "read_documents",
     "real_seams",
+    "release_hold",
+    "take_hold",
     "to_json",
     "wall_clock_us",
     *errors.BY_NAME,

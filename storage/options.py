@@ -27,6 +27,8 @@ class EngineOptions:
     seal_age_s: float = 300.0
     log_segment_bytes: int = 64 * 2**20
     log_keep_bytes: int = 2**30  # log kept for standbys that lag; beyond it they are seeded anew
+    copy_grace_s: float = 60.0  # files that nothing needs stay so long, for copies of the live directory that may be under way
+    copy_grace_bytes: int = 2**30  # log kept at most for that; of a copy that reads 100 MB/s and a log that grows by 25 it is 40 s
     free_bytes_min: int = 2**20  # at least so much is kept free, beside what space.py works out; 0: nothing is kept
     view_age_s: float = 600.0
     databases_max: int = 256

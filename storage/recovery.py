@@ -6,6 +6,9 @@
 
 Everything here blocks and runs behind the disk seam. An unfinished rewind is finished first (INV-7: what a cut removes is kept in
 salvage/). A log that ends below the checkpoint goes on in a new segment after it.
+
+A copy of a live directory (its newest segment carries another file's inode) has files of different moments: a checkpoint counts there only if
+its shard logs' checksums hold, and what does not continue the log was written after the copy began: a tear. See copied.py.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from .commit.codec import CATALOG, DELETE, REIGN, REQUEST, Head, Record, decode_
 from .commit.memtable import Memtable
 from .commit.scan import LogEnd, LogScanner, LogVerdict, is_reserved, list_segments, written_end
 from .commit.segment import HEADER_BYTES, SPARE, decode_header
+from .copied import is_copied, settle_copy
 from .disk import Disk
 from .errors import OUT_OF_SPACE, DamagedRecord
 from .identity import Identity
@@ -72,9 +76,10 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     may_seal = not is_read_only
     if is_read_only and disk.exists(f"{directory}/{REWIND_FILE}"):
         raise DamagedRecord(f"{directory}: a rewind has to be finished first, and the file system is read-only")
-    found, findings = checkpoints.newest_valid(disk, directory)
+    copied = is_copied(disk, directory)
+    found, findings = checkpoints.newest_valid(disk, directory, verify=copied)
     state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
-    scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain)
+    scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain, copied=copied)
     vouched = 0
     for head, body in scanner:
         vouched = max(vouched, head.synced_seq)
@@ -104,9 +109,12 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         state.findings.append(state.damaged)
     state.segments = [(path, name.first_seq) for path, name in list_segments(disk, directory)]
     state.clean = not is_read_only and _was_closed(disk, directory, state)
+    if copied and not state.damaged and not is_read_only:
+        state.clean = False
+        state.findings += settle_copy(disk, directory, state.checkpoint.seq if state.checkpoint is not None else None)
     if not state.damaged:
         base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
-        _make_durable(disk, directory, verdict, state.last_seq if state.clean else max(vouched, base_seq))
+        _make_durable(disk, directory, verdict, 0 if copied else state.last_seq if state.clean else max(vouched, base_seq))
     return state
 
 

@@ -4,7 +4,7 @@
 
 One active and at most one frozen memtable; with both full, writers wait (INV-8). A seal that fails (a full disk, a dead
 worker) is tried again with growing pauses; nothing is lost, since the log has it. Files go only below what rewind, standbys,
-seeds and the second-newest checkpoint need.
+seeds and the second-newest checkpoint need, and what copies of the live directory may still read (keeping.py).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from .commit.memtable import Memtable, Version
 from .disk import Disk
 from .errors import DamagedRecord, TwinlogError
+from .keeping import Grace, is_held, within
 from .shard import checkpoint as checkpoints
 from .shard.checkpoint import Checkpoint
 from .shard.seal import SealPlan, seal
@@ -51,6 +52,8 @@ class Sealing:
         self.floor: int | None = None  # None: no standby to keep anything for
         self.pins: dict[int, int] = {}  # checkpoint seq -> how many hold it
         self.removing = trio.Lock()  # held while what nothing needs is removed
+        self.held = False  # by a lease, when files were last to be removed
+        self._grace = Grace(database.engine_options.copy_grace_s)
         self.failures = 0
         self.last_error = ""
         self.log_kept_bytes = 0  # after the newest seal
@@ -148,6 +151,8 @@ class Sealing:
                 if age > self._database.engine_options.seal_age_s:
                     self.freeze()
                 if self.frozen is None:
+                    if self.held or self._grace.is_over(trio.current_time()):
+                        await self._remove_late()
                     continue
             try:
                 await self._seal_frozen()
@@ -166,6 +171,14 @@ class Sealing:
                     log.warning("%s: sealing failed, trying again in %.1f s: %s", self._database.name, pause, error)
                 await space.rest(pause)
                 pause = min(RETRY_S_MAX, pause * 2)
+
+    async def _remove_late(self) -> None:
+        """What was kept for copies longer than that lasts; without a seal that would do it."""
+        try:
+            await self.remove_unneeded()
+        except (OSError, TwinlogError) as error:
+            self.last_error = str(error)
+            log.warning("%s: files that nothing needs could not be removed: %s", self._database.name, error)
 
     async def _seal_frozen(self) -> None:
         database, frozen = self._database, self.frozen
@@ -237,16 +250,27 @@ class Sealing:
 
     async def _remove_unneeded(self) -> None:
         database = self._database
-        disk = database.seams.disk
-        kept = await disk.run(_drop_checkpoints, disk, database.directory, self.floor, frozenset(self.pins))
-        if not kept:
+        disk, options = database.seams.disk, database.engine_options
+        self.held = not database.space.full and await disk.run(is_held, disk, database.name, database.seams.time_us())
+        if self.held:
             return
-        second_newest = kept[-2] if len(kept) > 1 else 0
-        lowest = min([second_newest, *self.pins, *([self.floor] if self.floor is not None else [])])
+        needed = await disk.run(_needed, disk, database.directory, self.floor, frozenset(self.pins))
+        if not needed.seqs:
+            return
+        second_newest = needed.seqs[-2] if len(needed.seqs) > 1 else 0
+        begins_whole = second_newest > 0 and database.log.segments[:1] and database.log.segments[0][1] == 1
+        others = [0, *needed.others] if begins_whole else needed.others  # a log from its first commit needs no checkpoint
+        copies = [] if database.space.full else self._grace.keeps(others, trio.current_time())
+        if copies:
+            segments = list(database.log.segments)
+            sizes = await disk.run(_sizes, disk, [path for path, _ in segments])
+            spans = [(first, size) for (_, first), size in zip(segments, sizes, strict=True)]
+            copies = within(copies, second_newest, spans, options.copy_grace_bytes)
+        kept = await disk.run(_drop_checkpoints, disk, database.directory, needed, copies)
+        lowest = min([second_newest, *copies, *self.pins, *([self.floor] if self.floor is not None else [])])
         gone = database.log.drop_below(lowest + 1)
-        bound = database.engine_options.log_keep_bytes
         await disk.run(_remove, disk, gone)
-        await self._bound_log(second_newest, bound)
+        await self._bound_log(min([second_newest, *copies]), options.log_keep_bytes)
         known = self._files | ({self.checkpoint.seq: _files_of(self.checkpoint)} if self.checkpoint is not None else {})
         in_progress = database.compacting.files
         self._files = await disk.run(_drop_files, disk, database.directory, kept, known, in_progress)
@@ -284,18 +308,30 @@ async def _let_go(tables: list[dict[bytes, Version]]) -> None:
             await trio.lowlevel.checkpoint()
 
 
-def _drop_checkpoints(disk: Disk, directory: str, floor: int | None, pins: frozenset[int]) -> list[int]:
-    """Keep the newest two, what is pinned, and the newest at or below the floor; returns what is left, oldest first."""
+class _Needed(NamedTuple):
+    """Checkpoints on disk, oldest first: those that something needs, and the others."""
+
+    seqs: list[int]
+    others: list[int]
+
+
+def _needed(disk: Disk, directory: str, floor: int | None, pins: frozenset[int]) -> _Needed:
+    """The newest two, what is pinned, and the newest at or below the floor are needed."""
     seqs = checkpoints.list_seqs(disk, directory)
     keep = set(seqs[-2:]) | {seq for seq in seqs if seq in pins}
     if floor is not None:
         keep |= set([seq for seq in seqs if seq <= floor][-1:])
-    gone = [seq for seq in seqs if seq not in keep]
+    return _Needed(sorted(keep), [seq for seq in seqs if seq not in keep])
+
+
+def _drop_checkpoints(disk: Disk, directory: str, needed: _Needed, copies: list[int]) -> list[int]:
+    """Remove those that neither something needs nor copies may; returns what is left, oldest first."""
+    gone = [seq for seq in needed.others if seq not in copies]
     for seq in gone:
         disk.remove(f"{directory}/checkpoints/{seq:020d}.json")
     if gone:  # before the files they name: a power cut must not bring back a manifest without its files
         disk.sync_dir(f"{directory}/checkpoints")
-    return sorted(keep)
+    return sorted({*needed.seqs, *copies} - {0})
 
 
 def _files_of(checkpoint: Checkpoint) -> frozenset[str]:

@@ -32,7 +32,7 @@ from .commit.codec import (
     Record,
 )
 from .commit.memtable import VERSION_COST_BYTES, Memtable, Version
-from .errors import OperationNotSupportedInTransaction, TransactionTooLarge, WriteConflict
+from .errors import OperationNotSupportedInTransaction, TransactionTooLarge, TwinlogError, WriteConflict
 from .fields.indexed import Fields
 from .fields.overlay import ROW_BITS, order_of
 from .indexes.parts import LooseRow, Topmost
@@ -187,6 +187,11 @@ class TransactionScope:
         assert self.sealing.shards is not None
         record = self.sealing.shards.find_now(collection, key)
         return None if record is MISSING else COLD if record is COLD else record.doc
+
+    @property
+    def refusal(self) -> TwinlogError | None:
+        """Of the database: why it would refuse the commit now."""
+        return self._db.refusal
 
     def check_writable(self, *, frees_space: bool = False) -> None:
         """Writes are the transaction's own until it commits: whether the database takes them is asked then."""

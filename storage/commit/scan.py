@@ -2,7 +2,8 @@
 
 A bad frame is *damage* when some later sound frame says, in synced_seq, that the bad one had been synced; otherwise it
 is a *tear*, an append that a crash cut short, and the log ends before it (INV-2). Zeros up to the end of a segment are neither:
-space that was reserved and not filled. Only recovery acts on the verdict (storage/recovery.py); sealing, shipping and the checker
+space that was reserved and not filled. In a copy of a live directory all of it was synced and none of it proves anything: its later
+segments were read at another moment, so what does not continue is a tear, unless the log begins after what the checkpoint holds. Only recovery acts on the verdict (storage/recovery.py); sealing, shipping and the checker
 read through the same functions.
 
 Costs: one pass, header crc (0.2 µs) and body crc for each frame; after a bad frame one search over the rest of the log.
@@ -93,8 +94,11 @@ class LogScanner:
     stepped over; the chain is checked from base_seq on.
     """
 
-    def __init__(self, disk: Disk, directory: str, uuid: bytes, base_seq: int, base_chain: int) -> None:
+    def __init__(
+        self, disk: Disk, directory: str, uuid: bytes, base_seq: int, base_chain: int, *, copied: bool = False
+    ) -> None:
         self._disk = disk
+        self._copied = copied
         self._uuid = uuid
         self._base_seq = base_seq
         every = list_segments(disk, directory)
@@ -192,6 +196,11 @@ class LogScanner:
         verdict.end = LogEnd.TORN
         written = written_end(data, offset)
         verdict.bad_bytes = written - offset
+        if self._copied:
+            if number == 0 and self._todo[0][1].first_seq > bad_seq:
+                verdict.end = LogEnd.DAMAGED
+                verdict.reason = f"{reason}; the copy took so long that they were removed meanwhile: copy it again, under `twinlog hold`"
+            return
         data = data[: written + HEAD_BYTES]  # a header may end in zeros
         if _vouched(data, offset + 1, bad_seq, self._todo[number][1].epoch):
             verdict.end = LogEnd.DAMAGED

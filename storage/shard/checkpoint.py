@@ -269,8 +269,9 @@ def logs_digest(shards: Sequence[ShardFiles]) -> str:
     return hashlib.blake2b(json.dumps(named).encode(), digest_size=16).hexdigest()
 
 
-def newest_valid(disk: Disk, directory: str) -> tuple[Checkpoint | None, list[Finding]]:
-    """The newest checkpoint whose checksum holds and whose shard logs are there with at least their lengths.
+def newest_valid(disk: Disk, directory: str, *, verify: bool = False) -> tuple[Checkpoint | None, list[Finding]]:
+    """The newest checkpoint whose checksum holds and whose shard logs are there with at least their lengths, and, to verify, with the
+    checksums that it names.
 
     Index segments may be missing: they are rebuilt (INV-5). Raises NewerFormat rather than fall back past a manifest
     of a newer program.
@@ -283,7 +284,7 @@ def newest_valid(disk: Disk, directory: str) -> tuple[Checkpoint | None, list[Fi
         except DamagedRecord as error:
             fault = error.message
         else:
-            fault = missing_log(disk, directory, checkpoint)
+            fault = missing_log(disk, directory, checkpoint) or (other_log(disk, directory, checkpoint) if verify else None)
             if fault is None:
                 return checkpoint, findings
         findings.append(
@@ -301,6 +302,15 @@ def missing_log(disk: Disk, directory: str, checkpoint: Checkpoint) -> str | Non
                 return f"{path} is missing"
             if (size := disk.size(path)) < log.length:
                 return f"{path} has {size} bytes, {log.length} are needed"
+    return None
+
+
+def other_log(disk: Disk, directory: str, checkpoint: Checkpoint) -> str | None:
+    """Which of its shard logs holds other bytes than it names, or None. Reads them whole."""
+    for shard in checkpoint.shards:
+        for log in shard.logs:
+            if log_checksum(disk, f"{directory}/{log.file}", log.length) != log.crc32c:
+                return f"the first {log.length} bytes of {directory}/{log.file} are others"
     return None
 
 

@@ -28,7 +28,7 @@ def memory_seams(disk: MemoryDisk, *, start: int = 1) -> Seams:
 
 
 def options(sync_mode: SyncMode = SyncMode.SYNC, **changes: object) -> EngineOptions:
-    values: dict = {"sync_mode": sync_mode, "shards": 2, "free_bytes_min": 0}
+    values: dict = {"sync_mode": sync_mode, "shards": 2, "free_bytes_min": 0, "copy_grace_s": 0.0}
     return EngineOptions(**{**values, **changes})
 
 

@@ -74,6 +74,7 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         log_segment_bytes=rng.choice([500, 4_000, 2**20]),
         log_keep_bytes=rng.choice([4_000, 2**20]),
         free_bytes_min=FREE_BYTES_MIN,
+        copy_grace_s=rng.choice([0.0, 0.0, 0.0, 1.0]),
         expiry_interval_s=rng.choice([0.5, 2.0, 60.0]),
         index_rows_min=rng.choice([0, 30, 2_000]),
         compact_stale_ratio=rng.choice([0.1, 0.5, 1.0]),
