@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import bulk, catchup, chat, client, durable, opening, point, sealing, volume
+from . import bulk, catchup, chat, client, durable, opening, point, sealing, transactions, volume
 
 CASES: dict[str, ModuleType] = {
     "point": point,
@@ -16,4 +16,5 @@ CASES: dict[str, ModuleType] = {
     "open": opening,
     "volume": volume,
     "chat": chat,
+    "transactions": transactions,
 }
