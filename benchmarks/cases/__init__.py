@@ -16,6 +16,7 @@ from . import (
     point,
     sealing,
     slow,
+    transactions,
     volume,
 )
 
@@ -32,4 +33,5 @@ CASES: dict[str, ModuleType] = {
     "compaction": compaction,
     "overload": overload,
     "slow": slow,
+    "transactions": transactions,
 }
