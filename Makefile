@@ -40,7 +40,7 @@ down:
 	@if [ -x $(BIN)/python ] && [ -d $(PAIR) ]; then $(BIN)/python -m ops.main down $(PAIR); else echo "no local pair below $(PAIR)"; fi
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -m "not sweep and not docker and not loop" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not sweep and not docker and not loop" $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.ends.pair_under_fire import BATCH, COLLECTION, DB, PairUnderFire
 
-SMALL = "memtable_records_max: 1000\nlog_segment_mb: 1\n"
+SMALL = "memtable_records_max: 1000\nlog_segment_mb: 1\ncopy_grace_s: 0\n"
 
 
 def lose_directory(fire: PairUnderFire, name: str) -> None:

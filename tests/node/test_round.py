@@ -158,7 +158,8 @@ async def test_inserts_wait_for_room_in_order_and_beyond_the_bound_they_are_refu
         assert rig.metrics.bounds["requests_max"] == len(sent) - len(done)
 
 
-async def test_inserts_that_wait_for_a_database_that_goes_are_taken_by_the_general_way() -> None:
+async def test_inserts_that_wait_for_a_database_that_goes_are_taken_by_the_general_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.appended.ROOM_WAIT_S_MAX", 0.5)  # instead of half a minute
     options = storage.EngineOptions(memtable_records_max=4, free_bytes_min=0)
     async with rig_with_database(options=options) as (rig, db):
         caller, sent = Caller(), [insert(100 + number) for number in range(12)]
