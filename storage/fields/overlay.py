@@ -203,8 +203,9 @@ class Overlay:
             elif older[2] == PUT:
                 self.ends[bisect_left(self._orders, order_of(older[0], older[1]))] = end
         rows.sort()
+        below = superseded([key for key, _ in new_here])  # before anything is added: a read that fails leaves all of it to the next try
         self._append(rows)
-        self._mask(new_here, superseded)
+        self._mask(new_here, below)
 
     def _append(self, rows: Sequence[tuple[int, bytes, bytes, int]]) -> None:
         if rows:
@@ -215,9 +216,8 @@ class Overlay:
             self.keys += keys
             self.docs += docs
 
-    def _mask(self, new_here: Sequence[tuple[bytes, int]], superseded: Superseded) -> None:
-        found = superseded([key for key, _ in new_here])
-        masks = [(order, since) for order, (_, since) in zip(found, new_here) if order >= 0]
+    def _mask(self, new_here: Sequence[tuple[bytes, int]], below: Sequence[int]) -> None:
+        masks = [(order, since) for order, (_, since) in zip(below, new_here) if order >= 0]
         if masks:
             orders, since = zip(*masks)
             self.last_mask_since = max(self.last_mask_since, *since)
