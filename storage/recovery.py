@@ -107,6 +107,9 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
             f"{state.last_seq + 1} on had been synced and are not readable: reseed from a peer or restore a backup"
         )
         state.findings.append(state.damaged)
+    if not state.damaged and not is_read_only:
+        for path in verdict.empty:
+            disk.remove(path)
     state.segments = [(path, name.first_seq) for path, name in list_segments(disk, directory)]
     state.clean = not is_read_only and _was_closed(disk, directory, state)
     if copied and not state.damaged and not is_read_only:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import google_crc32c
@@ -53,7 +53,8 @@ class Segment:
 
 @dataclass(slots=True)
 class LogVerdict:
-    """The outcome of scanning a log. `segments`: those that hold sound commits, in order. `bad_bytes`: from bad_offset to the last
+    """The outcome of scanning a log. `segments`: those that hold sound commits, in order; `empty`: those that hold nothing beside one that
+    begins with the same commit. `bad_bytes`: from bad_offset to the last
     byte of that segment that is not zero; a tear of 0 bytes has lost nothing.
     """
 
@@ -61,6 +62,7 @@ class LogVerdict:
     last_seq: int
     chain: int
     end: LogEnd
+    empty: list[str] = field(default_factory=list)
     bad_path: str = ""
     bad_offset: int = 0
     bad_bytes: int = 0
@@ -102,9 +104,9 @@ class LogScanner:
         self._uuid = uuid
         self._base_seq = base_seq
         every = list_segments(disk, directory)
-        newest_first = [i for i, (_, name) in enumerate(every) if name.first_seq <= base_seq + 1]
-        self._earlier = every[: newest_first[-1]] if newest_first else []
-        self._todo = every[newest_first[-1] :] if newest_first else every
+        begins = max((name.first_seq for _, name in every if name.first_seq <= base_seq + 1), default=0)
+        self._earlier = [segment for segment in every if segment[1].first_seq < begins]
+        self._todo = every[len(self._earlier) :]
         self._bad_number = len(self._todo)
         self.verdict = LogVerdict([], base_seq, base_chain, LogEnd.WHOLE)
 
@@ -145,7 +147,9 @@ class LogScanner:
                 offset += head.frame_len
             if last is not None:
                 verdict.segments.append(Segment(path, name, last, offset))
-            if reason is not None or (last is None and number == len(self._todo) - 1):
+            if last is None and (reason is None or is_reserved(data, 0)) and self._stands_elsewhere(number):
+                verdict.empty.append(path)
+            elif reason is not None or last is None:  # what would have followed an empty one is not there, whatever comes after it
                 self._judge(number, data, offset, reason or "the segment holds no commit")
                 return
 
@@ -158,6 +162,11 @@ class LogScanner:
     def after_bad(self) -> list[str]:
         """Paths of the segments that follow the bad one."""
         return [path for path, _ in self._todo[self._bad_number + 1 :]]
+
+    def _stands_elsewhere(self, number: int) -> bool:
+        """Of a segment that was only begun: whether another reign began the same commit again, or a checkpoint has it."""
+        first_seq = self._todo[number][1].first_seq
+        return first_seq <= self.verdict.last_seq or any(later.first_seq == first_seq for _, later in self._todo[number + 1 :])
 
     def _header_fault(self, data: bytes, path: str, name: SegmentName) -> str | None:
         try:
