@@ -29,6 +29,9 @@ def test_an_engine_that_looks_for_no_conflicts_is_caught(monkeypatch) -> None:
 
 def test_an_engine_whose_transactions_read_the_newest_state_is_caught(monkeypatch) -> None:
     monkeypatch.setattr(TransactionScope, "view", lambda self: self._db.view())
-    ran = trio.run(run, Plan(transactions=300, seed=3, clients=8, keys=8))
-    found = {finding.anomaly for finding in check(ran.history)}
-    assert {Anomaly.NOT_AT_SNAPSHOT, Anomaly.READ_SKEW} & found and check(without_positions(ran.history)) != []
+    with_positions, without = set(), set()
+    for seed in range(8):  # trio shuffles the clients: of one history in ten the values alone tell nothing
+        ran = trio.run(run, Plan(transactions=300, seed=seed, clients=8, keys=8))
+        with_positions |= {finding.anomaly for finding in check(ran.history)}
+        without |= {finding.anomaly for finding in check(without_positions(ran.history))}
+    assert {Anomaly.NOT_AT_SNAPSHOT, Anomaly.READ_SKEW} & with_positions and without
