@@ -19,6 +19,7 @@ from .commands import (
     import_,
     insert,
     keygen,
+    kv,
     promote,
     scrub,
     serve,
@@ -47,6 +48,7 @@ VERBS = (
     check.check,
     scrub.scrub,
     hold.hold,
+    kv.kv,
 )
 
 

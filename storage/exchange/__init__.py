@@ -14,6 +14,7 @@ from .extjson import parse_line, to_json
 from .formats import EXTENSIONS, Format, format_of
 from .jsonl import BadLine, read_documents
 from .reading import Export, Item
+from .skv import as_text
 from .writing import Asked, Writer
 from .zipped import ZipWriter, read_zip
 
@@ -26,6 +27,7 @@ __all__ = [
     "Item",
     "Writer",
     "ZipWriter",
+    "as_text",
     "format_of",
     "parse_line",
     "read_documents",
