@@ -70,9 +70,11 @@ class StorageConfig:
     transactions_max: int
     transaction_time_limit_s: float
     transactions_bytes_max: int
+    archive: str
+    archive_interval_s: float
 
     @classmethod
-    def read(cls, section: Section) -> Self:
+    def read(cls, section: Section, base: Path) -> Self:
         segment_mb, keep_mb = section.value("log_segment_mb"), section.value("log_keep_mb")
         if keep_mb < segment_mb:
             raise section.error(
@@ -102,6 +104,8 @@ class StorageConfig:
             transactions_max=section.value("transactions_max"),
             transaction_time_limit_s=section.value("transaction_time_limit_s"),
             transactions_bytes_max=section.value("transactions_mb") * MIB,
+            archive=_below(base, section.value("archive")) or "",
+            archive_interval_s=section.value("archive_interval_ms") / 1000,
         )
 
 
@@ -221,7 +225,7 @@ class NodeConfig:
             nodes=nodes,
             listen=listen,
             allow_plain=allow_plain,
-            storage=StorageConfig.read(section),
+            storage=StorageConfig.read(section, base),
             replication=ReplicationConfig.read(section, peers=max(len(nodes) - 1, 0)),
             limits=Limits.read(section.section("limits")),
             **files,

@@ -103,6 +103,9 @@ class Oversight:
                 database["history"] = [_reign(*row) for row in database["history"]]
             if (db := self._engine.databases.get(name)) is not None:
                 database["scrub"] = _scrubbed(db.scrubbing.report)
+                if (archive := db.archiving.state) is not None:
+                    database["archive"] = archive.as_plain()
+                    status["alarms"] += _archive_alarm(name, archive)
             answers = (marks or {}).get(name)
             if answers and self._node in answers:
                 seq, _, digest = answers[self._node]
@@ -123,6 +126,14 @@ def _scrubbed(report: ScrubReport) -> dict[str, Any]:
         "repaired": report.repaired,
         "damaged": len(report.damaged),
     }
+
+
+def _archive_alarm(database: str, archive: Any) -> list[dict[str, Any]]:
+    """A log that is not archived any more is an alarm for as long as that lasts."""
+    if not archive.failure:
+        return []
+    message = f"the log is not archived to {archive.directory} since commit {archive.seq}: {archive.failure}"
+    return [{"kind": "archive-failing", "database": database, "peer": "", "message": message, "since_us": archive.failing_since_us}]
 
 
 def _reign(epoch: int, reign_id: int, first_seq: int, chain: int) -> dict[str, Any]:

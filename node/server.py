@@ -256,6 +256,8 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         transactions_max=chosen.transactions_max,
         transaction_time_limit_s=chosen.transaction_time_limit_s,
         transactions_bytes_max=chosen.transactions_bytes_max,
+        archive=chosen.archive,
+        archive_interval_s=chosen.archive_interval_s,
     )
 
 

@@ -20,6 +20,7 @@ from operator import itemgetter
 import trio
 
 from .advance import Advance
+from .archiving import Archiving
 from .cache import DocumentCache
 from .catalog import Catalog
 from .commit.codec import (
@@ -106,6 +107,7 @@ class Database:
         self.indexing = Indexing(self)
         self.compacting = Compacting(self)
         self.scrubbing = Scrubbing(self)
+        self.archiving = Archiving(self)
         self.visible_advance = Advance(found.last_seq)
         self.transactions = Transactions(self)
         self.marking = Marking(self)
@@ -488,6 +490,7 @@ class Database:
             nursery.start_soon(self.space.run)
             nursery.start_soon(self.marking.run)
             nursery.start_soon(self.transactions.run)
+            nursery.start_soon(self.archiving.run)
             task_status.started()
 
     @property

@@ -267,7 +267,8 @@ class Sealing:
             spans = [(first, size) for (_, first), size in zip(segments, sizes, strict=True)]
             copies = within(copies, second_newest, spans, options.copy_grace_bytes)
         kept = await disk.run(_drop_checkpoints, disk, database.directory, needed, copies)
-        lowest = min([second_newest, *copies, *self.pins, *([self.floor] if self.floor is not None else [])])
+        others_need = [seq for seq in (self.floor, database.archiving.floor) if seq is not None]
+        lowest = min([second_newest, *copies, *self.pins, *others_need])
         gone = database.log.drop_below(lowest + 1)
         await disk.run(_remove, disk, gone)
         await self._bound_log(min([second_newest, *copies]), options.log_keep_bytes)
@@ -284,7 +285,7 @@ class Sealing:
             next_first = database.log.segments[1][1]
             if next_first > second_newest + 1 or any(pin < next_first - 1 for pin in self.pins):
                 return
-            log.warning("%s: the log kept for standbys is over %d bytes, its oldest segment goes", database.name, bound)
+            log.warning("%s: the log kept for standbys and the archive is over %d bytes, its oldest segment goes", database.name, bound)
             await disk.run(_remove, disk, database.log.drop_below(next_first))
             sizes.pop(0)
         self.log_kept_bytes = sum(sizes)
