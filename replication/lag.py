@@ -6,15 +6,14 @@ at or below s; it has been behind since the first sample beyond s. Between sampl
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
-SAMPLES_MAX = 1_200  # ten minutes at two a second
+SAMPLES_MAX = 1_200  # ten minutes at two a second; then the older half is thinned, so that they reach hours and days back
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """bytes and seconds are lower bounds once a copy is further behind than the samples reach."""
+    """bytes and seconds are lower bounds: by the time between two samples, and where a copy is further behind than they reach."""
 
     commits: int
     bytes: int
@@ -25,7 +24,7 @@ class LagMeter:
     """Samples of one log's end. Invariant: seqs, bytes and times never fall from one sample to the next."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[int, int, float]] = deque(maxlen=SAMPLES_MAX)
+        self._samples: list[tuple[int, int, float]] = []
 
     def observe(self, seq: int, log_bytes: int, now: float) -> None:
         if self._samples:
@@ -35,6 +34,8 @@ class LagMeter:
             elif seq == last_seq:
                 return
         self._samples.append((seq, log_bytes, now))
+        if len(self._samples) > SAMPLES_MAX:
+            del self._samples[1 : SAMPLES_MAX // 2 : 2]  # the oldest stays: it says how far back is known
 
     @property
     def seq(self) -> int:
