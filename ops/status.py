@@ -204,7 +204,7 @@ def print_databases(views: list[NodeView]) -> None:
                 position = view.databases.get(name)
                 rows.append([
                     name, view.node, f"({position[0]}, {position[1]})" if position else "not there",
-                    number(seq), short_hash(chain), short_hash(digest), ("NO" if mark.equal is False else yes_no(mark.equal)) if mark else NOTHING,
+                    number(seq), short_hash(chain), short_hash(digest), ("NO" if mark.equal is False else yes_no(mark.equal)) if mark and view.node in mark.answers else NOTHING,
                 ])
     if rows:
         print_table("databases", ("database", "node", "position", "compared at>", "chain", "state hash", "equal"), rows)
