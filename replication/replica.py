@@ -149,6 +149,8 @@ class Replica:
                 peer.forget_database(uuid)
         for database in fresh:
             self._tended[database.uuid] = (database, self._tend(database))
+            if self.peers:
+                database.set_floor(0)  # until more is known of them: log that is dropped now may be what one of them lacks
             self.open_or_close(database)
         if gone or fresh:
             self.bump()
