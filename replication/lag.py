@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SAMPLES_MAX = 1_200  # ten minutes at two a second; then the older half is thinned, so that they reach hours and days back
+SAMPLES_MAX = 1_200  # ten minutes at two a second; then they are thinned, to about 600 for a month
+GAP_PART = 0.02  # of a sample's age: so far apart two of them may be then
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,15 @@ class LagMeter:
                 return
         self._samples.append((seq, log_bytes, now))
         if len(self._samples) > SAMPLES_MAX:
-            del self._samples[1 : SAMPLES_MAX // 2 : 2]  # the oldest stays: it says how far back is known
+            self._thin(now)
+
+    def _thin(self, now: float) -> None:
+        oldest, *between, newest = self._samples
+        kept = [newest]
+        for sample in reversed(between):
+            if kept[-1][2] - sample[2] >= GAP_PART * (now - sample[2]):
+                kept.append(sample)
+        self._samples = [oldest, *reversed(kept)][-SAMPLES_MAX:]
 
     @property
     def seq(self) -> int:

@@ -29,6 +29,7 @@ from .conversation import Conversation
 from .delaying import HeldFrames
 from .dropped import DroppedList
 from .lag import LagMeter
+from .mark_memory import MarkMemory
 from .messages import PROTOCOL, DatabaseState, Heartbeat, Hello
 from .outrun import forget_outrun, watch_outrun
 from .peers import Peer
@@ -79,6 +80,7 @@ class Replica:
         self.on_role: Callable[[RoleState, RoleState], None] = lambda old, new: None
         self._tended: dict[bytes, tuple[Database, Callable[[], None]]] = {}
         self._meters: dict[bytes, LagMeter] = {}
+        self._old_marks: dict[bytes, MarkMemory] = {}
 
     @property
     def state(self) -> RoleState:
@@ -145,10 +147,12 @@ class Replica:
             self.founded.discard(uuid)
             self.hunts.pop(uuid, None)
             self._meters.pop(uuid, None)
+            self._old_marks.pop(uuid, None)
             for peer in self.peers.values():
                 peer.forget_database(uuid)
         for database in fresh:
             self._tended[database.uuid] = (database, self._tend(database))
+            self._old_marks.pop(database.uuid, None)
             if self.peers:
                 database.set_floor(0)  # until more is known of them: log that is dropped now may be what one of them lacks
             self.open_or_close(database)
@@ -163,7 +167,11 @@ class Replica:
         def advanced(_seq: int) -> None:
             self.on_advance(uuid)
 
-        def marked(_seq: int) -> None:
+        def marked(seq: int) -> None:
+            if (state_hash := database.marks.get(seq)) is not None:
+                delay_s = max((peer.delay_s for peer in self.peers.values()), default=0)
+                memory = self._old_marks.setdefault(uuid, MarkMemory())
+                memory.note(seq, state_hash, now=trio.current_time(), delay_s=delay_s)
             for peer in self.peers.values():
                 if uuid in peer.copies and not self.compare_marks(peer, database):
                     self.wake_all()
@@ -218,6 +226,7 @@ class Replica:
         self.ready.clear()
         self.founded.clear()
         self.hunts.clear()
+        self._old_marks.clear()
         for peer in self.peers.values():
             peer.copies.clear()  # what counts for one reign's acknowledgements says nothing about another's
         if new.role is Role.FROZEN:
@@ -325,8 +334,9 @@ class Replica:
     def compare_marks(self, peer: Peer, database: Database) -> bool:
         """INV-6 at MARKs: whether the peer's hashes and chains equal ours wherever both are known."""
         known = peer.copy(database.uuid)
+        old = self._old_marks.get(database.uuid)
         for seq in sorted(known.marks):
-            ours = database.marks.get(seq)
+            ours = database.marks.get(seq) or (old.get(seq) if old is not None and peer.delay_s else None)
             if ours is None or seq <= known.compared_mark:
                 continue
             known.compared_mark = seq

@@ -209,6 +209,20 @@ async def test_a_mark_does_not_wait_for_it(autojump_clock: object) -> None:
         assert set(answers) == {"a", "b"} and trio.current_time() - began < 10
 
 
+async def test_its_copy_is_compared_with_what_the_primary_had_then(autojump_clock: object) -> None:
+    """INV-6, long after the primary has forgotten the MARK's hash by itself."""
+    delay_s = 2_000
+    async with open_world("real", "ac") as world:
+        await start_delayed(world, "a", delay_s=delay_s)
+        await world.create("a")
+        for _ in range(delay_s // 8):
+            world.write("a", 1)
+            await trio.sleep(10)
+        assert min(world.database("a").marks) > world.database("c").visible.seq
+        copy = world.member("a").status()["databases"]["d"]["standbys"]["c"]
+        assert copy["mark"]["equal"] and copy["mark"]["seq"] > 10, "compared lately"
+
+
 async def test_after_a_seed_it_says_that_it_is_too_young_until_it_is_not(autojump_clock: object) -> None:
     async with open_world("real", "ac", window_bytes=50_000) as world:
         world.engine_options |= {"memtable_records_max": 100, "log_segment_bytes": 500_000, "log_keep_bytes": 2_000_000, "copy_grace_s": 0.0}
