@@ -117,6 +117,10 @@ def _status_families(status: dict[str, Any]) -> Iterator[Metric]:
     for standby in standbys:
         connected.add_metric([str(standby.get("name"))], 1 if standby.get("connected") else 0)
     yield connected
+    delay = GaugeMetricFamily("twinlog_standby_delay_seconds", "How far a delayed standby stays behind on purpose", labels=["standby"])
+    for standby in standbys:
+        delay.add_metric([str(standby.get("name"))], standby.get("delay_s", 0))
+    yield delay
     for unit in ("commits", "bytes", "seconds"):
         lag = GaugeMetricFamily(f"twinlog_standby_lag_{unit}", f"How far the standby is behind, in {unit}", labels=["standby"])
         for standby in standbys:

@@ -41,6 +41,7 @@ class Oversight:
             "version": self._version,
             "protocol": wire.VERSION,
             "databases": databases,
+            "delay_s": self._member.delay_s,
         }
         return Done(wire.encode_fields(answer))
 

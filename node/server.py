@@ -277,6 +277,8 @@ def member_config(config: NodeConfig, client_address: Address) -> replication.Me
         window_bytes=chosen.window_bytes,
         seed_chunk_bytes=chosen.seed_chunk_bytes,
         client_address=str(client_address),
+        delay_s=config.nodes[config.node].delay_s if config.nodes else 0,
+        peer_delays_s={name: addresses.delay_s for name, addresses in config.peers.items() if addresses.delay_s},
     )
 
 
@@ -336,6 +338,10 @@ def _held_total(engine: Any) -> int:
     return sum(database.sealing.held for database in engine.databases.values())
 
 
+def _outruns(engine: Any) -> int:
+    return sum(storage.load_of(database).log_outruns for database in engine.databases.values())
+
+
 def _unsettled() -> errors.ReadOnly:
     return errors.ReadOnly("this node is starting and its role is not settled yet: try again soon")
 
@@ -354,6 +360,7 @@ def _watch_engine(metrics: Metrics, engine: Any) -> None:
         metrics.watch(f"disk_{name}", meaning, partial(_disk_total, engine, read))
     for name in ("builds", "merges", "failures"):
         metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
+    metrics.watch("log_outruns", "Segments of the log that went, at log_keep_mb, while a standby still needed them", partial(_outruns, engine))
     metrics.watch("held_databases", "Databases whose files a hold keeps", partial(_held_total, engine))
     _watch_compaction(metrics, engine)
     for place, (name, meaning) in enumerate(SCRUB_METRICS):

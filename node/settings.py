@@ -13,6 +13,7 @@ from typing import Any
 DEFAULT_CLIENT_PORT = 6900
 DEFAULT_ADMIN_PORT = 6902
 NAME_CHARS_MAX = 64
+DELAY_S_MAX = 2_592_000  # 30 days
 
 
 class Kind(Enum):
@@ -73,6 +74,10 @@ _IDENTITY = (
     Setting("nodes.*.client", Kind.ADDRESS, None, "", "Where clients reach that node; required."),
     Setting("nodes.*.cluster", Kind.ADDRESS, None, "", "Where its peers reach that node; required."),
     Setting("nodes.*.admin", Kind.ADDRESS, None, "", "Where that node answers admin HTTP; without it, it has none."),
+    _integer(
+        "nodes.*.delay_s", 0, "s", 0, DELAY_S_MAX,
+        "As a standby, that node shows the primary's state of so long ago. It counts for no `acks` and is not promoted unless forced.",
+    ),
     Setting(
         "listen.client", Kind.ADDRESS, None, "",
         "What this node binds for clients, when not its address in `nodes`; alone, 127.0.0.1:6900. Port 0 takes a free one.",

@@ -25,6 +25,8 @@ class AlarmKind(Enum):
     NO_REIGN = "no-reign"
     STANDBY_FAILED = "standby-failed"
     DAMAGED = "damaged"
+    LOG_OUTRUN = "log-outrun"
+    DELAY_SHORT = "delay-short"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class Reigns:
         """Until enough standbys have answered and the longest tail is here; or until this is forced or over."""
         replica = self._replica
         began = replica.state
-        needed = answers_needed(acks=replica.config.acks, standbys=len(replica.peers))
+        needed = answers_needed(acks=replica.config.acks, standbys=len(replica.counting))
         hunt = replica.hunts[database.uuid] = TailHunt(database.name, needed)
         replica.open_or_close(database)
         replica.bump()
@@ -127,6 +127,7 @@ class Reigns:
             seen = replica.changes.value
             if hunt.forced:
                 break
+            hunt.needed = answers_needed(acks=replica.config.acks, standbys=len(replica.counting))  # a Hello may have said that one is delayed
             if hunt.enough:
                 best = hunt.best(database.history, database.position.seq, my_epoch=began.epoch)
                 if best is None:

@@ -52,6 +52,7 @@ class Peer:
     copies: dict[bytes, CopyKnown] = field(default_factory=dict)
     meters: dict[bytes, LagMeter] = field(default_factory=dict)
     last_error: str = ""
+    delay_s: int = 0  # a delayed standby: it counts for no acknowledgement and is not promoted unless forced
 
     def copy(self, uuid: bytes) -> CopyKnown:
         return self.copies.setdefault(uuid, CopyKnown())

@@ -23,6 +23,7 @@ def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any
         "why": state.why,
         "primary": replica.primary_address(),
         "acks": replica.config.acks,
+        "delay_s": 0 if state.role is Role.PRIMARY else replica.config.delay_s,
         "databases": {
             database.name: _database(replica, acknowledger, database)
             for database in list(replica.engine.databases.values())
@@ -68,6 +69,7 @@ def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> di
         "waiting_acks": acknowledger.sizes().get(uuid, 0),
         "degraded": acknowledger.is_degraded(uuid),
         "disk": disk,
+        "newest_us": database.last_time_us,  # commit time of the newest commit: a delayed standby shows the state of then
     }
     if replica.state.role is Role.PRIMARY:
         value["floor"] = replica.floor(database)
@@ -111,10 +113,23 @@ def _lag(lag: Lag) -> dict[str, Any]:
 
 
 def _peer(peer: Peer) -> dict[str, Any]:
+    why_not = _why_not_promotable(peer)
     return {
         "address": peer.hello.address if peer.hello else peer.address,
         "connected": peer.conversation is not None,
         "role": peer.role.value if peer.hello else "unknown",
         "epoch": peer.epoch,
         "last_error": peer.last_error,
+        "delay_s": peer.delay_s,
+        "promotable": not why_not,
+        "why_not": why_not,
     }
+
+
+def _why_not_promotable(peer: Peer) -> str:
+    """Why an operator or a script should not choose this peer as the next primary; the peer itself has the last word."""
+    if peer.delay_s:
+        return f"a delayed standby (delay_s {peer.delay_s})"
+    if peer.conversation is None:
+        return f"not connected ({peer.last_error or 'no link'})"
+    return "" if peer.role is Role.STANDBY else f"its role is {peer.role.value}"

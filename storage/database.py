@@ -145,6 +145,11 @@ class Database:
         return self.log.bytes_appended
 
     @property
+    def outrun_seq(self) -> int:
+        """Up to here the log went at log_keep_bytes while a standby still needed it, since it was opened; 0: it never did."""
+        return self.sealing.outrun_seq
+
+    @property
     def sealed_bytes(self) -> int:
         """Bytes of the newest checkpoint's shard logs."""
         checkpoint = self.sealing.checkpoint
