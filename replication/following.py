@@ -64,6 +64,7 @@ class Following:
         self._retries: dict[bytes, tuple[float, Callable[[], Awaitable[None]]]] = {}  # when, and what to try again
 
     async def run(self) -> None:
+        self._replica.session = self._session
         try:
             await self._reconcile()
             while True:
@@ -72,6 +73,8 @@ class Following:
                     await self._chores.popleft()()
                 await self._chore_bell.wait()
         finally:
+            if self._replica.session is self._session:
+                self._replica.session = None
             for uuid in list(self._subscriptions):
                 self._unsubscribe(uuid)
 

@@ -33,6 +33,7 @@ from .repairing import Repairs
 from .role_keeper import RoleKeeper
 from .roles import Role, RoleState
 from .settings import MemberConfig
+from .standby_session import StandbySession
 from .tails import TailHunt, TailSource
 
 log = logging.getLogger("twinlog.replication")
@@ -54,6 +55,7 @@ class Replica:
         self.peers = {name: Peer(name, address) for name, address in config.peers.items() if name != config.name}
         self.conversations: set[Conversation] = set()
         self.follower: Conversation | None = None
+        self.session: StandbySession | None = None  # with the primary that this node follows now
         self.ready: set[bytes] = set()
         self.founded: set[bytes] = set()
         self.hunts: dict[bytes, TailHunt] = {}
