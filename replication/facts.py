@@ -69,7 +69,7 @@ def failures(replica: Replica) -> dict[str, str]:
     if replica.state.role is Role.STANDBY:
         names = {database.name for database in here}
         for alarm in replica.alarms.all():
-            if alarm.kind is AlarmKind.STANDBY_FAILED and alarm.database not in names:
+            if alarm.kind is AlarmKind.STANDBY_FAILED and alarm.database not in names and not alarm.passes:
                 found.setdefault(alarm.database, alarm.message)
     return found
 
@@ -115,10 +115,10 @@ def _why_failed(replica: Replica, database: Any) -> str:
         return str(disk["why"])
     if database.damaged:
         return str(database.refusal)
-    if disk["state"] == "full" or _works(replica, database):
+    if _works(replica, database):
         return ""
     kinds = (AlarmKind.NO_REIGN,) if replica.leads else GIVEN_UP if replica.state.role is Role.STANDBY else ()
-    told = [alarm for alarm in replica.alarms.all() if alarm.kind in kinds and alarm.database == database.name]
+    told = [alarm for alarm in replica.alarms.all() if alarm.kind in kinds and alarm.database == database.name and not alarm.passes]
     return f"{told[0].kind.value}: {told[0].message}" if told else ""
 
 

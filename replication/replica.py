@@ -300,9 +300,9 @@ class Replica:
 
     # Alarms.
 
-    def alarm(self, kind: AlarmKind, message: str, *, database: str = "", peer: str = "") -> None:
+    def alarm(self, kind: AlarmKind, message: str, *, database: str = "", peer: str = "", passes: bool = False) -> None:
         """INV-6: a difference is an alarm, not a log line (and a log line too, once)."""
-        if self.alarms.put(kind, message, now_us=self.seams.time_us(), database=database, peer=peer):
+        if self.alarms.put(kind, message, now_us=self.seams.time_us(), database=database, peer=peer, passes=passes):
             log.error("%s: %s%s", kind.value, f"database {database!r}: " if database else "", message)
 
     def compare_marks(self, peer: Peer, database: Database) -> bool:

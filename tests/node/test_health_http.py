@@ -126,19 +126,22 @@ async def test_from_the_first_moment_to_the_last_the_node_says_where_it_is(tmp_p
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
-            await begun[0].wait()
-            starting = "the node is starting: its databases are being opened"
-            assert await asked("/livez", "/readyz", "/primary", "/status") == [(200, ""), *[(503, starting)] * 3]
-            async with _http(address) as http:
-                assert "twinlog_ready 0.0" in (await http.get("/metrics")).text
-            go_on[0].set()
-            await up.wait()
-            assert await asked("/livez", "/readyz", "/primary") == [(200, "")] * 3
-            stop.set()
-            await begun[1].wait()
-            stopping = "the node is stopping: its databases are being closed"
-            assert await asked("/livez", "/readyz", "/primary") == [(200, ""), (503, stopping), (503, stopping)]
-            go_on[1].set()
+            try:
+                await begun[0].wait()
+                starting = "the node is starting: its databases are being opened"
+                assert await asked("/livez", "/readyz", "/primary", "/status") == [(200, ""), *[(503, starting)] * 3]
+                async with _http(address) as http:
+                    assert "twinlog_ready 0.0" in (await http.get("/metrics")).text
+                go_on[0].set()
+                await up.wait()
+                assert await asked("/livez", "/readyz", "/primary") == [(200, "")] * 3
+                stop.set()
+                await begun[1].wait()
+                stopping = "the node is stopping: its databases are being closed"
+                assert await asked("/livez", "/readyz", "/primary") == [(200, ""), (503, stopping), (503, stopping)]
+            finally:
+                for event in go_on:
+                    event.set()
 
 
 async def test_an_error_of_the_start_comes_out_as_it_is_though_the_admin_port_runs_already(tmp_path):

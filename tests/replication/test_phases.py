@@ -10,7 +10,7 @@ import trio
 from replication.lag import Lag
 from replication.phases import CLOSE_S, Copies, Facts, Phase, is_close, phase_of, worst
 from replication.roles import Role
-from storage.errors import ReadOnly
+from storage.errors import DiskFailed, ReadOnly
 
 from .world import World, open_world
 
@@ -200,3 +200,15 @@ async def test_a_copy_whose_following_was_given_up_has_failed_on_both_ends(autoj
         await world.until(lambda: _phase(world, "b") == "failed" and _told(world, "a", "b") == "failed")
         assert "chain-differs" in world.member("b").status()["failures"]["d"]
         assert _phase(world, "a") == "primary", "its own copy is whole"
+
+
+async def test_a_standby_whose_disk_failed_has_failed_on_both_ends(autojump_clock: object):
+    async with open_world("real", "ab") as world:
+        await world.start("a", "b")
+        await world.create("a")
+        await _settled(world)
+        world.database("b").space.failure = DiskFailed("fdatasync failed: I/O error")
+        world.write("a", 3)
+        await world.until(lambda: _phase(world, "b") == "failed" and _told(world, "a", "b") == "failed")
+        assert not world.alarms("a"), "only what the standby said tells the primary"
+        assert "I/O error" in world.member("b").status()["failures"]["d"]
