@@ -51,7 +51,7 @@ async def test_every_metric_has_its_row_and_every_row_its_metric(tmp_path):
 
 
 async def test_names_are_of_the_form_that_prometheus_asks_for(tmp_path):
-    for name, (kind, labels, meaning) in (await _all(tmp_path)).items():
+    for name, (kind, _labels, meaning) in (await _all(tmp_path)).items():
         assert re.fullmatch(r"twinlog_[a-z][a-z0-9]*(_[a-z0-9]+)*", name), name
         assert name in NAMED_BEFORE or (kind == "counter") == name.endswith("_total"), f"{name} is a {kind}"
         assert not re.search(r"_(ms|us|milliseconds|mb|kb|percent)(_|$)", name), f"{name}: base units only"
