@@ -110,7 +110,8 @@ async def test_a_copy_is_seeded_and_both_ends_say_so(autojump_clock: object):
         world.database("a").forget_log(seq)
         world.delay_s = 0.05
         await world.start("b")
-        await world.until(lambda: _phase(world, "b") == "seeding" and _told(world, "a", "b") == "seeding")
+        await world.until(lambda: _phase(world, "b") == "seeding")
+        assert _told(world, "a", "b") == "seeding", "from the order on"
         await _settled(world)
 
 
