@@ -36,6 +36,6 @@ VOLUME /data
 EXPOSE 6900 6901
 STOPSIGNAL SIGTERM
 # While it opens its databases a node is not ready, which counts only after the start period: a long log takes its time.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 CMD ["twinlog-health"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 CMD ["twinlog-health"]
 ENTRYPOINT ["twinlog"]
 CMD ["serve"]
