@@ -58,7 +58,7 @@ def test_a_frozen_process_is_unhealthy(image, tmp_path):
         code, said = check(name)
         assert code == 1 and "timed out" in said
     finally:
-        docker("rm", "-f", name)
+        docker("rm", "-f", "-v", name)
 
 
 @pytest.mark.parametrize("flags", [("--admin", "127.0.0.1:7003"), ("--admin", "none"), ("--client", "127.0.0.1:7004")])
@@ -73,7 +73,7 @@ def test_the_check_finds_the_ports_that_the_node_has_taken(image, tmp_path, flag
             assert check(name, "-e", "TWINLOG_HEALTH_URL=http://127.0.0.1:7003/standby")[0] == 1, "it is primary"
             assert check(name, "-e", "TWINLOG_HEALTH_URL=http://127.0.0.1:7003/primary")[0] == 0
     finally:
-        docker("rm", "-f", name)
+        docker("rm", "-f", "-v", name)
 
 
 def test_key_files_are_named_by_the_environment(image, tmp_path):
@@ -87,7 +87,7 @@ def test_key_files_are_named_by_the_environment(image, tmp_path):
         ask[2:2] = ["-e", "TWINLOG_KEY_FILE=/data/client.key"]
         assert json.loads(subprocess.run(ask, capture_output=True, check=True).stdout)["ok"]
     finally:
-        docker("rm", "-f", name)
+        docker("rm", "-f", "-v", name)
 
 
 def wait_for(what) -> None:
