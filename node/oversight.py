@@ -11,6 +11,7 @@ import trio
 from storage import BadRequest, ScrubReport, operations
 
 from . import wire
+from .health import readiness
 from .outcomes import Done
 from .users import Logins, Role
 
@@ -18,16 +19,24 @@ SWITCHOVER_MS_MAX = 600_000
 
 
 class Oversight:
-    """Over one engine and one member, under the node's name. transactions: how many are open, and how the others ended."""
+    """Over one engine and one member, under the node's name. transactions: how many are open, and how the others ended. stopping: whether
+    requests are refused because the node ends."""
 
     def __init__(
-        self, engine: Any, member: Any, logins: Logins, node: str, transactions: Callable[[], dict[str, int]]
+        self,
+        engine: Any,
+        member: Any,
+        logins: Logins,
+        node: str,
+        transactions: Callable[[], dict[str, int]],
+        stopping: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._member = member
         self._logins = logins
         self._node = node
         self._transactions = transactions
+        self._stopping = stopping
         self._version = _version()
 
     def hello_now(self, caller: Any, request: wire.Hello) -> Done:
@@ -94,7 +103,7 @@ class Oversight:
     def status_now(self, marks: dict[str, dict[str, tuple[int, int, str]]] | None = None) -> dict[str, Any]:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
-        {node, version, role, epoch, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
+        {node, version, role, phase, epoch, ready, why_not_ready, stopping, failures, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
         transactions: {open, committed, aborted, conflict, ended}}
         Plain values within 64 bits with sign: chains and ids are hex.
         """
@@ -114,6 +123,8 @@ class Oversight:
                 equal = same if len(answers) > 1 else None
                 database["mark"] = {"seq": seq, "hash": digest, "equal": equal, "nodes": _by_node(answers)}
         status["standbys"] = _standbys(status)
+        status["stopping"] = self._stopping()
+        status["ready"], status["why_not_ready"] = readiness(status)
         return status
 
 

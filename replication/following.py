@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from storage import Database, PeerError, TwinlogError
+from storage import Database, DiskFull, PeerError, TwinlogError
 
 from .alarms import AlarmKind
 from .conversation import Conversation
@@ -69,6 +69,7 @@ class Following:
         replica.held = self._held
 
     async def run(self) -> None:
+        self._replica.session = self._session
         try:
             async with trio.open_nursery() as nursery:
                 if self._held is not None:
@@ -80,6 +81,8 @@ class Following:
                         await self._chores.popleft()()
                     await self._chore_bell.wait()
         finally:
+            if self._replica.session is self._session:
+                self._replica.session = None
             for uuid in list(self._subscriptions):
                 self._unsubscribe(uuid)
             self._replica.held = None
@@ -317,7 +320,8 @@ class Following:
             with trio.CancelScope(shield=True):
                 await self._replica.engine.create_database(state.name, uuid=state.uuid, shards=shards, crc=crc)
         except TwinlogError as error:
-            self._alarm_named(AlarmKind.STANDBY_FAILED, state.name, f"it cannot be made here: {error}")
+            passes = isinstance(error, DiskFull)
+            self._alarm_named(AlarmKind.STANDBY_FAILED, state.name, f"it cannot be made here: {error}", passes=passes)
             self._retries[state.uuid] = trio.current_time() + RETRY_S, lambda: self._adopt(state)
             return None
         self._replica.refresh()
@@ -411,13 +415,13 @@ class Following:
 
     def _fail(self, uuid: bytes, error: TwinlogError) -> None:
         """This node could not keep up its copy: say so, and try again later."""
-        self._alarm(AlarmKind.STANDBY_FAILED, uuid, f"{error.name}: {error}")
+        self._alarm(AlarmKind.STANDBY_FAILED, uuid, f"{error.name}: {error}", passes=isinstance(error, DiskFull))
         self._halt(uuid, f"{error.name}: {error}")
         self._retries[uuid] = trio.current_time() + RETRY_S, lambda: self._ask_again(uuid)
 
-    def _alarm(self, kind: AlarmKind, uuid: bytes, message: str) -> None:
+    def _alarm(self, kind: AlarmKind, uuid: bytes, message: str, *, passes: bool = False) -> None:
         database = self._replica.database(uuid)
-        self._alarm_named(kind, database.name if database else uuid.hex(), message)
+        self._alarm_named(kind, database.name if database else uuid.hex(), message, passes=passes)
 
-    def _alarm_named(self, kind: AlarmKind, name: str, message: str) -> None:
-        self._replica.alarm(kind, message, database=name, peer=self._peer.name)
+    def _alarm_named(self, kind: AlarmKind, name: str, message: str, *, passes: bool = False) -> None:
+        self._replica.alarm(kind, message, database=name, peer=self._peer.name, passes=passes)

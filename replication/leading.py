@@ -108,7 +108,7 @@ class Leading:
             case Stopped():
                 self._asked.pop(event.uuid, None)
                 known = self._peer.copy(event.uuid)
-                known.streaming = False
+                known.streaming, known.stopped = False, event.reason
                 if (pin := self._pins.pop(event.uuid, None)) is not None:
                     pin.release()  # it may be a long time before it asks again, and then it is offered a newer one
                 log.error("%s stopped following database %s: %s", self._peer.name, event.uuid.hex(), event.reason)
@@ -165,6 +165,7 @@ class Leading:
         log.info("%s: %s: %s %d %s", self._peer.name, database.name, verdict.order.name, verdict.seq, verdict.reason)
         known = self._peer.copy(uuid)
         known.streaming = verdict.order is Order.STREAM
+        known.seed_bytes_left, known.stopped = 0, ""
         known.durable_seq = None
         if verdict.order in (Order.STREAM, Order.REWIND):
             known.durable_seq = min(copy.durable_seq, verdict.seq)
@@ -191,6 +192,7 @@ class Leading:
         options = dict(database.options)
         begin = SeedBegin(database.uuid, database.name, options, pin.seq, pin.manifest, list(pin.files))
         self._conversation.post(self._session.offer(begin))
+        self._peer.copy(database.uuid).seed_bytes_left = sum(length for _, length in pin.files)
 
     def _is_at(self, database: Database, phase: Phase) -> bool:
         """After waiting: whether nothing has overtaken what is being done."""

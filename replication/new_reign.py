@@ -102,7 +102,8 @@ class Reigns:
         self.failed.add(uuid)
         database = self._replica.database(uuid)
         name = database.name if database else uuid.hex()
-        self._replica.alarm(AlarmKind.NO_REIGN, f"its reign cannot begin, it stays read-only: {error}", database=name)
+        message, passes = f"its reign cannot begin, it stays read-only: {error}", isinstance(error, DiskFull)
+        self._replica.alarm(AlarmKind.NO_REIGN, message, database=name, passes=passes)
         self._replica.bump()
 
     def _open(self, database: Database) -> None:

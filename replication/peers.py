@@ -27,6 +27,7 @@ class CopyKnown:
     checked_seq: int = 0  # up to where the chain was compared
     streaming: bool = False
     seed_bytes_left: int = 0
+    stopped: str = ""  # why the standby gave it up, while it has not asked again
     marks: dict[int, tuple[int, str]] = field(default_factory=dict)  # seq -> (chain, state hash)
     compared_mark: int = 0
     mark_equal: bool | None = None

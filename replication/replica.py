@@ -37,6 +37,7 @@ from .repairing import Repairs
 from .role_keeper import RoleKeeper
 from .roles import Role, RoleState
 from .settings import MemberConfig
+from .standby_session import StandbySession
 from .tails import TailHunt, TailSource
 
 log = logging.getLogger("twinlog.replication")
@@ -61,6 +62,7 @@ class Replica:
         }
         self.conversations: set[Conversation] = set()
         self.follower: Conversation | None = None
+        self.session: StandbySession | None = None  # with the primary that this node follows now
         self.ready: set[bytes] = set()
         self.founded: set[bytes] = set()
         self.hunts: dict[bytes, TailHunt] = {}
@@ -326,9 +328,9 @@ class Replica:
 
     # Alarms.
 
-    def alarm(self, kind: AlarmKind, message: str, *, database: str = "", peer: str = "") -> None:
+    def alarm(self, kind: AlarmKind, message: str, *, database: str = "", peer: str = "", passes: bool = False) -> None:
         """INV-6: a difference is an alarm, not a log line (and a log line too, once)."""
-        if self.alarms.put(kind, message, now_us=self.seams.time_us(), database=database, peer=peer):
+        if self.alarms.put(kind, message, now_us=self.seams.time_us(), database=database, peer=peer, passes=passes):
             log.error("%s: %s%s", kind.value, f"database {database!r}: " if database else "", message)
 
     def compare_marks(self, peer: Peer, database: Database) -> bool:

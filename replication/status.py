@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import trio
-
+from .facts import failures, lag_behind_primary, lag_of_standby, own_phase, peer_phase, streams
 from .lag import Lag
 from .peers import Peer
 from .replica import Replica
@@ -14,12 +13,18 @@ from .waiting import Acknowledger
 
 
 def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any]:
-    """role, epoch, databases (by name) with their copies elsewhere, peers (by name), alarms."""
+    """role, phase, epoch, databases (by name) with their copies elsewhere, peers (by name), alarms.
+
+    closed: why no database takes writes, "" where some may. failures: what has failed, by database. phase of a peer: None where it cannot be known.
+    """
     state = replica.state
     return {
         "node": replica.config.name,
         "role": state.role.value,
+        "phase": own_phase(replica).value,
         "epoch": state.epoch,
+        "closed": str(replica.why_closed() or ""),
+        "failures": failures(replica),
         "why": state.why,
         "primary": replica.primary_address(),
         "acks": replica.config.acks,
@@ -28,7 +33,7 @@ def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any
             database.name: _database(replica, acknowledger, database)
             for database in list(replica.engine.databases.values())
         },
-        "peers": {name: _peer(peer) for name, peer in replica.peers.items()},
+        "peers": {name: _peer(replica, peer) for name, peer in replica.peers.items()},
         "alarms": [
             {
                 "kind": alarm.kind.value,
@@ -75,6 +80,7 @@ def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> di
         value["floor"] = replica.floor(database)
         value["standbys"] = {name: _copy(replica, peer, database) for name, peer in replica.peers.items()}
     else:
+        value["streaming"] = streams(replica, database)
         value["lag"] = _behind_primary(replica, database)
     return value
 
@@ -83,9 +89,6 @@ def _copy(replica: Replica, peer: Peer, database: Any) -> dict[str, Any]:
     """One standby's copy, as this primary knows it."""
     known = peer.copies.get(database.uuid)
     durable = peer.durable(database.uuid)
-    meter = replica.own_meter(database.uuid)
-    now = trio.current_time()
-    meter.observe(database.visible.seq, database.log_bytes, now)
     return {
         "connected": peer.conversation is not None,
         "streaming": bool(known and known.streaming),
@@ -93,31 +96,28 @@ def _copy(replica: Replica, peer: Peer, database: Any) -> dict[str, Any]:
         "durable_seq": durable,
         "known": bool(known and known.durable_seq is not None),
         "seed_bytes_left": known.seed_bytes_left if known else 0,
-        "lag": _lag(meter.of(durable, now)),
+        "lag": _lag(lag_of_standby(replica, peer, database)),
         "mark": {"seq": known.compared_mark, "equal": known.mark_equal} if known and known.compared_mark else None,
     }
 
 
 def _behind_primary(replica: Replica, database: Any) -> dict[str, Any] | None:
-    """This standby's own lag behind the last heard position of its primary; None while no primary was heard."""
-    now = trio.current_time()
-    for peer in replica.peers.values():
-        meter = peer.meters.get(database.uuid)
-        if peer.role is Role.PRIMARY and peer.epoch == replica.state.epoch and meter is not None:
-            return {"heard_s_ago": round(now - peer.heard_at, 3), **_lag(meter.of(database.visible.seq, now))}
-    return None
+    found = lag_behind_primary(replica, database)
+    return {"heard_s_ago": round(found[0], 3), **_lag(found[1])} if found else None
 
 
 def _lag(lag: Lag) -> dict[str, Any]:
     return {"commits": lag.commits, "bytes": lag.bytes, "seconds": round(lag.seconds, 3)}
 
 
-def _peer(peer: Peer) -> dict[str, Any]:
+def _peer(replica: Replica, peer: Peer) -> dict[str, Any]:
+    phase = peer_phase(replica, peer)
     why_not = _why_not_promotable(peer)
     return {
         "address": peer.hello.address if peer.hello else peer.address,
         "connected": peer.conversation is not None,
         "role": peer.role.value if peer.hello else "unknown",
+        "phase": phase.value if phase else None,
         "epoch": peer.epoch,
         "last_error": peer.last_error,
         "delay_s": peer.delay_s,
