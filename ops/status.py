@@ -9,7 +9,7 @@ Knows the shape of the node's status answer, here and nowhere else in ops; asks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .exit_codes import ExitCode
@@ -32,6 +32,7 @@ class StandbyView:
     lag_bytes: int | None
     lag_seconds: float | None
     delay_s: int = 0  # of a delayed standby
+    why_not: str = ""  # why the primary would not have it take over
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,13 @@ class NodeView:
     mark_problem: str = ""  # why a primary could not compare
     alarms: tuple[AlarmView, ...] = ()
     transactions: dict[str, int] = field(default_factory=dict)  # open, and by how the others ended
-    delay_s: int = 0  # of a delayed standby
+    delay_s: float = 0.0  # of a delayed standby
+    why: str = ""  # it has its role
+    was: str = ""  # of a fenced node: what it would be again
+    ready: bool = True
+    why_not_ready: str = ""
+    paused: dict[str, Any] | None = None  # since_us and why, while the cluster is
+    reseeding: tuple[str, ...] = ()  # databases whose copy is ordered to be replaced
 
     @property
     def reachable(self) -> bool:
@@ -87,7 +94,9 @@ def ask_all(target: Target, *, mark: bool) -> list[NodeView]:
     views = {host: ask(target, host, mark=False) for host in hosts}
     if mark:
         for host in sorted(hosts, key=lambda host: views[host].role != PRIMARY):
-            views[host] = ask(target, host, mark=views[host].role == PRIMARY)
+            before, views[host] = views[host], ask(target, host, mark=views[host].role == PRIMARY)
+            if before.role == PRIMARY and not views[host].reachable:  # it answered a moment ago: the comparison is what failed
+                views[host] = replace(before, mark_problem=views[host].problem)
     return [views[host] for host in hosts]
 
 
@@ -120,7 +129,13 @@ def read_status(host: str, status: dict[str, Any]) -> NodeView:
         marks=tuple(_read_mark(name, entry["mark"]) for name, entry in sorted(databases.items()) if _was_marked(entry)),
         alarms=tuple(_read_alarm(alarm) for alarm in status.get("alarms", ())),
         transactions=dict(status.get("transactions", {})),
-        delay_s=int(status.get("delay_s", 0)),
+        delay_s=float(status.get("delay_s", 0)),
+        why=str(status.get("why", "")),
+        was=str(status.get("was", "")),
+        ready=bool(status.get("ready", True)),
+        why_not_ready=str(status.get("why_not_ready", "")),
+        paused=status.get("paused"),
+        reseeding=tuple(name for name, entry in sorted(databases.items()) if entry.get("reseeding")),
     )
 
 
@@ -135,7 +150,7 @@ def _read_mark(name: str, mark: dict[str, Any]) -> MarkView:
 
 def _read_standby(entry: dict[str, Any]) -> StandbyView:
     return StandbyView(str(entry["name"]), bool(entry["connected"]), bool(entry.get("streaming")), entry.get("lag_commits"), entry.get("lag_bytes"),
-                       entry.get("lag_seconds"), int(entry.get("delay_s", 0)))
+                       entry.get("lag_seconds"), int(entry.get("delay_s", 0)), str(entry.get("why_not", "")))
 
 
 def _read_alarm(entry: dict[str, Any]) -> AlarmView:
@@ -160,6 +175,7 @@ def verdict(views: list[NodeView]) -> tuple[ExitCode, list[str]]:
         missing += [f"{mark.database}: only {', '.join(mark.answers)} answered the comparison at commit {mark.seq}"
                     for mark in primary.marks if any(not one.delay_s and one.node not in mark.answers for one in primary.standbys)]
     alarms = [f"{view.node}: {alarm.text}" for view in views for alarm in view.alarms]
+    alarms += [f"{view.node} is fenced: {view.why}" for view in views if view.role == "fenced"]
     if unequal or any(alarm.copies_differ for view in views for alarm in view.alarms):
         return ExitCode.UNEQUAL, unequal + missing + alarms
     return (ExitCode.UNREACHABLE if missing else ExitCode.FAILED if alarms else ExitCode.OK), missing + alarms
@@ -190,6 +206,13 @@ def print_nodes(views: list[NodeView]) -> None:
             seconds(lag.lag_seconds) if lag else NOTHING,
         ])
     print_table("nodes", ("node", "address", "role", "epoch>", "writes", "behind: commits>", "bytes>", "time>"), rows)
+
+
+def print_pause(views: list[NodeView]) -> None:
+    """One line, while the cluster is paused."""
+    paused = next((view.paused for view in views if view.paused), None)
+    if paused is not None:
+        print(f"paused{': ' if paused['why'] else ''}{paused['why']}; promotions and switchovers that programs ask for are refused")
 
 
 def print_databases(views: list[NodeView]) -> None:
@@ -224,6 +247,7 @@ def as_json(views: list[NodeView]) -> dict[str, Any]:
     return {
         "ok": code is ExitCode.OK,
         "problems": problems,
+        "paused": next((view.paused for view in views if view.paused), None),
         "nodes": [_node_json(views, view) for view in views],
         "databases": {
             mark.database: {
@@ -243,7 +267,7 @@ def _node_json(views: list[NodeView], view: NodeView) -> dict[str, Any]:
     lag = lag_of(views, view.node)
     return {
         "address": view.host, "reachable": True, "node": view.node, "role": view.role, "epoch": view.epoch,
-        "writable": view.writable, "alarms": [alarm.text for alarm in view.alarms],
+        "writable": view.writable, "ready": view.ready, "why_not_ready": view.why_not_ready, "alarms": [alarm.text for alarm in view.alarms],
         "positions": {name: list(position) for name, position in view.databases.items()},
         "transactions": view.transactions, "delay_s": view.delay_s,
         "lag": {"commits": lag.lag_commits, "bytes": lag.lag_bytes, "seconds": lag.lag_seconds} if lag else None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from .candidacy import standby_row, why_not_working
 from .facts import failures, lag_behind_primary, lag_of_standby, own_phase, peer_phase, streams
 from .lag import Lag
 from .peers import Peer
@@ -11,13 +13,17 @@ from .replica import Replica
 from .roles import Role
 from .waiting import Acknowledger
 
+REIGNS_TOLD = 1_000  # the newest of each database, in a history
+
 
 def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any]:
     """role, phase, epoch, databases (by name) with their copies elsewhere, peers (by name), alarms.
 
-    closed: why no database takes writes, "" where some may. failures: what has failed, by database. phase of a peer: None where it cannot be known.
+    closed: why no database takes writes, "" where some may. failures: what has failed, by database. works: whether the node does
+    what its role is there for. phase of a peer: None where it cannot be known.
     """
     state = replica.state
+    idle = why_not_working(replica)
     return {
         "node": replica.config.name,
         "role": state.role.value,
@@ -26,14 +32,18 @@ def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any
         "closed": str(replica.why_closed() or ""),
         "failures": failures(replica),
         "why": state.why,
+        "was": state.was.value if state.was is not None else "",
         "primary": replica.primary_address(),
+        "paused": replica.pauses.word.shown(),
+        "works": not idle,
+        "why_not_working": idle,
         "acks": replica.config.acks,
         "delay_s": 0 if state.role is Role.PRIMARY else replica.config.delay_s,
         "databases": {
             database.name: _database(replica, acknowledger, database)
             for database in list(replica.engine.databases.values())
         },
-        "peers": {name: _peer(replica, peer) for name, peer in replica.peers.items()},
+        "peers": {name: {**_peer(replica, peer), **standby_row(replica, peer)} for name, peer in replica.peers.items()},
         "alarms": [
             {
                 "kind": alarm.kind.value,
@@ -46,6 +56,21 @@ def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any
         ]
         + [alarm for database in list(replica.engine.databases.values()) if (alarm := _disk_alarm(database)) is not None],
         "alarms_left_out": replica.alarms.left_out,
+    }
+
+
+def told_history(replica: Replica) -> dict[str, Any]:
+    """changes, oldest first; let_go: older ones that are gone; unreadable: lines of the record that are none; reigns by database."""
+    record = replica.keeper.record
+    return {
+        "node": replica.config.name,
+        "changes": [{**asdict(change), "role": change.role.value} for change in record.changes],
+        "let_go": record.let_go,
+        "unreadable": record.unreadable,
+        "reigns": {
+            database.name: [{"epoch": reign.epoch, "id": f"{reign.id:016x}", "first_seq": reign.first_seq} for reign in database.history[-REIGNS_TOLD:]]
+            for database in list(replica.engine.databases.values())
+        },
     }
 
 
@@ -82,6 +107,7 @@ def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> di
     else:
         value["streaming"] = streams(replica, database)
         value["lag"] = _behind_primary(replica, database)
+        value["reseeding"] = uuid in replica.reseed
     return value
 
 
@@ -112,7 +138,6 @@ def _lag(lag: Lag) -> dict[str, Any]:
 
 def _peer(replica: Replica, peer: Peer) -> dict[str, Any]:
     phase = peer_phase(replica, peer)
-    why_not = _why_not_promotable(peer)
     return {
         "address": peer.hello.address if peer.hello else peer.address,
         "connected": peer.conversation is not None,
@@ -121,15 +146,4 @@ def _peer(replica: Replica, peer: Peer) -> dict[str, Any]:
         "epoch": peer.epoch,
         "last_error": peer.last_error,
         "delay_s": peer.delay_s,
-        "promotable": not why_not,
-        "why_not": why_not,
     }
-
-
-def _why_not_promotable(peer: Peer) -> str:
-    """Why an operator or a script should not choose this peer as the next primary; the peer itself has the last word."""
-    if peer.delay_s:
-        return f"a delayed standby (delay_s {peer.delay_s})"
-    if peer.conversation is None:
-        return f"not connected ({peer.last_error or 'no link'})"
-    return "" if peer.role is Role.STANDBY else f"its role is {peer.role.value}"
