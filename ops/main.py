@@ -20,6 +20,7 @@ from .commands import (
     insert,
     keygen,
     promote,
+    salvage,
     scrub,
     serve,
     status,
@@ -46,6 +47,7 @@ VERBS = (
     user.user,
     check.check,
     scrub.scrub,
+    salvage.salvage,
     hold.hold,
 )
 

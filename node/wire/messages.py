@@ -407,6 +407,34 @@ class Scrub(Request, tag="scrub"):
 SCRUB_WAIT_MS_MAX = 10_000
 
 
+class SalvageList(Request, tag="salvagelist"):
+    """What this node set aside. Answer: {entries: [{name, kind, database, bytes, files, made_us, manifest, applied, problem}, ...], left_out}."""
+
+
+class SalvageShow(Request, tag="salvageshow"):
+    """One entry, and lines of a part of it (documents, deletions, superseded) from an offset that an answer before gave.
+
+    Answer: {entry, rows: [{collection, op, epoch, seq, time, id, doc, now}, ...], next: offset or nil}; id and doc as bytes of MessagePack."""
+
+    name: Name
+    part: Name = "documents"
+    offset: Natural = 0
+    limit: BatchRows = 0
+
+
+class SalvageNote(Request, tag="salvagenote"):
+    """Remember in an entry that it was applied, and what came of it. Answer: {}."""
+
+    name: Name
+    facts: dict[Name, str | int | bool]
+
+
+class SalvageDrop(Request, tag="salvagedrop"):
+    """Remove an entry for good. Answer: {bytes}."""
+
+    name: Name
+
+
 # What a transaction may be asked, and what it refuses by name. Their own ids mean nothing there.
 InsideRequest = (
     Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
@@ -429,6 +457,7 @@ AnyRequest = (
     | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
     | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact | Scrub
     | Status | Promote | Switchover
+    | SalvageList | SalvageShow | SalvageNote | SalvageDrop
     | Begin | Inside | Commit | Abort
 )  # fmt: skip
 

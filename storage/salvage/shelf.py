@@ -60,9 +60,13 @@ class Entry:
     applied: list[dict[str, Any]] = field(default_factory=list)
     problem: str = ""
 
-    def as_plain(self) -> dict[str, Any]:
-        """Values for JSON and MessagePack."""
-        return asdict(self)
+    def as_plain(self, *, ids: bool) -> dict[str, Any]:
+        """Values for JSON and MessagePack. ids: with the lists of ids, which may be long."""
+        values = asdict(self)
+        if not ids and self.manifest is not None:
+            for cut in values["manifest"]["collections"].values():
+                del cut["written_ids"], cut["deleted_ids"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +142,12 @@ def _read_page(file: File, path: str, offset: int, rows_max: int) -> Page:
             line = decode_line(text)
         except BadDocument as error:
             raise DamagedRecord(f"{path} at offset {at}: {error.message}; log/ beside it has the commits", file=path, offset=at) from error
+        if lines and after - offset > PAGE_BYTES_MAX:
+            break
         at = after
         if line is not None:
             lines.append(line)
-        if len(lines) == rows_max or at - offset >= PAGE_BYTES_MAX:
+        if len(lines) == rows_max:
             break
     return Page(lines, at if at < file.size else None)
 

@@ -157,7 +157,7 @@ async def _platter() -> tuple[Platter, int]:
 
 
 @pytest.mark.parametrize("power", [False, True])
-async def test_a_rewind_that_is_killed_at_any_step_ends_with_one_entry(power: bool) -> None:  # noqa: FBT001
+async def test_a_rewind_that_is_killed_at_any_step_ends_with_one_entry(power: bool) -> None:
     """INV-7: the commits stand in the log or in the entry at every step, and never in two entries."""
     whole, common = await _platter()
     wanted: dict[str, bytes] = {}

@@ -311,6 +311,9 @@ ARGUMENTS = {
     wire.DropDatabase: ("d",),
     wire.Compact: ("d",),
     wire.Scrub: ("d",),
+    wire.SalvageShow: ("n",),
+    wire.SalvageNote: ("n", {}),
+    wire.SalvageDrop: ("n",),
 }
 
 

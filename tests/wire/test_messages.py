@@ -49,6 +49,10 @@ from node.wire import (
     Replace,
     Reply,
     Request,
+    SalvageDrop,
+    SalvageList,
+    SalvageNote,
+    SalvageShow,
     Scrub,
     Status,
     Switchover,
@@ -128,6 +132,10 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Abort: st.builds(Abort, ids, st.binary(min_size=16, max_size=16)),
     Promote: st.builds(Promote, ids, st.booleans()),
     Switchover: st.builds(Switchover, ids, names, st.integers(1, 600_000)),
+    SalvageList: st.builds(SalvageList, ids),
+    SalvageShow: st.builds(SalvageShow, ids, names, names, numbers, numbers),
+    SalvageNote: st.builds(SalvageNote, ids, names, st.dictionaries(names, names | numbers | st.booleans(), max_size=3)),
+    SalvageDrop: st.builds(SalvageDrop, ids, names),
     Scrub: st.builds(Scrub, ids, names, st.booleans(), st.integers(0, 10_000)),
 }
 
