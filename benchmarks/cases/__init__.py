@@ -11,6 +11,7 @@ from . import (
     client,
     compaction,
     durable,
+    failover,
     opening,
     overload,
     point,
@@ -34,4 +35,5 @@ CASES: dict[str, ModuleType] = {
     "overload": overload,
     "slow": slow,
     "transactions": transactions,
+    "failover": failover,
 }
