@@ -79,6 +79,7 @@ class Manifest:
     catalog: list[dict[str, Any]]
     catalog_left_out: int
     log_bytes: int
+    unreadable: int  # writes that are no documents
     whole: bool
     why: str = ""
     rewritten: dict[str, Any] | None = None

@@ -12,7 +12,7 @@ from ..commit.codec import PUT, Head, Record, decode_head
 from ..commit.scan import is_reserved, list_segments
 from ..commit.segment import HEADER_BYTES
 from ..disk import Disk, File
-from ..errors import DamagedRecord
+from ..errors import BadDocument, DamagedRecord
 from ..identity import Identity
 from ..values.documents import decode
 from ..values.key_values import value_of
@@ -115,6 +115,8 @@ class _Lines:
         self._counts = dict.fromkeys((DOCUMENTS, DELETIONS, SUPERSEDED), 0)
         self._collections: dict[str, CollectionCut] = {}
         self._ids_left_out = 0
+        self._unreadable = 0
+        self._why = ""  # of the first
         self._ids = 0
 
     def write_all(self) -> None:
@@ -140,8 +142,13 @@ class _Lines:
 
     def _take(self, name: str, head: Head, record: Record, *, is_newest: bool) -> None:
         is_put = record.op == PUT
-        doc = decode(record.doc) if is_put else None
-        value = doc["_id"] if doc is not None else value_of(record.id)
+        try:
+            doc = decode(record.doc) if is_put else None
+            value = doc["_id"] if doc is not None else value_of(record.id)
+        except (BadDocument, DamagedRecord, KeyError) as error:  # nothing may keep a node from rejoining; the log in the entry has the bytes
+            self._unreadable += 1
+            self._why = self._why or f"commit {head.seq} has a write in {name!r} that is no document: {error}"
+            return
         file = SUPERSEDED if not is_newest else DOCUMENTS if is_put else DELETIONS
         line = Line(name, WRITE if is_put else DELETE, head.epoch, head.seq, time_text(head.time_us), value, doc)
         self._add(file, line.encode())
@@ -202,6 +209,7 @@ class _Lines:
             catalog=changes[:CHANGES_MAX],
             catalog_left_out=max(0, len(changes) - CHANGES_MAX),
             log_bytes=log_bytes,
-            whole=not survey.why,
-            why=survey.why,
+            unreadable=self._unreadable,
+            whole=not (survey.why or self._unreadable),
+            why=survey.why or self._why,
         )

@@ -254,7 +254,7 @@ async def test_a_page_is_bounded_by_bytes_too(monkeypatch: pytest.MonkeyPatch) -
         found += page.lines
         offset, pages = page.next_offset, pages + 1
     texts = disk.read_file(f"{entry.name}/documents.jsonl").splitlines()
-    assert found == [decode_line(text) for text in texts[1:]] and pages == 5
+    assert found == [decode_line(text) for text in texts[1:]] and pages == 4
 
 
 async def test_what_else_was_set_aside_is_listed_and_removed_only_by_name() -> None:
