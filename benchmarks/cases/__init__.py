@@ -15,6 +15,7 @@ from . import (
     opening,
     overload,
     point,
+    rejoin,
     sealing,
     slow,
     transactions,
@@ -36,4 +37,5 @@ CASES: dict[str, ModuleType] = {
     "slow": slow,
     "transactions": transactions,
     "failover": failover,
+    "rejoin": rejoin,
 }
