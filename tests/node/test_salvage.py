@@ -89,7 +89,7 @@ async def _contents(url: str) -> dict:
 
 
 async def test_what_the_old_primary_alone_had_is_shown_and_put_back(pair):
-    with trio.fail_after(120):
+    with trio.fail_after(300):
         async with came_back(pair) as (a, b, url), await twinlog.connect_async(url) as client:
             node = str(a.client_address)
             assert (await client.salvage_list(str(b.client_address)))["entries"] == []
@@ -129,7 +129,7 @@ async def test_the_command_line_lists_shows_applies_and_drops(pair, tmp_path):
     async def run(*words: str):
         return await trio.to_thread.run_sync(lambda: CliRunner().invoke(main, ["salvage", *words]))
 
-    with trio.fail_after(120):
+    with trio.fail_after(300):
         async with came_back(pair) as (a, _b, url):
             listed = await run("list", "--url", url, "--json")
             entries = [entry["name"] for answer in json.loads(listed.stdout) for entry in answer["entries"]]
