@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import storage
@@ -39,13 +40,8 @@ class SalvageVerbs:
         rows_max = request.limit or storage.SALVAGE_ROWS_MAX
         engine = self._engine
         entry, page, now = await engine.salvage.page(engine.databases, request.name, request.part, request.offset, rows_max)
-        rows = [
-            {
-                "collection": line.collection, "op": line.op, "epoch": line.epoch, "seq": line.seq, "time": line.time,
-                "id": storage.encode_value(line.id), "doc": None if line.doc is None else bytes(storage.encode_document(line.doc)), "now": word,
-            }
-            for line, word in zip(page.lines, now, strict=True)
-        ]  # fmt: skip
+        disk = engine.seams.disk
+        rows = await disk.run(_rows, page.lines, now)  # megabytes of documents: not on the loop (INV-9)
         told = entry.as_plain(ids=request.offset == 0)
         return Done(wire.encode_fields({"entry": told, "rows": rows, "next": page.next_offset}))
 
@@ -58,3 +54,13 @@ class SalvageVerbs:
     async def drop(self, caller: Any, request: wire.SalvageDrop) -> Done:
         entry = await self._engine.salvage.drop(request.name)
         return Done(wire.encode_fields({"bytes": entry.bytes}))
+
+
+def _rows(lines: Sequence[Any], now: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "collection": line.collection, "op": line.op, "epoch": line.epoch, "seq": line.seq, "time": line.time,
+            "id": storage.encode_value(line.id), "doc": None if line.doc is None else bytes(storage.encode_document(line.doc)), "now": word,
+        }
+        for line, word in zip(lines, now, strict=True)
+    ]  # fmt: skip
