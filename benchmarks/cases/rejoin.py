@@ -24,7 +24,7 @@ WHAT = (
     "A primary and a standby with so much data, level. The standby is stopped, the primary commits 1,000 documents of its own, one by one, and is killed (SIGKILL). "
     "The standby is promoted and takes 1,000 others. Then the old primary is started: the figure is the time from there until it streams and shows the new primary's "
     "position, its own crash recovery included; shipped is what went over the link between the two until then. Afterwards its salvage entry must hold the 1,000 "
-    "documents, a MARK must find both copies equal, and applying the entry must give the documents back. PostgreSQL: a pair with wal_log_hints; the same steps; "
+    "documents, a MARK must find both copies equal, and applying the entry must give the documents back. PostgreSQL: a pair with wal_log_hints and its WAL kept; the same steps; "
     "pg_rewind (which recovers the killed server first), then its start; it keeps nothing of what it rewinds. Shipped is what pg_rewind says that it copied."
 )
 ALONE = 1_000  # commits that only the old primary has, and as many of the new one
@@ -97,7 +97,7 @@ def postgres_rejoin(run: Run, directory: Path, size: int, case: CaseReport) -> S
     count = size // 1_000
     old = PostgresServer(directory / "postgres_old")
     with (old.directory / "postgresql.conf").open("a") as file:  # there, since pg_rewind starts the server by itself to recover it
-        file.write("wal_log_hints = on\n")
+        file.write("wal_log_hints = on\nwal_keep_size = 8GB\n")
     servers = [old]
     try:
         old.start()
