@@ -19,6 +19,7 @@ EXTRAS = {
     "p95_ratio": "p95 ratio", "executions": "executions", "answer_ms": "ms of it the answer",
     "unsealed": "largest unsealed documents",
     "seconds": "seconds", "mb_per_s": "MB/s of log", "largest_kb": "largest kB", "per_second": "inserts per second", "drained_s": "s to drain",
+    "p95_ms": "p95 ms", "max_ms": "max ms", "rounds": "rounds", "shipped_mb": "MB shipped", "ready_s": "s until it answers",
     "answers_s": "answers per second", "turned_away": "turned away at the client", "refused": "refused by the node",
 }  # fmt: skip
 

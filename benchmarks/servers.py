@@ -183,6 +183,10 @@ class PostgresServer(Server):
         except LoadFailed as error:
             raise BlockingIOError(str(error)) from error
 
+    def account(self) -> dict[str, object]:
+        """What subprocess.run takes for its tools, which refuse to run as root, too."""
+        return {} if self._user is None else {"user": self._user, "group": self._user, "extra_groups": []}
+
     def query(self, text: str) -> str:
         """One value by psql, which comes with the server's packages."""
         command = [find_program("psql") or "psql", "-h", "127.0.0.1", "-p", str(self.address[1]), "-U", "postgres", "-XAtqc", text]

@@ -130,10 +130,11 @@ class Oversight:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
         {node, version, role, phase, epoch, ready, why_not_ready, stopping, failures, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
-        transactions: {open, committed, aborted, conflict, ended}}
+        transactions: {open, committed, aborted, conflict, ended}, salvage: {entries, bytes}}
         Plain values within 64 bits with sign: chains and ids are hex.
         """
         status = {"version": self._version, **self._member.status(), "node": self._node, "transactions": self._transactions()}
+        status["salvage"] = {"entries": self._engine.salvage.entries, "bytes": self._engine.salvage.bytes}
         for name, database in status["databases"].items():
             if "history" in database:
                 database["history"] = [_reign(*row) for row in database["history"]]

@@ -393,6 +393,8 @@ def _watch_engine(metrics: Metrics, engine: Any) -> None:
     metrics.watch("log_outruns", "Segments of the log that went, at log_keep_mb, while a standby still needed them", partial(_outruns, engine))
     metrics.watch("held_databases", "Databases whose files a hold keeps", partial(_held_total, engine))
     _watch_compaction(metrics, engine)
+    metrics.watch("salvage_entries", "What rewinds, recoveries and replacements set aside: entries", lambda: engine.salvage.entries)
+    metrics.watch("salvage_bytes", "What rewinds, recoveries and replacements set aside: bytes", lambda: engine.salvage.bytes)
     for place, (name, meaning) in enumerate(SCRUB_METRICS):
         metrics.watch(name, meaning, partial(_scrub_total, engine, place))
 

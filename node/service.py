@@ -29,6 +29,7 @@ from .outcomes import Done, Written, plain_fields
 from .oversight import Oversight
 from .quick import GET, INSERT, QuickRequest, ping_reply, requests
 from .reads import Reads
+from .salvage import salvage_verbs
 from .transactions import Transactions
 from .users import Logins, Role
 from .writes import Writes
@@ -42,7 +43,7 @@ LEAST_ANSWER_BYTES = 2**19  # and at any time: 512 reads are under way at once b
 HOUSEKEEPING_S = 5.0
 
 # Reads whose answers may be large: they wait for room before they begin.
-LARGE_ANSWERS = (wire.Get, wire.Find, wire.More, wire.Distinct, wire.Aggregate, wire.Inside)
+LARGE_ANSWERS = (wire.Get, wire.Find, wire.More, wire.Distinct, wire.Aggregate, wire.Inside, wire.SalvageShow)
 
 # The least role for every operation. An operation that is not here does not exist.
 LEAST_ROLE: dict[type[wire.Request], Role] = {
@@ -89,6 +90,10 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.RoleHistory: Role.ADMIN,
     wire.Check: Role.ADMIN,
     wire.Scrub: Role.ADMIN,
+    wire.SalvageList: Role.ADMIN,
+    wire.SalvageShow: Role.ADMIN,
+    wire.SalvageNote: Role.ADMIN,
+    wire.SalvageDrop: Role.ADMIN,
 }
 
 
@@ -213,6 +218,7 @@ class Service:
             wire.RoleHistory: (own.role_history_now, None),
             wire.Check: (own.check_now, None),
             wire.Scrub: (None, own.scrub),
+            **salvage_verbs(self._engine),
             wire.Begin: (inside.begin_now, inside.begin),
             wire.Inside: (inside.inside_now, inside.inside),
             wire.Commit: (None, inside.commit),

@@ -22,6 +22,7 @@ from .commands import (
     keygen,
     kv,
     promote,
+    salvage,
     scrub,
     serve,
     status,
@@ -49,6 +50,7 @@ VERBS = (
     user.user,
     check.check,
     scrub.scrub,
+    salvage.salvage,
     hold.hold,
     kv.kv,
 )

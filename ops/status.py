@@ -74,7 +74,7 @@ class NodeView:
     mark_problem: str = ""  # why a primary could not compare
     alarms: tuple[AlarmView, ...] = ()
     transactions: dict[str, int] = field(default_factory=dict)  # open, and by how the others ended
-    delay_s: float = 0.0  # of a delayed standby
+    delay_s: int = 0  # of a delayed standby
     why: str = ""  # it has its role
     was: str = ""  # of a fenced node: what it would be again
     ready: bool = True
@@ -129,7 +129,7 @@ def read_status(host: str, status: dict[str, Any]) -> NodeView:
         marks=tuple(_read_mark(name, entry["mark"]) for name, entry in sorted(databases.items()) if _was_marked(entry)),
         alarms=tuple(_read_alarm(alarm) for alarm in status.get("alarms", ())),
         transactions=dict(status.get("transactions", {})),
-        delay_s=float(status.get("delay_s", 0)),
+        delay_s=int(status.get("delay_s", 0)),
         why=str(status.get("why", "")),
         was=str(status.get("was", "")),
         ready=bool(status.get("ready", True)),

@@ -22,6 +22,7 @@ from .replica import Replica, log
 from .roles import Link, Role, on_link
 from .switchover import is_declined, is_offered
 
+STEADY_S = 1.0  # a link that held so long is dialled again without a pause
 LINK_ERRORS = (TwinlogError, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -36,15 +37,28 @@ class Meetings:
     async def dial_forever(self, peer: Peer) -> None:
         attempt = 0
         while True:
-            seen = self._replica.changes.value
-            if peer.conversation is not None:
-                await self._replica.changes.wait_past(seen)
-                continue
-            link = await self._try_dial(peer)
-            if link is not None and await self.converse(link, peer):
+            began = trio.current_time()
+            met = await self._meet(peer)
+            if met:
                 attempt = 0
-            await trio.sleep(backoff_s(attempt, self._replica.seams.random_bytes(1)))
+            held = met and trio.current_time() - began >= STEADY_S
+            if held and self._config.name < peer.name:
+                continue  # it ended for a reason, such as a promotion: the peer may well be there; the other end waits, lest both dial at once
+            with trio.move_on_after(backoff_s(attempt, self._replica.seams.random_bytes(1))):
+                await self._until(peer, has_link=True)
             attempt += 1
+
+    async def _meet(self, peer: Peer) -> bool:
+        """The link that is there, or else one that is dialled, until it has ended; False when there was none."""
+        if peer.conversation is not None:
+            await self._until(peer, has_link=False)
+            return True
+        link = await self._try_dial(peer)
+        return link is not None and await self.converse(link, peer)
+
+    async def _until(self, peer: Peer, *, has_link: bool) -> None:
+        while (peer.conversation is not None) is not has_link:
+            await self._replica.changes.wait_past(self._replica.changes.value)
 
     async def _try_dial(self, peer: Peer) -> MessageLink | None:
         try:
@@ -136,6 +150,7 @@ class Meetings:
         peer.conversation = conversation
         peer.hello = received
         peer.heard_at = trio.current_time()
+        replica.bump()
         if old is not None:
             await old.gone.wait()
         if was_declined:

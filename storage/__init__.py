@@ -29,6 +29,11 @@ from .query.filters import compile_filter
 from .repairing import Source as RecordSource
 from .repairing import Wanted as WantedRecord
 from .repairing import find_record
+from .salvage.entry import PARTS as SALVAGE_PARTS
+from .salvage.entry import id_json
+from .salvage.shelf import PAGE_ROWS_MAX as SALVAGE_ROWS_MAX
+from .salvage.shelf import entries as salvage_entries
+from .salvage.shelf import page as salvage_page
 from .scrubbing import ScrubReport
 from .seams import Seams, Workers, WorkHere, real_seams, wall_clock_us
 from .seeding import PinnedCheckpoint, SeedTarget
@@ -63,6 +68,8 @@ __all__ = [
     "PinnedCheckpoint",
     "Position",
     "RecordSource",
+    "SALVAGE_PARTS",
+    "SALVAGE_ROWS_MAX",
     "Reign",
     "ScrubReport",
     "Seams",
@@ -96,6 +103,7 @@ __all__ = [
     "encode_value",
     "errors",
     "history_from_lists",
+    "id_json",
     "load_of",
     "native",
     "operations",
@@ -104,6 +112,8 @@ __all__ = [
     "read_documents",
     "real_seams",
     "release_hold",
+    "salvage_entries",
+    "salvage_page",
     "take_hold",
     "to_json",
     "wall_clock_us",

@@ -31,7 +31,9 @@ from .expiry import keep_expiring
 from .identity import Identity
 from .names import check_database_name
 from .options import EngineOptions
-from .recovery import Recovered, read_catalog, recover, rewind
+from .recovery import Recovered, read_catalog, recover
+from .rewinding import rewind
+from .salvaging import Salvage
 from .seams import Seams
 from .seeding import DROPPED, SALVAGE, SeedTarget, begin_replace, finish_intents
 from .shard import checkpoint as checkpoints
@@ -55,6 +57,7 @@ class Engine:
         self.databases: dict[str, Database] = {}
         self.node_id = ""  # hex; whoever owns the data directory sets it
         self.findings: list[str] = []
+        self.salvage = Salvage(seams)
         self.unopened: dict[str, str] = {}  # databases that could not be opened, and why
         self._nursery = nursery
         self._scopes: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
@@ -101,6 +104,13 @@ class Engine:
                 raise
             except (DamagedRecord, OSError) as error:
                 self._note_unopened(name, error)
+        await self._count_salvage()
+
+    async def _count_salvage(self) -> None:
+        try:
+            await self.salvage.count()
+        except OSError as error:  # it is a figure for people; the next count mends it
+            log.warning("what was set aside could not be counted: %s", error)
 
     def _note_unopened(self, name: str, error: DamagedRecord | OSError) -> None:
         log.error("%s stays closed: %s", name, error)
@@ -258,6 +268,7 @@ class Engine:
         """Take a database out of service without losing it: its directory moves to _dropped/. Returns the new path."""
         async with self._changing:
             path = await self._move_away(name)
+            await self._count_salvage()
             self._tell("dropped", name)
             return path
 
@@ -279,12 +290,13 @@ class Engine:
             await self._close(name)
             disk = self.seams.disk
             try:
-                cut = await disk.run(rewind, disk, name, to_seq)
+                cut = await disk.run(rewind, disk, name, to_seq, self.seams.time_us())
             except OSError as error:
                 await self._opens_again(name)
                 raise errors.of_disk(error, f"rewinding database {name!r}") from error
             database = await self._open(name)
             self._tell("reopened", name)
+            await self._count_salvage()
             return database if cut else None
 
     async def begin_seed(self, name: str, uuid: bytes, options: dict, manifest: bytes) -> SeedTarget:
@@ -321,6 +333,7 @@ class Engine:
             self._failed.discard(name)
             database = await self._open(name)
             self._tell("reopened", name)
+            await self._count_salvage()
             return database
 
     def met_damage(self, error: DamagedRecord) -> None:

@@ -14,33 +14,31 @@ its shard logs' checksums hold, and what does not continue the log was written a
 from __future__ import annotations
 
 import json
-import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 
 from . import identity as identities
 from .catalog import Catalog
-from .commit.codec import CATALOG, DELETE, REIGN, REQUEST, Head, Record, decode_body, decode_head, first_chain
+from .commit.anew import without_reserve, write_anew
+from .commit.codec import CATALOG, DELETE, REIGN, REQUEST, Head, Record, decode_body, first_chain
 from .commit.memtable import Memtable
-from .commit.scan import LogEnd, LogScanner, LogVerdict, is_reserved, list_segments, written_end
-from .commit.segment import HEADER_BYTES, SPARE, decode_header
+from .commit.scan import LogEnd, LogScanner, LogVerdict, list_segments
+from .commit.segment import SPARE
 from .copied import is_copied, settle_copy
 from .disk import Disk
 from .errors import OUT_OF_SPACE, DamagedRecord
 from .identity import Identity
 from .position import History, Reign
+from .rewinding import CLOSED_FILE, REWIND_FILE, finish_rewind
 from .shard import checkpoint as checkpoints
 from .shard.checkpoint import Checkpoint
 from .shard.seal import SealPlan, seal
 from .shard.shardset import MISSING, ShardSet
 from .values.keys import canonical
 
-REWIND_FILE = "rewind.json"
-CLOSED_FILE = "closed.json"
 REQUESTS_MAX = 10_000
 REQUESTS_SPARE = 2_000  # beyond it, so that they go many at a time: in a dict a first key costs a walk over what went before
-SALVAGED_ZEROS_MAX = 4096  # of the zeros a segment ends in: a torn frame may end in some, the rest was reserved space
 
 Requests = dict[bytes, bytes]  # request id -> remembered answer, oldest first
 
@@ -142,7 +140,7 @@ def _make_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int)
 def _could_write_anew(disk: Disk, path: str, end: int) -> bool:
     """False when the disk is too full for it: then a sync has to do, so that a full node can still be opened and read."""
     try:
-        _write_anew(disk, path, disk.read_file(path)[:end])
+        write_anew(disk, path, disk.read_file(path)[:end])
     except OSError as error:
         if error.errno not in OUT_OF_SPACE:
             raise
@@ -150,23 +148,6 @@ def _could_write_anew(disk: Disk, path: str, end: int) -> bool:
             disk.remove(f"{path}.new")
         return False
     return True
-
-
-def _write_anew(disk: Disk, path: str, data: bytes) -> None:
-    """A segment's bytes in a new file under the same name, synced; its header names the new file's own inode."""
-    header = decode_header(data, path)
-    assert header is not None, "only segments with sound commits are written anew"
-    beside = f"{path}.new"
-    if disk.exists(beside):
-        disk.remove(beside)
-    file = disk.create(beside)
-    try:
-        file.append([replace(header, inode=file.inode()).encode(), data[HEADER_BYTES:]])
-        file.sync()
-    finally:
-        file.close()
-    disk.rename(beside, path)
-    disk.sync_dir(posixpath.dirname(path))
 
 
 def _from_checkpoint(identity: Identity, found: Checkpoint | None, findings: list[str]) -> Recovered:
@@ -277,13 +258,13 @@ def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], 
     held = {segment.path: segment.end for segment in verdict.segments}
     label = f"torn-{verdict.last_seq + 1:020d}"
     if verdict.bad_bytes:
-        tail = _without_reserve(data)[held.get(verdict.bad_path, 0) :]
+        tail = without_reserve(data)[held.get(verdict.bad_path, 0) :]
         keep(disk, directory, f"{label}.bin", tail)
         state.findings.append(
             f"{verdict.bad_path}: {verdict.reason}; {len(tail)} bytes from offset {offset} kept in salvage/{label}.bin"
         )
     for number, path in enumerate(after_bad):
-        keep(disk, directory, f"{label}.{number}.log", _without_reserve(disk.read_file(path)))
+        keep(disk, directory, f"{label}.{number}.log", without_reserve(disk.read_file(path)))
     for path in reversed(after_bad):
         disk.remove(path)
     if verdict.bad_path in held:
@@ -294,10 +275,6 @@ def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], 
     else:
         disk.remove(verdict.bad_path)
     disk.sync_dir(f"{directory}/commit")
-
-
-def _without_reserve(data: bytes) -> bytes:
-    return data[: written_end(data) + SALVAGED_ZEROS_MAX]
 
 
 def keep(disk: Disk, directory: str, name: str, data: bytes) -> str:
@@ -335,75 +312,3 @@ def _was_closed(disk: Disk, directory: str, state: Recovered) -> bool:
 def note_closed(disk: Disk, directory: str, seq: int, chain: int) -> None:
     """Written last by an orderly close."""
     disk.replace_file(f"{directory}/{CLOSED_FILE}", json.dumps({"seq": seq, "chain": chain}).encode())
-
-
-# Rewind: going back to an earlier commit of the same history.
-
-
-def rewind(disk: Disk, directory: str, to_seq: int) -> bool:
-    """Cut a closed database back to to_seq. False, and nothing touched, when neither the checkpoints nor the log
-    reach it: then it must be seeded. What is cut goes to salvage/ first (INV-7)."""
-    identity = identities.read(disk, directory)
-    usable = [seq for seq in checkpoints.list_seqs(disk, directory) if seq <= to_seq and _loads(disk, directory, seq)]
-    base = max(usable, default=0)
-    chain = checkpoints.load(disk, directory, base).chain if usable else first_chain(identity.uuid)
-    reached = base
-    for head, _ in LogScanner(disk, directory, identity.uuid, base, chain):
-        reached = max(reached, min(head.seq, to_seq))
-        if head.seq >= to_seq:
-            break
-    if reached < to_seq:
-        return False
-    disk.replace_file(f"{directory}/{REWIND_FILE}", json.dumps({"to_seq": to_seq}).encode())
-    finish_rewind(disk, directory, identity)
-    return True
-
-
-def _loads(disk: Disk, directory: str, seq: int) -> bool:
-    try:
-        loaded = checkpoints.load(disk, directory, seq)
-    except DamagedRecord:
-        return False
-    return checkpoints.missing_log(disk, directory, loaded) is None
-
-
-def finish_rewind(disk: Disk, directory: str, identity: Identity) -> None:
-    """Carry out the intent in rewind.json, from whatever step a crash left it at."""
-    path = f"{directory}/{REWIND_FILE}"
-    if not disk.exists(path):
-        return
-    to_seq = json.loads(disk.read_file(path))["to_seq"]
-    for seq in reversed(checkpoints.list_seqs(disk, directory)):
-        if seq > to_seq:
-            disk.remove(f"{directory}/checkpoints/{seq:020d}.json")
-    if disk.exists(f"{directory}/checkpoints"):
-        disk.sync_dir(f"{directory}/checkpoints")
-    for segment_path, name in reversed(list_segments(disk, directory)):
-        data = disk.read_file(segment_path)
-        end = _end_of(data, to_seq)
-        if is_reserved(data, end):
-            continue
-        keep(disk, directory, f"rewound-{to_seq:020d}-{name}", _without_reserve(data))
-        if name.first_seq > to_seq:
-            disk.remove(segment_path)
-        else:
-            _write_anew(disk, segment_path, data[:end])
-    if disk.exists(f"{directory}/commit"):
-        disk.sync_dir(f"{directory}/commit")
-    if disk.exists(f"{directory}/{CLOSED_FILE}"):
-        disk.remove(f"{directory}/{CLOSED_FILE}")
-    disk.remove(path)
-    disk.sync_dir(directory)
-
-
-def _end_of(data: bytes, to_seq: int) -> int:
-    """Where the commits up to to_seq end in a segment's bytes."""
-    offset = HEADER_BYTES
-    try:
-        while (head := decode_head(data, offset)) is not None:
-            if head.seq > to_seq or offset + head.frame_len > len(data):
-                return offset
-            offset += head.frame_len
-    except DamagedRecord:
-        return offset
-    return offset

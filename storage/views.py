@@ -101,6 +101,22 @@ class View:
             return version[3] if version[2] == Op.PUT else None
         return self._base_blocking(collection, key)
 
+    async def newest_seqs(self, collection: int, keys: Sequence[bytes]) -> list[int | None]:
+        """Of each key the commit that last wrote its document; None where there is no such document."""
+        found: list[int | None] = [None] * len(keys)
+        open_ends = []
+        for at, key in enumerate(keys):
+            version = self.overlay(collection, key)
+            if version is None:
+                open_ends.append(at)
+            elif version[2] == Op.PUT:
+                found[at] = version[0]
+        if self._shards is not None and open_ends:
+            records = await self._disk.run(self._shards.find_many, collection, [keys[at] for at in open_ends])
+            for at, record in zip(open_ends, records, strict=True):
+                found[at] = None if record is MISSING else record.seq
+        return found
+
     async def scan(self, collection: int) -> AsyncIterator[list[Row]]:
         """Every live row, in commit order, in batches of at most SCAN_ROWS; the caller's work between batches is its own slice."""
         changed = await self._changed(collection)

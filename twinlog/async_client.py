@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from . import administration
+from . import administration, salvaging
 from .async_database import AsyncDatabase
 from .call import Call
 from .errors import ConfigurationError
@@ -156,6 +156,32 @@ class AsyncClient:
     async def check(self, node: str | None = None) -> dict[str, Any]:
         """What a failover is decided by, as a node knows it: who could lead, and what would be lost."""
         return await self.run(administration.check(self._scope, node))
+
+    # What nodes have set aside.
+
+    async def salvage_list(self, node: str | None = None) -> dict[str, Any]:
+        """{entries, left_out}: what a node, by default the primary, has set aside: rewinds, torn tails, replaced databases. Needs the role admin."""
+        return await self.run(salvaging.listing(self._scope, node))
+
+    async def salvage_show(
+        self, name: str, node: str, *, part: str = "documents", offset: int = 0, limit: int = 100
+    ) -> dict[str, Any]:
+        """{entry, rows, next}: lines of what a rewind cut, and what became of each since. part: documents, deletions or superseded."""
+        return await self.run(salvaging.page(self._scope, name, node, part=part, offset=offset, limit=limit))
+
+    async def salvage_apply(
+        self, name: str, node: str, *, mode: str = "missing", deletes: bool = False, dry_run: bool = False, database: str | None = None
+    ) -> salvaging.SalvageResult:
+        """Write what a rewind cut on a node into the cluster: documents whose _id is missing now, or with mode "upsert" all.
+
+        deletes: its deletions too, of documents that nobody has written since. database: another one than the entry's. May be repeated."""
+        return await self.run(
+            salvaging.apply(self._scope, name, node, mode=mode, deletes=deletes, dry_run=dry_run, database=database)
+        )
+
+    async def salvage_drop(self, name: str, node: str) -> int:
+        """Remove what a node has set aside, for good. Returns the bytes set free."""
+        return await self.run(salvaging.drop(self._scope, name, node))
 
     # Positions, sessions, options.
 

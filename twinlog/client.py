@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from . import administration
+from . import administration, salvaging
 from .call import Call
 from .database import Database
 from .errors import ConfigurationError
@@ -159,6 +159,32 @@ class Client:
     def check(self, node: str | None = None) -> dict[str, Any]:
         """What a failover is decided by, as a node knows it: who could lead, and what would be lost."""
         return self.run(administration.check(self._scope, node))
+
+    # What nodes have set aside.
+
+    def salvage_list(self, node: str | None = None) -> dict[str, Any]:
+        """{entries, left_out}: what a node, by default the primary, has set aside: rewinds, torn tails, replaced databases. Needs the role admin."""
+        return self.run(salvaging.listing(self._scope, node))
+
+    def salvage_show(
+        self, name: str, node: str, *, part: str = "documents", offset: int = 0, limit: int = 100
+    ) -> dict[str, Any]:
+        """{entry, rows, next}: lines of what a rewind cut, and what became of each since. part: documents, deletions or superseded."""
+        return self.run(salvaging.page(self._scope, name, node, part=part, offset=offset, limit=limit))
+
+    def salvage_apply(
+        self, name: str, node: str, *, mode: str = "missing", deletes: bool = False, dry_run: bool = False, database: str | None = None
+    ) -> salvaging.SalvageResult:
+        """Write what a rewind cut on a node into the cluster: documents whose _id is missing now, or with mode "upsert" all.
+
+        deletes: its deletions too, of documents that nobody has written since. database: another one than the entry's. May be repeated."""
+        return self.run(
+            salvaging.apply(self._scope, name, node, mode=mode, deletes=deletes, dry_run=dry_run, database=database)
+        )
+
+    def salvage_drop(self, name: str, node: str) -> int:
+        """Remove what a node has set aside, for good. Returns the bytes set free."""
+        return self.run(salvaging.drop(self._scope, name, node))
 
     # Positions, sessions, options.
 

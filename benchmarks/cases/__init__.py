@@ -11,9 +11,11 @@ from . import (
     client,
     compaction,
     durable,
+    failover,
     opening,
     overload,
     point,
+    rejoin,
     sealing,
     slow,
     transactions,
@@ -34,4 +36,6 @@ CASES: dict[str, ModuleType] = {
     "overload": overload,
     "slow": slow,
     "transactions": transactions,
+    "failover": failover,
+    "rejoin": rejoin,
 }

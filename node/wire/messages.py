@@ -20,37 +20,41 @@ import msgspec
 from msgspec import Meta, Raw
 
 from .errors import BadMessage
-
-INT64_MAX = 2**63 - 1
-NAME_CHARS_MAX = 512  # of any name in a message; the engine's own rules are narrower
-PASSWORD_CHARS_MAX = 1024
-BATCH_ROWS_MAX = 1_000_000  # a batch is bounded by bytes too; this keeps the number itself sane
-BATCH_ROWS_DEFAULT = 101
-REQUEST_ID_BYTES_MAX = 64  # of a write's own id, by which a resend is applied once
-WRITES_MAX = 100_000  # documents of an insert, writes of a bulk; a larger array is refused before it is built
-BULK_PARTS_MAX = 8  # of one write of a bulk: its kind and arguments
-INDEXES_MAX = 64  # of one CreateIndexes
-TRANSACTION_ID_BYTES = 16
-
-ABSENT = Raw(b"\xc0")  # MessagePack nil: an optional Raw that was not given
-
-RequestId = Annotated[int, Meta(ge=0, le=INT64_MAX)]
-Natural = Annotated[int, Meta(ge=0, le=INT64_MAX)]
-Name = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
-Password = Annotated[str, Meta(max_length=PASSWORD_CHARS_MAX)]
-BatchRows = Annotated[int, Meta(ge=0, le=BATCH_ROWS_MAX)]
-WriteId = Annotated[bytes, Meta(max_length=REQUEST_ID_BYTES_MAX)]
-BulkWrite = Annotated[list[Raw], Meta(min_length=1, max_length=BULK_PARTS_MAX)]
-NewIndex = Annotated[list[Raw], Meta(min_length=2, max_length=2)]  # [keys, options]
-TransactionId = Annotated[bytes, Meta(min_length=TRANSACTION_ID_BYTES, max_length=TRANSACTION_ID_BYTES)]
-MinPosition = Annotated[list[Natural], Meta(min_length=2, max_length=2)]  # [epoch, seq]
-
-
-class Request(msgspec.Struct, array_like=True, tag_field="op", forbid_unknown_fields=True, gc=False):
-    """What every request begins with. `id` is the client's own, unique among its requests under way."""
-
-    id: RequestId
-
+from .orders import (
+    Check,
+    Fence,
+    Pause,
+    Promote,
+    Rejoin,
+    Reseed,
+    Resume,
+    RoleHistory,
+    SalvageDrop,
+    SalvageList,
+    SalvageNote,
+    SalvageShow,
+    Scrub,
+    Status,
+    Switchover,
+    Unfence,
+)
+from .request import (
+    ABSENT,
+    BATCH_ROWS_DEFAULT,
+    INDEXES_MAX,
+    WRITES_MAX,
+    BatchRows,
+    BulkWrite,
+    MinPosition,
+    Name,
+    Natural,
+    NewIndex,
+    Password,
+    Request,
+    RequestId,
+    TransactionId,
+    WriteId,
+)
 
 # The connection.
 
@@ -370,93 +374,6 @@ class Compact(Request, tag="compact"):
     db: Name
 
 
-# The node.
-
-
-class Status(Request, tag="status"):
-    """The node's view of itself and its peers; with mark, after writing a MARK and comparing hashes there."""
-
-    mark: bool = False
-
-
-class Promote(Request, tag="promote"):
-    """Make this node the primary of a new epoch. force: even if commits are known to be missing. automatic: a program asks, and not an
-    operator: refused while the cluster is paused."""
-
-    force: bool = False
-    automatic: bool = False
-
-
-class Switchover(Request, tag="switchover"):
-    """On the primary: hand its office over to a standby, which must reach its position within timeout_ms, or leave all as it is."""
-
-    to: str
-    timeout_ms: int = 10_000
-    automatic: bool = False
-
-
-class Fence(Request, tag="fence"):
-    """This node takes no writes, leads and follows nobody and cannot be promoted until Unfence.
-
-    Answer: {role, epoch, was: its role before, lacking: {standby: commits that it is known to lack}}.
-    """
-
-    why: Name = ""
-
-
-class Unfence(Request, tag="unfence"):
-    """Back to work: primary again where it was and nobody else took the office, else a standby. Answer: {role, epoch}."""
-
-
-class Rejoin(Request, tag="rejoin"):
-    """A fenced, frozen or stopped node becomes a standby of the primary that it hears. reseed: its copies are replaced, the old ones
-    salvaged. Answer: {role, epoch}; what becomes of its copies stands in the primary's status."""
-
-    reseed: bool = False
-
-
-class Reseed(Request, tag="reseed"):
-    """Replace this standby's copy of one database from the primary; the old one is salvaged. Answer: {}."""
-
-    db: Name
-
-
-class Pause(Request, tag="pause"):
-    """Every node refuses what is asked `automatic`ally. Answer: {paused: {since_us, why} or nil, reached: [node, ...], missing: [node, ...]}."""
-
-    why: Name = ""
-
-
-class Resume(Request, tag="resume"):
-    """The end of Pause. Answer as Pause's."""
-
-
-class RoleHistory(Request, tag="rolehistory"):
-    """Answer: {node, changes: [{number, time_us, role, epoch, why}, ...] oldest first, let_go, unreadable,
-    reigns: {db: [{epoch, id, first_seq}, ...]}}."""
-
-
-class Check(Request, tag="check"):
-    """What a failover is decided by, as this node knows it: {node, role, epoch, paused, acks, on_ack_timeout, protected, why_not, missing_commits,
-    primary: nil or {node, epoch, connected, heard_s_ago}, lag: nil or {commits, bytes, seconds},
-    standbys: {name: {fenced, promotable, why_not, lacks: commits or nil}}}."""
-
-
-class Scrub(Request, tag="scrub"):
-    """The newest pass of this node's scrub over a database, and what is damaged now. begin: after beginning a pass, unless one runs.
-
-    wait_ms: answer when no pass is under way any more, or after so long (at most SCRUB_WAIT_MS_MAX). Answer: {running, began_us, ended_us,
-    files, bytes, findings: [{severity, file, offset, what, next_step}, ...], findings_left_out, passes, repaired, damaged: as findings}.
-    """
-
-    db: Name
-    begin: bool = True
-    wait_ms: Natural = 0
-
-
-SCRUB_WAIT_MS_MAX = 10_000
-
-
 # What a transaction may be asked, and what it refuses by name. Their own ids mean nothing there.
 InsideRequest = (
     Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
@@ -479,6 +396,7 @@ AnyRequest = (
     | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
     | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact | Scrub
     | Status | Promote | Switchover | Fence | Unfence | Rejoin | Reseed | Pause | Resume | RoleHistory | Check
+    | SalvageList | SalvageShow | SalvageNote | SalvageDrop
     | Begin | Inside | Commit | Abort
 )  # fmt: skip
 

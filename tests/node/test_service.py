@@ -331,6 +331,9 @@ ARGUMENTS = {
     wire.DropDatabase: ("d",),
     wire.Compact: ("d",),
     wire.Scrub: ("d",),
+    wire.SalvageShow: ("n",),
+    wire.SalvageNote: ("n", {}),
+    wire.SalvageDrop: ("n",),
 }
 
 

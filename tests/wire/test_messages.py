@@ -56,6 +56,10 @@ from node.wire import (
     Reseed,
     Resume,
     RoleHistory,
+    SalvageDrop,
+    SalvageList,
+    SalvageNote,
+    SalvageShow,
     Scrub,
     Status,
     Switchover,
@@ -69,7 +73,7 @@ from node.wire import (
     encode_request,
     is_absent,
 )
-from node.wire.messages import BULK_PARTS_MAX, WRITES_MAX
+from node.wire.request import BULK_PARTS_MAX, WRITES_MAX
 
 raws = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8) | st.binary(max_size=8),
@@ -144,6 +148,10 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Resume: st.builds(Resume, ids),
     RoleHistory: st.builds(RoleHistory, ids),
     Check: st.builds(Check, ids),
+    SalvageList: st.builds(SalvageList, ids),
+    SalvageShow: st.builds(SalvageShow, ids, names, names, numbers, numbers),
+    SalvageNote: st.builds(SalvageNote, ids, names, st.dictionaries(names, names | numbers | st.booleans(), max_size=3)),
+    SalvageDrop: st.builds(SalvageDrop, ids, names),
     Scrub: st.builds(Scrub, ids, names, st.booleans(), st.integers(0, 10_000)),
 }
 
