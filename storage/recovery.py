@@ -118,6 +118,8 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     if not state.damaged:
         base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
         _make_durable(disk, directory, verdict, 0 if copied else state.last_seq if state.clean else max(vouched, base_seq))
+    elif state.wants_space:
+        _sync_as_found(disk, directory, verdict)
     return state
 
 
@@ -132,6 +134,15 @@ def _make_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int)
         is_sound = segment.last_seq <= vouched and disk.size(segment.path) == segment.end
         if is_sound or not _could_write_anew(disk, segment.path, segment.end):
             disk.open_append(segment.path).sync()
+    disk.sync_dir(f"{directory}/commit")
+
+
+def _sync_as_found(disk: Disk, directory: str, verdict: LogVerdict) -> None:
+    """For a database that a full disk keeps read-only: nothing can be written anew, but what readers are shown from here is durable (INV-1)."""
+    for segment in verdict.segments:
+        file = disk.open_append(segment.path)
+        file.sync()
+        file.close()
     disk.sync_dir(f"{directory}/commit")
 
 
