@@ -9,6 +9,7 @@ import click
 
 from .commands import (
     check,
+    cluster,
     compact,
     config,
     down,
@@ -39,6 +40,7 @@ VERBS = (
     export.export,
     switchover.switchover,
     promote.promote,
+    cluster.cluster,
     compact.compact,
     serve.serve,
     config.config,
@@ -79,6 +81,8 @@ def main(verbose: bool) -> None:  # noqa: FBT001
 
 for verb in VERBS:
     main.add_command(verb)
+for shared in (status.status, switchover.switchover):  # the same commands under two names
+    cluster.cluster.add_command(shared)
 
 
 if __name__ == "__main__":

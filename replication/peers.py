@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from .lag import LagMeter
 from .messages import Hello
+from .pausing import NEVER, PauseWord
 from .roles import Role
 
 MARKS_KEPT = 32  # of each database and peer
@@ -48,10 +49,13 @@ class Peer:
     role: Role = Role.STANDBY
     epoch: int = 0
     heard_at: float = 0.0
+    led_at: float | None = None  # when it last said that it is primary
     positions: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
     copies: dict[bytes, CopyKnown] = field(default_factory=dict)
     meters: dict[bytes, LagMeter] = field(default_factory=dict)
     last_error: str = ""
+    pause: PauseWord = NEVER  # the newest word that it has told
+    unfit: str = ""  # why it could not lead, by its own word
 
     def copy(self, uuid: bytes) -> CopyKnown:
         return self.copies.setdefault(uuid, CopyKnown())
