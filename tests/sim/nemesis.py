@@ -42,6 +42,9 @@ CLUSTER_FAULTS = {
     "lose the primary": 1.5,
     "mark": 1.0,
     "reseal": 0.5,
+    "switchover": 2.0,
+    "fence": 0.7,
+    "twins": 0.2,
 }
 HARMS = ("flip", "misdirect", "lie")  # a bit of a synced file turns; a write lands elsewhere; a sync keeps nothing
 HARM_EVERY = 0.3  # chance of each fault to be one of them, in a run that has them
