@@ -98,7 +98,8 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
                 continue
         elif acknowledged.epoch >= promotion.epoch:
             continue
-        had = {request for commit in record.tree.path_to(promotion.chain) for request in commit.requests}
+        path = record.tree.path_to(promotion.chain) if promotion.chain else []  # 0: a node that held nothing
+        had = {request for commit in path for request in commit.requests}
         if acknowledged.request not in had:
             return True
     return False

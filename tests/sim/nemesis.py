@@ -45,6 +45,7 @@ CLUSTER_FAULTS = {
     "switchover": 2.0,
     "fence": 0.7,
     "twins": 0.2,
+    "broken rewind": 0.7,
 }
 HARMS = ("flip", "misdirect", "lie")  # a bit of a synced file turns; a write lands elsewhere; a sync keeps nothing
 HARM_EVERY = 0.3  # chance of each fault to be one of them, in a run that has them

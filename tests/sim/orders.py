@@ -72,7 +72,7 @@ class Operator:
 
     def _look_around(self) -> None:
         """With every node up and none in the middle of a change, what they say is all there is to know."""
-        if all(node.up for node in self._nodes.values()) and not self._unsettled():
+        if len(self._up_at_all()) == len(self._nodes) and not self._unsettled():
             self._epoch = max(node.member.epoch for node in self._nodes.values())
 
     # Orders.
@@ -101,6 +101,7 @@ class Operator:
         self._look_around()
         candidates = self._candidates()
         if not candidates:
+            await self._found()
             return
         best = max(candidates, key=lambda node: (tuple(node.database.visible), node.name))
         asked = len(self._up())
@@ -108,6 +109,17 @@ class Operator:
         is_best = best.database.visible >= max(node.database.visible for node in self._up())
         safe = enough and is_best and not self._observations.contradicted
         await self.promote(best, force=self._rng.random() < 0.3, safe=safe)
+
+    async def _found(self) -> None:
+        """A cluster whose roles changed before anything was written: whoever leads it loses nothing."""
+        nodes = [node for node in self._nodes.values() if node.up and node.member.role is not Role.FENCED]
+        if nodes and not any(node.engine.databases or node.engine.unopened for node in self._nodes.values() if node.up):
+            node = max(nodes, key=lambda node: node.member.epoch)
+            if len(self._up_at_all()) == len(self._nodes) and node.member.epoch >= self._epoch:
+                await self.promote(node, force=True, safe=True)
+
+    def _up_at_all(self) -> list[SimNode]:
+        return [node for node in self._nodes.values() if node.up]
 
     def _candidates(self) -> list[SimNode]:
         return [node for node in self._up() if node.member.epoch >= self._epoch and node.member.role is not Role.FENCED]
@@ -121,8 +133,9 @@ class Operator:
     async def promote(self, node: SimNode, *, force: bool, safe: bool) -> None:
         """One order, its outcome recorded even when the node dies over it or nobody waits for the answer any more."""
         database, member = node.database, node.member
-        chain, began_s, epoch = database.visible_chain, trio.current_time(), member.epoch + 1
-        self._trace.note("operator", "promotes", node.name, tuple(database.visible), "by force" if force else "")
+        chain, began_s, epoch = database.visible_chain if database else 0, trio.current_time(), member.epoch + 1
+        where = tuple(database.visible) if database else "no database"
+        self._trace.note("operator", "promotes", node.name, where, "by force" if force else "")
         self._epoch = max(self._epoch, epoch)
         was_refused = False
         try:
@@ -249,7 +262,7 @@ class Operator:
         """What an operator does when a healed cluster does not come together by itself."""
         primary = self.primary()
         if primary is None:
-            if all(node.up for node in self._nodes.values()) and not self._unsettled():  # an office that is offered must be taken or declined
+            if len(self._up_at_all()) == len(self._nodes) and not self._unsettled():  # an office that is offered must be taken or declined
                 await self.fail_over()
         elif waited_s > FORCE_AFTER_S and primary.database is not None:
             if primary.member.status()["databases"][DATABASE]["closed"]:

@@ -1,9 +1,10 @@
 """Orders about roles, and what goes wrong inside them: what an operator does besides promoting, at the worst moments.
 
-    switchover   the operator's command on the primary, as its node would take it
-    fence        of any node; the operator unfences it a while later, or at the end
-    twins        the operator's mistake: an old role.json is put back on a standby, so that two nodes lead one epoch. Both must freeze once they
-                 meet, and a promotion resolves it
+    switchover     the operator's command on the primary, as its node would take it
+    fence          of any node; the operator unfences it a while later, or at the end
+    twins          the operator's mistake: an old role.json is put back on a standby, so that two nodes lead one epoch. Both must freeze once they
+                   meet, and a promotion resolves it
+    broken rewind  no order: the next rewind of some node, which orders like these make necessary, is cut off by a crash, with or without power
 
 Inside a switchover or a fence one trap may stand, at a write of role.json, the only step by which a role changes (replication/role_keeper.py): the
 first or second write of either end, before it, at a drawn disk operation within it, or after it. So before the office is handed over, between the
@@ -24,6 +25,7 @@ import trio
 
 from replication import Role
 from replication.roles import ROLE_FILE, RoleState, write_role
+from storage.recovery import REWIND_FILE
 from tests.sim.links import SimNetwork
 from tests.sim.node import SimNode
 from tests.sim.orders import Operator
@@ -33,13 +35,15 @@ TRAPPED = 0.75  # share of the orders inside which something goes wrong
 MOMENTS = ("before", "within", "after")
 STRIKES = {"kill": 3.0, "power": 3.0, "cut": 2.0, "half open": 3.0, "refused write": 3.0, "another order": 3.0, "other end": 2.0}
 OPERATIONS_OF_A_REPLACE = 6
-ROLE_ORDERS = ("switchover", "fence", "twins")
+OPERATIONS_OF_A_REWIND = 12  # within which a crash after its intent falls
+ROLE_ORDERS = ("switchover", "fence", "twins", "broken rewind")
 
 
 @dataclass(slots=True)
 class Trap:
-    """Strikes at the nth write of role.json from now, on one node."""
+    """Strikes at the nth write of that file from now, on one node."""
 
+    file: str
     node: SimNode
     nth: int
     moment: str
@@ -61,7 +65,9 @@ class RoleOrders:
 
     def give(self, order: str, nursery: trio.Nursery) -> None:
         primary = self._operator.primary()
-        if order == "fence":
+        if order == "broken rewind":
+            self._break_rewind()
+        elif order == "fence":
             nursery.start_soon(self._fence, nursery)
         elif primary is not None and order == "switchover":
             nursery.start_soon(self._switch_over, primary, nursery)
@@ -111,28 +117,45 @@ class RoleOrders:
 
     # Traps.
 
+    def _break_rewind(self) -> None:
+        """The next rewind of some node is cut off: before its intent is durable, or at a drawn operation of what it does then."""
+        node, power = self._rng.choice(list(self._nodes.values())), self._rng.random() < 0.5
+
+        def strike() -> None:
+            self._trace.note("nemesis", "strikes a rewind of", node.name)
+            if power:
+                node.machine.power_goes_with_it()
+            node.machine.crash_in(self._rng.randint(1, OPERATIONS_OF_A_REWIND))
+
+        self._traps.append(Trap(REWIND_FILE, node, 1, self._rng.choice(["before", "after"]), strike))
+
     def _set_trap(self, node: SimNode, other: SimNode, nursery: trio.Nursery) -> None:
         rng = self._rng
-        target = rng.choice([node, other])
+        target, moment = rng.choice([node, other]), rng.choice(MOMENTS)
         kind = rng.choices(list(STRIKES), list(STRIKES.values()))[0]
-        trap = Trap(target, rng.choice([1, 1, 2]), rng.choice(MOMENTS), partial(self._strike, kind, node, other, target, nursery))
-        self._traps.append(trap)
-        self._trace.note("nemesis", "will strike", trap.moment, "write", trap.nth, "of", target.name, "by", kind)
+        kind = "crash" if moment == "within" else kind
+        self.trap(node, other, target=target, nth=rng.choice([1, 1, 2]), moment=moment, kind=kind, nursery=nursery)
+
+    def trap(self, node: SimNode, other: SimNode, *, target: SimNode, nth: int, moment: str, kind: str, nursery: trio.Nursery) -> None:
+        """Between the two nodes of an order: strike at the nth write of target's role from now."""
+        self._traps.append(Trap(ROLE_FILE, target, nth, moment, partial(self._strike, kind, node, other, target, nursery)))
+        self._trace.note("nemesis", "will strike", moment, "write", nth, "of", target.name, "by", kind)
 
     def _replaced(self, node: SimNode, path: str, done: bool) -> None:
-        if path != ROLE_FILE:
-            return
-        for trap in [each for each in self._traps if each.node is node]:
+        name = path.rpartition("/")[2]
+        for trap in [each for each in self._traps if each.node is node and each.file == name]:
             if done == (trap.moment == "after"):
                 trap.nth -= 1
                 if trap.nth == 0:
                     self._traps.remove(trap)
-                    trap.strike() if trap.moment != "within" else node.machine.crash_in(self._rng.randint(1, OPERATIONS_OF_A_REPLACE))
+                    trap.strike()
 
     def _strike(self, kind: str, node: SimNode, other: SimNode, target: SimNode, nursery: trio.Nursery) -> None:
         rng = self._rng
         self._trace.note("nemesis", "strikes", target.name, "by", kind)
-        if kind in ("kill", "power", "other end"):
+        if kind == "crash":
+            target.machine.crash_in(rng.randint(1, OPERATIONS_OF_A_REPLACE))
+        elif kind in ("kill", "power", "other end"):
             victim = target if kind != "other end" else other if target is node else node
             victim.down_s = rng.choice([0.1, 0.5, 2.0])
             victim.machine.cut_power() if kind == "power" or (kind == "other end" and rng.random() < 0.5) else victim.machine.kill()
