@@ -21,9 +21,9 @@ from .takeover import Verdict, protects, verdicts
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
 def check(url: str | None, key_file: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """For each standby whether it could take over now, why not, and how many commits it lacks; changes nothing.
+    """Whether each standby could take over now, why not, and how many commits it lacks; changes nothing.
 
-    Exit code 0: at least one standby could take over and no acknowledged write would be lost, 10: none could, with the reasons,
+    Exit code 0: at least one standby could take over and no acknowledged write would be lost, 12: none could, with the reasons,
     3: no node answers.
     """
     target = resolve(url, key_file)

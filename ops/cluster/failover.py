@@ -19,8 +19,9 @@ from .takeover import Candidate, candidates, why_chosen
 @click.argument("node", required=False)
 @target_options
 @click.option("--force", is_flag=True, help="Even if NODE lags, seeds or is delayed, or a primary answers: what it lacks is lost.")
+@click.option("--automatic", is_flag=True, help="A program asks, not an operator: refused while the cluster is paused.")
 @ask_options
-def failover(node: str | None, url: str | None, key_file: str | None, force: bool, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+def failover(node: str | None, url: str | None, key_file: str | None, force: bool, automatic: bool, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Make the standby NODE the primary; without NODE, the one that lacks least.
 
     Says before what NODE is known to lack and how old that knowledge is. Refused for a standby that lags, seeds or is delayed, and while a
@@ -38,7 +39,7 @@ def failover(node: str | None, url: str | None, key_file: str | None, force: boo
         old = leading(views)
         confirm(f"promote {chosen.node}{f' in place of {old.node}' if old else '; no primary answers'}{', losing what it lacks' if chosen.lacks else ''}?")
     with refusals(), target.connect(retry_s=0) as client:
-        answer = client.promote(chosen.host, force=force)
+        answer = client.promote(chosen.host, force=force, automatic=automatic)
     if as_json:
         click.echo(json.dumps({"primary": chosen.node, "epoch": answer["epoch"], "because": because, "may_be_lost": chosen.lacks, "known": chosen.as_json()}))
     else:

@@ -35,6 +35,4 @@ def why_it_does_not_stream(views: list[NodeView], node: str) -> str:
     row = lag_of(views, node)
     if row is None or not row.connected:
         return f"it is not connected to the primary{alarms}"
-    if not row.streaming or not view.ready:
-        return f"{row.why_not or view.why_not_ready or 'it does not stream every database'}{alarms}"
-    return ""
+    return "" if row.streaming else f"{row.why_not or 'it does not stream every database'}{alarms}"
