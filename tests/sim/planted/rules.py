@@ -421,7 +421,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("the configuration beats the persisted role", "INV-4", configuration_beats_the_role, cluster(), quick=False),
     Planted("a primary that hands over goes on writing", "INV-", writes_on_after_handing_over, cluster(**SWITCHING, faults=SWITCHES)),
     Planted("an offer is taken at any position", "INV-1", offer_is_taken_at_any_position, cluster(**SWITCHING, faults=SWITCHES)),
-    Planted("role.json is not synced", "", role_is_not_synced, cluster(**SWITCHING, faults=SWITCHES)),
+    Planted("role.json is not synced", "", role_is_not_synced, cluster(**SWITCHING, faults=SWITCHES), quick=False),
     Planted("an office is declined in its own epoch", "", declines_without_leaving, cluster(**SWITCHING, faults=SWITCHES), quick=False),
     Planted("a promotion forgets the offer", "INV-4", promotion_forgets_the_offer, cluster(**SWITCHING, faults=SWITCHES), quick=False),
     Planted("two primaries of one epoch go on", "", twins_do_not_freeze, cluster(**SWITCHING, faults={"twins": 3.0, "heal": 3.0}), quick=False),
