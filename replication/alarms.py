@@ -29,6 +29,9 @@ class AlarmKind(Enum):
     DELAY_SHORT = "delay-short"
 
 
+OF_FOLLOWING = (AlarmKind.REFUSED_COPY, AlarmKind.STANDBY_FAILED, AlarmKind.UNKNOWN_TO_PRIMARY)
+
+
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """database and peer are names, empty when the alarm is not about one. passes: what it tells of goes by itself, as a full disk does."""
@@ -62,6 +65,12 @@ class Alarms:
 
     def clear(self, kind: AlarmKind, *, database: str = "", peer: str = "") -> None:
         self._by_key.pop((kind, database, peer), None)
+
+    def clear_following(self, database: str | None = None) -> None:
+        """What was said about copying from some primary is over: this copy streams, or (None: all of them) this node leads now."""
+        for kind, name, peer in list(self._by_key):
+            if kind in OF_FOLLOWING and database in (None, name):
+                del self._by_key[kind, name, peer]
 
     def has(self, kind: AlarmKind, *, database: str = "", peer: str = "") -> bool:
         return (kind, database, peer) in self._by_key

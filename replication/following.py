@@ -205,8 +205,7 @@ class Following:
             )
         if order.order is Order.REWIND:
             return self._chore(lambda: self._rewind(uuid, order.seq))
-        for kind in (AlarmKind.REFUSED_COPY, AlarmKind.STANDBY_FAILED, AlarmKind.UNKNOWN_TO_PRIMARY):
-            self._replica.alarms.clear(kind, database=database.name, peer=self._peer.name)
+        self._replica.alarms.clear_following(database.name)
         self._subscribe(database)
 
     # What goes out.
@@ -318,6 +317,7 @@ class Following:
                 state.name,
                 f"this copy could not be opened ({why}); it is kept: move its directory away to have it copied anew",
             )
+            self._retries[state.uuid] = trio.current_time() + RETRY_S, lambda: self._adopt(state)  # the engine may open it yet
             return None
         try:
             with trio.CancelScope(shield=True):

@@ -410,7 +410,7 @@ class Member:
         self._acknowledger.advance(uuid)
         self._replica.wake_all()
 
-    def _databases_changed(self, kind: str, _name: str) -> None:
+    def _databases_changed(self, kind: str, name: str) -> None:
         """The engine's call when a database came, went, or was opened anew (another object, perhaps another end)."""
         known = set(self._replica.ready)
         fresh, gone = self._replica.refresh()
@@ -418,6 +418,8 @@ class Member:
             self._replica.ready.difference_update(database.uuid for database in fresh)
             self._replica.open_or_close_all()
             self._replica.cut_links()  # what was shipped before says nothing about the copy that is here now
+        if kind == "dropped":
+            self._replica.alarms.clear_following(name)
         for uuid in gone:
             self._acknowledger.dropped(uuid)
         if not self._replica.leads or self._reigns is None or self._nursery is None:

@@ -249,6 +249,8 @@ class Replica:
             self.alarm(AlarmKind.TWO_PRIMARIES, new.why)
         else:
             self.alarms.clear(AlarmKind.TWO_PRIMARIES)
+        if new.role is Role.PRIMARY:
+            self.alarms.clear_following()
         self.open_or_close_all()
         self.on_role(old, new)
         still_standby = old.role is Role.STANDBY and new.role is Role.STANDBY

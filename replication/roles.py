@@ -96,6 +96,8 @@ def on_hear(mine: RoleState, peer: str, role: Role, epoch: int) -> RoleState:
         return RoleState(
             Role.FROZEN, epoch, f"{peer} is also primary of epoch {epoch}: promote one of the two, the other will follow"
         )
+    if epoch == mine.epoch and mine.hands_over_to and role is Role.PRIMARY:
+        return RoleState(Role.STANDBY, epoch, f"{peer} leads epoch {epoch}, so what was offered to {mine.hands_over_to} is over")
     return mine
 
 
@@ -112,9 +114,9 @@ def on_link(mine: RoleState, role: Role, epoch: int) -> Link:
 
 
 def promoted(mine: RoleState, highest_heard: int) -> RoleState:
-    """The operator's order: a new epoch above all that were ever seen."""
+    """The operator's order: a new epoch above all that were ever seen, and above that of the one to whom this node has offered its office."""
     assert mine.role is not Role.FENCED, "a fenced node is refused before"
-    epoch = max(mine.epoch, highest_heard) + 1
+    epoch = max(_used(mine), highest_heard) + 1
     return RoleState(Role.PRIMARY, epoch, f"promoted by an operator after epoch {epoch - 1}")
 
 
@@ -124,10 +126,15 @@ def handed_over(mine: RoleState, to: str) -> RoleState:
     return RoleState(Role.STANDBY, mine.epoch + 1, f"handed over to {to} by an operator after epoch {mine.epoch}", to)
 
 
+def _used(mine: RoleState) -> int:
+    """The highest epoch that somebody may lead by what this node has done: an offer can be taken unseen, in the epoch after it (INV-4)."""
+    return mine.epoch + 1 if mine.hands_over_to else mine.epoch
+
+
 def fenced(mine: RoleState, why: str) -> RoleState:
-    """The operator's order: out of the cluster's work, in the same epoch."""
+    """The operator's order: out of the cluster's work, in the same epoch; an office that it has offered is no longer offered, nor its epoch."""
     was = mine.was or (Tenure.PRIMARY if mine.role is Role.PRIMARY else Tenure.OTHER)
-    return RoleState(Role.FENCED, mine.epoch, f"fenced by an operator{f': {why}' if why else ''}", was=was)
+    return RoleState(Role.FENCED, _used(mine), f"fenced by an operator{f': {why}' if why else ''}", was=was)
 
 
 def unfenced(mine: RoleState) -> RoleState:

@@ -117,9 +117,7 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
         _make_durable(disk, directory, verdict, 0 if copied else state.last_seq if state.clean else max(vouched, base_seq))
     elif not is_read_only:  # it is shown all the same, and what a process that was killed had acknowledged is in there
-        for segment in verdict.segments:
-            disk.open_append(segment.path).sync()
-        disk.sync_dir(f"{directory}/commit")
+        _sync_as_found(disk, directory, verdict)
     return state
 
 
@@ -134,6 +132,15 @@ def _make_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int)
         is_sound = segment.last_seq <= vouched and disk.size(segment.path) == segment.end
         if is_sound or not _could_write_anew(disk, segment.path, segment.end):
             disk.open_append(segment.path).sync()
+    disk.sync_dir(f"{directory}/commit")
+
+
+def _sync_as_found(disk: Disk, directory: str, verdict: LogVerdict) -> None:
+    """For a database that a full disk or damage keeps read-only: nothing is written anew, but what readers are shown from here is durable (INV-1)."""
+    for segment in verdict.segments:
+        file = disk.open_append(segment.path)
+        file.sync()
+        file.close()
     disk.sync_dir(f"{directory}/commit")
 
 

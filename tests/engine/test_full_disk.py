@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import copy
 import errno
+import random
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 import trio.testing
 
-from storage import MemoryDisk, SyncMode, encode_document, operations
+from storage import Database, Engine, MemoryDisk, Seams, SyncMode, encode_document, operations
 from storage.commit.log import RESERVE_BYTES_MIN
 from storage.commit.segment import HEADER_BYTES
 from storage.disk_memory import MemoryFile
 from storage.errors import DiskFailed, DiskFull
-from tests.engine.model import everything, insert, new_database, opened
+from tests.engine.model import everything, insert, new_database, opened, options
+from tests.sim.disk import CAPACITY_BYTES
+from tests.sim.machine import Life, Machine
+from tests.sim.trace import Trace
 
 
 @pytest.mark.parametrize("sync_mode", list(SyncMode))
@@ -160,3 +165,39 @@ async def test_what_is_shown_of_a_log_that_cannot_be_mended_is_synced_first(
         database = engine.database("db")
         assert database.damaged and await everything(database) != []
         assert set(readable) <= synced
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_what_a_full_disk_shows_after_a_torn_append_survives_a_power_cut(seed: int, autojump_clock: object) -> None:
+    """It was acknowledged before a kill -9, and shown after it; too little space to set the torn end aside changes nothing about that (INV-1)."""
+    machine = Machine("a", random.Random(seed), Trace())
+    platter = machine.platter
+    seen: list[int] = []
+
+    def life(then: Callable[[Database], Awaitable[None]]) -> Life:
+        async def lives(seams: Seams) -> None:
+            async with Engine.open(seams, options=options(SyncMode.ASYNC, flush_interval_s=1000.0)) as engine:
+                await then(engine.databases.get("db") or await new_database(engine))
+
+        return lives
+
+    async def writes(database: Database) -> None:
+        await insert(database, *({"_id": number} for number in range(20)))
+        [name] = machine.disk.list_dir("db/commit")
+        machine.disk.open_append(f"db/commit/{name}").append(b"\x01" * 90)  # an append that the end cuts short
+        machine.kill()
+
+    async def shows(database: Database) -> None:
+        assert database.damaged and "the disk is full" in database.findings[0]
+        seen.append(len(await everything(database)))
+        machine.cut_power()
+
+    async def looks(database: Database) -> None:
+        seen.append(len(await everything(database)))
+
+    await machine.run(life(writes))
+    platter.capacity_bytes = platter.used_bytes
+    await machine.run(life(shows))
+    platter.capacity_bytes = CAPACITY_BYTES
+    await machine.run(life(looks))
+    assert seen == [20, 20]

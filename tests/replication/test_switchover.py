@@ -8,7 +8,16 @@ import pytest
 import trio
 
 from replication import Role
-from replication.roles import ROLE_FILE, RoleState, handed_over, read_role, write_role
+from replication.roles import (
+    ROLE_FILE,
+    RoleState,
+    fenced,
+    handed_over,
+    on_hear,
+    promoted,
+    read_role,
+    write_role,
+)
 from storage.errors import BadRequest, PromotionRefused, TwinlogError
 
 from .world import World, open_world
@@ -142,10 +151,62 @@ async def test_a_promotion_ends_an_offer_that_nobody_took(autojump_clock: object
         state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
         world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
         await world.start("a")
-        assert await world.member("a").promote() == 3
+        assert await world.member("a").promote() == 4, "b may lead epoch 3 by now"
         await world.start("b")
         await world.until(lambda: world.same("a", "b"))
         assert (world.member("a").role, world.member("b").role) == (Role.PRIMARY, Role.STANDBY)
+
+
+async def test_the_old_primary_can_be_promoted_though_its_offer_was_taken_unseen(autojump_clock: object) -> None:
+    """The operator thinks better of it while the new primary is out of reach: one of the two ends above the other (INV-4)."""
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        await world.stop("b")
+        await world.stop("a")
+        a, b = world.nodes["a"].disk, world.nodes["b"].disk
+        offered = handed_over(read_role(a.read_file(ROLE_FILE)), "b")
+        a.replace_file(ROLE_FILE, write_role(offered))
+        b.replace_file(ROLE_FILE, write_role(promoted(RoleState(Role.STANDBY, 1, ""), offered.epoch)))
+        world.cut("a", "b")
+        await world.start("a", "b")
+        await world.member("a").promote()
+        world.heal("a", "b")
+        await world.until(lambda: world.member("b").role is Role.STANDBY)
+        await world.until(lambda: world.same("a", "b"))
+        assert world.member("a").role is Role.PRIMARY
+
+
+async def test_an_offer_is_over_once_another_leads_its_epoch(autojump_clock: object) -> None:
+    """A third node was promoted that had not heard that the old primary stepped down. Nobody is unseated by the offer afterwards."""
+    async with open_world("fake", "abc") as world:
+        await pair(world, "abc")
+        for name in "abc":
+            await world.stop(name)
+        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
+        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        await world.start("c")
+        assert await world.member("c").promote(force=True) == 2
+        world.write("c", 5)
+        await world.start("a")
+        await world.until(lambda: world.same("a", "c"))
+        await world.start("b")
+        await world.until(lambda: world.same("a", "b", "c"))
+        assert [(world.member(name).role, world.member(name).epoch) for name in "abc"] == [
+            (Role.STANDBY, 2),
+            (Role.STANDBY, 2),
+            (Role.PRIMARY, 2),
+        ]
+        assert "hands_over_to" not in json.loads(world.nodes["a"].disk.read_file(ROLE_FILE))
+
+
+def test_what_ends_an_offer_goes_above_the_epoch_in_which_it_may_be_taken() -> None:
+    offered = handed_over(RoleState(Role.PRIMARY, 7, ""), "b")
+    taken = promoted(RoleState(Role.STANDBY, 7, ""), offered.epoch)
+    assert promoted(offered, 0).epoch > taken.epoch
+    assert fenced(offered, "").epoch == taken.epoch and not fenced(offered, "").hands_over_to
+    for role in Role:
+        for epoch in (7, 8):
+            assert bool(on_hear(offered, "c", role, epoch).hands_over_to) is not (role is Role.PRIMARY and epoch == 8)
 
 
 def test_the_offer_stands_in_role_json() -> None:

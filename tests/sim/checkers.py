@@ -78,6 +78,9 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
     """async: power cuts within flush_interval (and the syncs around it) of the primary and of as many standbys as had to
     confirm it. Any mode: a promotion of a node that did not have it, when too few standbys had to confirm it or too few
     were asked, or acknowledged by a primary of a lower epoch that had not yet heard of the promotion."""
+    contradicted_s = record.observations.contradicted.get(acknowledged.epoch)
+    if contradicted_s is not None and acknowledged.at_s >= contradicted_s:
+        return True  # of two primaries that an operator made in one epoch, one is dropped
     sizes = record.sizes
     needed = 0 if sizes.degrades else sizes.acks  # standbys that have it too
     cut: set[str] = set()
@@ -95,7 +98,8 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
                 continue
         elif acknowledged.epoch >= promotion.epoch:
             continue
-        had = {request for commit in record.tree.path_to(promotion.chain) for request in commit.requests}
+        path = record.tree.path_to(promotion.chain) if promotion.chain else []  # 0: a node that held nothing
+        had = {request for commit in path for request in commit.requests}
         if acknowledged.request not in had:
             return True
     return False
@@ -194,7 +198,9 @@ def inv3_order(record: Record) -> Iterator[str]:
 
 
 def inv4_one_writer(record: Record) -> Iterator[str]:
-    """All commits of one epoch were first written by one node; epochs and seqs grow along every history."""
+    """All commits of one epoch were first written by one node, and no two ever took writes in it at one time (but where the operator made
+    two primaries of it by mistake); epochs and seqs grow along every history."""
+    yield from (f"INV-4: {line}" for line in record.observations.rivals)
     writers: dict[int, set[str]] = defaultdict(set)
     for commit in record.tree.commits.values():
         writers[commit.epoch].add(commit.origin)
@@ -208,7 +214,7 @@ def inv4_one_writer(record: Record) -> Iterator[str]:
         if commit.epoch != parent.epoch and not commit.begins_reign:
             yield f"INV-4: epoch {commit.epoch} begins at seq {commit.seq} without a REIGN record"
     for epoch, nodes in sorted(writers.items()):
-        if len(nodes) > 1:
+        if len(nodes) > 1 and epoch not in record.observations.contradicted:
             yield f"INV-4: epoch {epoch} was written by {' and '.join(sorted(nodes))}"
 
 

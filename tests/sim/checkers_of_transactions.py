@@ -20,10 +20,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-import msgpack
-
-from storage.commit.codec import CATALOG, Op
-from tests.sim.history import Commit, CommitTree, Fold
+from storage.commit.codec import CATALOG, Op, Record
+from storage.values.keys import canonical
+from tests.sim.history import Commit, CommitTree
 from tests.sim.observations import Observations, Transacted
 
 
@@ -53,16 +52,20 @@ def snapshot_writes(tree: CommitTree, observations: Observations) -> Iterator[st
     for commit in tree.commits.values():
         for request in commit.requests:
             ends[request].append(commit)
+    wanted = {commit.chain for transacted in observations.transacted for commit in ends.get(transacted.request, ())}
+    drops = {commit.parent for commit in tree.commits.values() if any(map(_is_drop, commit.records))}
+    named = {chain: fold.ids() for chain, fold in tree.walk() if chain in wanted or chain in drops}
     for transacted in observations.transacted:
         name = transacted.request.hex()[:8]
         for commit in ends.get(transacted.request, ()):
             if transacted.outcome == "aborted":
                 yield f"aborted read: transaction {name} was refused, and its writes stand in commit {commit.seq}"
                 continue
-            yield from _between(tree, transacted, commit)
+            yield from _between(tree, named, transacted, commit)
 
 
-def _between(tree: CommitTree, transacted: Transacted, end: Commit) -> Iterator[str]:
+def _between(tree: CommitTree, named: dict[int, dict[str, int]], transacted: Transacted, end: Commit) -> Iterator[str]:
+    """named: the ids of collections by name, at the ends of transactions and before drops."""
     name = transacted.request.hex()[:8]
     path, chain = [], end.parent
     while chain != transacted.chain:
@@ -71,10 +74,7 @@ def _between(tree: CommitTree, transacted: Transacted, end: Commit) -> Iterator[
             return
         path.append(tree.commits[chain])
         chain = path[-1].parent
-    fold = Fold()
-    for commit in tree.path_to(end.chain):
-        fold.apply(commit)
-    ids = fold.ids()
+    ids = named[end.chain]
     mine = {(ids.get(collection), key) for collection, key in transacted.writes}
     written = {(record.collection, record.id) for record in end.records if record.op in (Op.PUT, Op.DELETE)}
     if not mine <= written:
@@ -84,12 +84,15 @@ def _between(tree: CommitTree, transacted: Transacted, end: Commit) -> Iterator[
             if record.op in (Op.PUT, Op.DELETE) and (record.collection, record.id) in mine:
                 yield f"lost update: transaction {name} at {end.seq} wrote over what commit {commit.seq} wrote after its snapshot"
                 return
-            if record.collection == CATALOG and record.op == Op.DELETE and _drops(tree, commit, record.id, mine):
+            if _is_drop(record) and _dropped_id(named[commit.parent], record) in {number for number, _ in mine}:
                 yield f"lost update: transaction {name} at {end.seq} wrote to a collection that commit {commit.seq} dropped"
                 return
 
 
-def _drops(tree: CommitTree, commit: Commit, key: bytes, mine: set) -> bool:
-    """Whether the catalog entry that a commit removes is of a collection that was written to."""
-    held = tree.content_at(commit.parent)[CATALOG].get(key)
-    return held is not None and any(number == msgpack.unpackb(held)["id"] for number, _ in mine)
+def _is_drop(record: Record) -> bool:
+    return record.collection == CATALOG and record.op == Op.DELETE
+
+
+def _dropped_id(ids: dict[str, int], record: Record) -> int:
+    """The collection whose catalog entry this record removes."""
+    return next((number for name, number in ids.items() if canonical(name) == record.id), -1)

@@ -75,6 +75,7 @@ class Platter:
         self.longest_call_s = 0.0  # of all calls through run()
         self.on_failed_sync: Callable[[], None] | None = None
         self.on_append: Callable[[str, Inode], None] | None = None  # told after bytes were appended to a path
+        self.on_replace: Callable[[str, bool], None] | None = None  # told before a file is replaced (False) and after it (True)
         self._changes: list[NameChange] = []
         self._next_number = 1
 
@@ -265,6 +266,12 @@ class SimDisk:
         if self.strikes():
             self.crash()
 
+    def hasten(self) -> None:
+        """The device is quick again: the calls that wait for it now are done in a moment, however long they had been going to take."""
+        soon = trio.current_time() + self.platter.usual_call_delay_s
+        for scope in self._waiting:
+            scope.deadline = min(scope.deadline, soon)
+
     # Names.
 
     def _directory(self, path: str) -> Directory:
@@ -316,6 +323,7 @@ class SimDisk:
     def replace_file(self, path: str, data: bytes) -> None:
         beside = path + ".tmp"
         self.check_alive()
+        self._tell_replaced(path, done=False)
         if self.exists(beside):  # opened with O_TRUNC: the old bytes go, the inode stays
             self.remove(beside)
         file = self.create(beside)
@@ -329,6 +337,12 @@ class SimDisk:
             file.close()
         self.rename(beside, path)
         self.sync_dir(posixpath.dirname(path))
+        self._tell_replaced(path, done=True)
+
+    def _tell_replaced(self, path: str, *, done: bool) -> None:
+        if self.platter.on_replace is not None:
+            self.platter.on_replace(path, done)
+            self.check_alive()
 
     def overwrite(self, path: str, offset: int, data: bytes) -> None:
         """Durable when it returns; a crash within leaves a part of it, a failed sync leaves it to the next power cut (which keeps it)."""

@@ -11,8 +11,10 @@ The digest of a content is a sum over its documents, so that it needs no order: 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import msgpack
 
@@ -30,6 +32,7 @@ from storage.commit.segment import HEADER_BYTES, decode_header
 from storage.errors import DamagedRecord
 from tests.sim.disk import Inode
 
+HASHES_KEPT = 2**14  # of documents: a run asks for each many times, as it is written, seen, folded and replaced
 Content = dict[int, dict[bytes, bytes]]  # collection id -> canonical key -> document; the catalog is collection 0
 
 
@@ -63,6 +66,7 @@ class Digest:
         return Digest(self.count + count, (self.total + total) % 2**64)
 
 
+@lru_cache(HASHES_KEPT)
 def item_hash(collection: int, key: bytes, doc: bytes) -> int:
     prefix = collection.to_bytes(4, "little") + len(key).to_bytes(2, "little")
     return int.from_bytes(hashlib.blake2b(prefix + key + doc, digest_size=8).digest(), "little")
@@ -157,28 +161,28 @@ class CommitTree:
         commit = self.commits.get(chain)
         return commit.seq if commit is not None else 0 if chain in self.roots else None
 
-    def content_at(self, chain: int) -> Content:
-        fold = Fold()
-        for commit in self.path_to(chain):
-            fold.apply(commit)
-        return fold.content
-
     def walk(self) -> Iterator[tuple[int, Fold]]:
-        """(chain, the fold there) for every commit that can be reached, each once; the fold is valid until the next step."""
-        fold, at = Fold(), None
-        for root in sorted(self.roots):
-            yield root, Fold()
+        """(chain, the fold there) for every commit that can be reached, each once; the fold is valid until the next step.
+
+        Along each branch to its end; where branches part, the fold is copied, so that a run full of promotions costs no more than its commits.
+        """
+        children: dict[int, list[Commit]] = defaultdict(list)
         for commit in self.commits.values():
-            if commit.parent != at:
-                fold = Fold()
-                try:
-                    for earlier in self.path_to(commit.parent):
-                        fold.apply(earlier)
-                except KeyError:
-                    continue
-            fold.apply(commit)
-            at = commit.chain
-            yield at, fold
+            children[commit.parent].append(commit)
+        for root in sorted(self.roots):
+            fold = Fold()
+            yield root, fold
+            waiting = [(commit, fold.copy()) for commit in children.get(root, ())]
+            while waiting:
+                commit, fold = waiting.pop()
+                while True:
+                    fold.apply(commit)
+                    yield commit.chain, fold
+                    following = children.get(commit.chain, ())
+                    if not following:
+                        break
+                    waiting += [(other, fold.copy()) for other in following[1:]]
+                    commit = following[0]
 
 
 @dataclass(slots=True)
@@ -187,6 +191,9 @@ class Fold:
 
     content: Content = field(default_factory=lambda: {CATALOG: {}})
     digest: Digest = field(default_factory=Digest)
+
+    def copy(self) -> Fold:
+        return Fold({number: dict(documents) for number, documents in self.content.items()}, self.digest)
 
     def apply(self, commit: Commit) -> None:
         for record in commit.records:

@@ -87,6 +87,7 @@ class Machine:
             if self._unsettled_s is None:
                 self._unsettled_s = trio.current_time()
             if self._lost_power:
+                self._at_risk()
                 self.platter.power_cut()
             self._end_tasks(power=self._lost_power)
             self.trace.note(self.name, "ended")
@@ -156,6 +157,10 @@ class Machine:
     def crash_in(self, steps: int) -> None:
         if self.alive:
             self.disk.crash_in(steps)
+
+    def power_goes_with_it(self) -> None:
+        """Whatever ends this life, the power goes with it."""
+        self._lost_power = self._lost_power or self.alive
 
     def stop(self) -> None:
         """An orderly end: the life's tasks are cancelled and may use the disk while they end."""

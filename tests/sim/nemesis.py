@@ -42,6 +42,10 @@ CLUSTER_FAULTS = {
     "lose the primary": 1.5,
     "mark": 1.0,
     "reseal": 0.5,
+    "switchover": 2.0,
+    "fence": 0.7,
+    "twins": 0.2,
+    "broken rewind": 0.7,
 }
 HARMS = ("flip", "misdirect", "lie")  # a bit of a synced file turns; a write lands elsewhere; a sync keeps nothing
 HARM_EVERY = 0.3  # chance of each fault to be one of them, in a run that has them
@@ -109,3 +113,5 @@ def heal(machine: Machine, *, sync_delay_s: float) -> None:
     platter.sync_failures = platter.write_failures = platter.read_failures = 0
     platter.misdirections = platter.lies = 0
     platter.sync_delay_s, platter.call_delay_s = sync_delay_s, platter.usual_call_delay_s
+    if machine.disk is not None:  # an opening that syncs a hundred files of a stalled disk in one call would stall for minutes on a healthy one
+        machine.disk.hasten()

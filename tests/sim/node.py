@@ -18,6 +18,7 @@ from node.metrics import Metrics
 from node.service import Service
 from node.users import Logins
 from replication import Member, MemberConfig, OnAckTimeout, Role
+from replication.roles import RoleState
 from storage import Database, Engine, Seams
 from storage.errors import DiskFailed, DiskFull, PeerError, ReadOnly
 from tests.sim.compacting import COMPACTED, compact
@@ -94,6 +95,19 @@ class SimNode:
     @property
     def leads(self) -> bool:
         return self.up and self.machine.alive and self.member is not None and self.member.role is Role.PRIMARY
+
+    @property
+    def role_state(self) -> RoleState:
+        assert self.member is not None, "only a node that is up has one"
+        return self.member._replica.state
+
+    @property
+    def is_changing_role(self) -> bool:
+        return self.member._replica.keeper._lock.locked()
+
+    @property
+    def takes_writes(self) -> bool:
+        return self.leads and self.database is not None and self.database.refusal is None
 
     def _went_down(self, power: bool) -> None:
         self.up = False

@@ -108,6 +108,8 @@ class Observations:
     reported: list[str] = field(default_factory=list)  # damage that the engine has told of
     found: list[Found] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)  # exceptions that ended a living process
+    contradicted: dict[int, float] = field(default_factory=dict)  # epochs that two nodes may lead by an operator's mistake, since when
+    rivals: list[str] = field(default_factory=list)  # two nodes that took writes in one epoch at one moment
     _opened: list[object] = field(default_factory=list)
 
     def opening_of(self, database: object) -> int:

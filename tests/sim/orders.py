@@ -8,9 +8,11 @@ it: with acks k of n standbys every set of n-k+1 standbys holds each acknowledge
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 
 import trio
 
+from replication import Member, Role
 from storage.errors import DiskFailed, TwinlogError
 from tests.sim.disk import SimCrash
 from tests.sim.faults import shown
@@ -51,6 +53,28 @@ class Operator:
         leading = [node for node in self._nodes.values() if node.leads]
         return max(leading, key=lambda node: node.member.epoch, default=None)
 
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    def contradicts(self, epoch: int) -> None:
+        """An order has been given after which two nodes may lead this epoch."""
+        self._observations.contradicted.setdefault(epoch, trio.current_time())
+
+    def _unsettled(self) -> str:
+        """Which change of role is under way on a node that is up, or nothing."""
+        for name, node in self._nodes.items():
+            if node.up and node.is_changing_role:
+                return f"{name} is changing its role"
+            if node.up and node.role_state.hands_over_to:
+                return f"{name} hands over to {node.role_state.hands_over_to}"
+        return ""
+
+    def _look_around(self) -> None:
+        """With every node up and none in the middle of a change, what they say is all there is to know."""
+        if len(self._up_at_all()) == len(self._nodes) and not self._unsettled():
+            self._epoch = max(node.member.epoch for node in self._nodes.values())
+
     # Orders.
 
     async def watch(self) -> None:
@@ -74,26 +98,44 @@ class Operator:
 
     async def fail_over(self) -> None:
         """The most advanced node that is up becomes primary, if it knows the epoch promoted last."""
-        candidates = [node for node in self._up() if node.member.epoch >= self._epoch]
+        self._look_around()
+        candidates = self._candidates()
         if not candidates:
+            await self._found()
             return
         best = max(candidates, key=lambda node: (tuple(node.database.visible), node.name))
         asked = len(self._up())
         enough = asked >= self._sizes.standbys - self._sizes.acks + 1
         is_best = best.database.visible >= max(node.database.visible for node in self._up())
-        await self.promote(best, force=self._rng.random() < 0.3, safe=enough and is_best)
+        safe = enough and is_best and not self._observations.contradicted
+        await self.promote(best, force=self._rng.random() < 0.3, safe=safe)
+
+    async def _found(self) -> None:
+        """A cluster whose roles changed before anything was written: whoever leads it loses nothing."""
+        nodes = [node for node in self._nodes.values() if node.up and node.member.role is not Role.FENCED]
+        if nodes and not any(node.engine.databases or node.engine.unopened for node in self._nodes.values() if node.up):
+            node = max(nodes, key=lambda node: node.member.epoch)
+            if len(self._up_at_all()) == len(self._nodes) and node.member.epoch >= self._epoch:
+                await self.promote(node, force=True, safe=True)
+
+    def _up_at_all(self) -> list[SimNode]:
+        return [node for node in self._nodes.values() if node.up]
+
+    def _candidates(self) -> list[SimNode]:
+        return [node for node in self._up() if node.member.epoch >= self._epoch and node.member.role is not Role.FENCED]
 
     async def hasty(self) -> None:
         """Promote somebody by force, whatever runs: split brain for a while."""
-        candidates = [node for node in self._up() if node.member.epoch >= self._epoch]
+        candidates = self._candidates()
         if candidates:
             await self.promote(self._rng.choice(candidates), force=True, safe=False)
 
     async def promote(self, node: SimNode, *, force: bool, safe: bool) -> None:
         """One order, its outcome recorded even when the node dies over it or nobody waits for the answer any more."""
         database, member = node.database, node.member
-        chain, began_s, epoch = database.visible_chain, trio.current_time(), member.epoch + 1
-        self._trace.note("operator", "promotes", node.name, tuple(database.visible), "by force" if force else "")
+        chain, began_s, epoch = database.visible_chain if database else 0, trio.current_time(), member.epoch + 1
+        where = tuple(database.visible) if database else "no database"
+        self._trace.note("operator", "promotes", node.name, where, "by force" if force else "")
         self._epoch = max(self._epoch, epoch)
         was_refused = False
         try:
@@ -113,6 +155,50 @@ class Operator:
         finally:
             if not was_refused:
                 self._observations.promotions.append(Promotion(node.name, began_s, epoch, chain, safe))
+
+    async def switch_over(self, node: SimNode, to: SimNode) -> None:
+        """One order. While its end is not known, nobody is promoted who has not heard of every epoch that may come of it: the old primary steps
+        down in the next one, the new one leads the one after, or it declines there and the old one leads the third."""
+        member = node.member
+        if member is None or member.epoch < self._epoch:
+            return
+        before = member.epoch
+        self._epoch = before + 3
+        self._trace.note("operator", "switches over", node.name, to.name, before)
+        try:
+            with node.machine.lifeline(), trio.move_on_after(ORDER_TIMEOUT_S):
+                self._epoch, _ = await member.switch_over(to.name, self._rng.choice([0.3, 2.0]))
+                self._trace.note("operator", "has switched over", to.name, self._epoch)
+        except SimCrash:
+            pass
+        except TwinlogError as error:
+            self._trace.note("operator", "is refused by", node.name, error.name)
+            if member.role is Role.PRIMARY:
+                self._epoch = member.epoch
+        except Exception as error:
+            self._observations.crashes.append(f"switchover on {node.name}: {shown(error)}")
+
+    async def fence(self, node: SimNode) -> None:
+        self._trace.note("operator", "fences", node.name)
+        await self._order(node, "fence", lambda member: member.fence("the simulator"))
+
+    async def unfence(self, node: SimNode) -> None:
+        if node.up and node.member.role is Role.FENCED:
+            self._trace.note("operator", "unfences", node.name)
+            await self._order(node, "unfence", lambda member: member.unfence())
+
+    async def _order(self, node: SimNode, what: str, call: Callable[[Member], Awaitable[object]]) -> None:
+        if not node.up:
+            return
+        try:
+            with node.machine.lifeline(), trio.move_on_after(ORDER_TIMEOUT_S):
+                await call(node.member)
+        except SimCrash:
+            pass
+        except (TwinlogError, OSError) as error:
+            self._trace.note("operator", "is refused by", node.name, type(error).__name__)
+        except Exception as error:
+            self._observations.crashes.append(f"{what} on {node.name}: {shown(error)}")
 
     async def mark(self, tree: CommitTree) -> bool:
         """A MARK over the whole cluster; what each node answered goes to the checker. Whether everybody did."""
@@ -140,6 +226,8 @@ class Operator:
             await trio.sleep(SETTLE_ROUND_S)
             waited_s = trio.current_time() - began_s
             self._restart_failed()
+            for node in self._nodes.values():
+                await self.unfence(node)
             in_the_way = self._in_the_way()
             if not in_the_way:
                 return ""
@@ -150,6 +238,8 @@ class Operator:
         down = [name for name, node in self._nodes.items() if not node.up]
         if down:
             return f"{' '.join(down)} are not up"
+        if unsettled := self._unsettled():
+            return f"{unsettled}: {self._roles()}"
         primary = self.primary()
         if primary is None:
             return "nobody leads: " + self._roles()
@@ -172,7 +262,7 @@ class Operator:
         """What an operator does when a healed cluster does not come together by itself."""
         primary = self.primary()
         if primary is None:
-            if all(node.up for node in self._nodes.values()):
+            if len(self._up_at_all()) == len(self._nodes) and not self._unsettled():  # an office that is offered must be taken or declined
                 await self.fail_over()
         elif waited_s > FORCE_AFTER_S and primary.database is not None:
             if primary.member.status()["databases"][DATABASE]["closed"]:

@@ -245,3 +245,27 @@ def test_what_a_harmed_device_excuses(record: Record, harm: str, reported: bool,
 def test_damage_where_none_was_done(record: Record) -> None:
     record.observations.reported.append("a reader was told of damage")
     assert told(checkers.no_surprises(record), "damage")
+
+
+def test_two_writers_of_one_epoch_at_one_moment(record: Record) -> None:
+    record.observations.rivals.append("a and b both take writes in epoch 1")
+    assert told(checkers.inv4_one_writer(record), "INV-4: a and b both take writes")
+
+
+def test_an_epoch_that_the_operator_gave_to_two_nodes_promises_nothing_from_then_on(record: Record) -> None:
+    record.tree._add(commit(4, origin="b"))
+    lost = Acknowledged(b"gone", "a", 9.0, 1, 4)
+    assert told(checkers.inv4_one_writer(record), "INV-4") and not checkers.may_be_lost(record, lost)
+    record.observations.contradicted[1] = 8.0
+    assert not list(checkers.inv4_one_writer(record)) and checkers.may_be_lost(record, lost)
+    assert not checkers.may_be_lost(record, replace(lost, at_s=7.0)), "what was acknowledged before counts"
+    assert not checkers.may_be_lost(record, replace(lost, epoch=2)), "other epochs count"
+
+
+def test_every_branch_is_folded_from_its_own_commits(record: Record) -> None:
+    put = Row(Op.PUT, 1, b"later", msgpack.packb({"_id": 2}))
+    record.tree._add(commit(3, put, chain=903, parent=102))
+    record.tree._add(commit(4, Row(Op.DELETE, 1, KEY, b""), chain=904, parent=903))
+    record.tree._add(commit(4))
+    held = {chain: sorted(fold.content.get(1, {})) for chain, fold in record.tree.walk()}
+    assert held == {ROOT: [], 101: [], 102: [KEY], 103: [KEY], 104: [KEY], 903: [KEY, b"later"], 904: [b"later"]}

@@ -9,7 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from storage import Seams
 from tests.sim.disk import ROOT, Platter, SimCrash, SimDisk
+from tests.sim.machine import Machine
+from tests.sim.nemesis import heal
+from tests.sim.trace import Trace
 
 
 def cut_power(disk: SimDisk) -> SimDisk:
@@ -274,3 +278,23 @@ def test_reads_and_writes_that_fail_are_told() -> None:
     with pytest.raises(OSError, match="failed a write"):
         file.append(b"more")
     assert disk.read_file("log") == (b"abc" + b"more")[: file.size]
+
+
+def test_a_call_that_waits_for_a_stalled_device_ends_when_it_is_healed() -> None:
+    machine = Machine("a", random.Random(1), Trace())
+    ended_s: list[float] = []
+
+    async def life(seams: Seams) -> None:
+        await seams.disk.run(seams.disk.replace_file, "file", b"1")
+        ended_s.append(trio.current_time())
+
+    async def play() -> None:
+        machine.platter.sync_delay_s = 1e6
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.run, life)
+            await trio.sleep(5.0)
+            assert not ended_s
+            heal(machine, sync_delay_s=0.001)
+
+    trio.run(play, clock=MockClock(autojump_threshold=0))
+    assert 5.0 <= ended_s[0] < 6.0

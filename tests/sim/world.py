@@ -8,6 +8,7 @@ Everything is drawn from the seed; time is virtual. The record is judged by chec
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from node import wire
 from storage.errors import TwinlogError
 from tests.sim.checkers import Record
 from tests.sim.history import CommitTree
+from tests.sim.inodes import Inode
 from tests.sim.links import SimNetwork
 from tests.sim.machine import Machine
 from tests.sim.nemesis import heal, strike
@@ -24,6 +26,7 @@ from tests.sim.node import SimNode
 from tests.sim.observations import Acknowledged, Observations
 from tests.sim.orders import Operator
 from tests.sim.readers import look_at_all
+from tests.sim.role_orders import ROLE_ORDERS, RoleOrders
 from tests.sim.sizes import FREE_BYTES_MIN, Sizes, draw_sizes
 from tests.sim.trace import Trace
 from tests.sim.transacting import Target, Transactor
@@ -52,9 +55,10 @@ class World:
             machine = Machine(name, self._rng(), self.trace)
             machine.platter.cold_reads = self.sizes.cold_reads
             machine.platter.sync_delay_s = self.sizes.sync_delay_s
-            machine.platter.on_append = self.tree.listen_to(name)
+            machine.platter.on_append = partial(self._appended, self.tree.listen_to(name))
             self.nodes[name] = SimNode(name, names, machine, self.network, self.sizes, self.observations, key)
         self.operator = Operator(self.nodes, self.sizes, self.observations, self._rng(), self.trace)
+        self.role_orders = RoleOrders(self.nodes, self.network, self.operator, self._rng(), self.trace)
         self._over = False
         self._numbers = 0
         self._end_chain: int | None = None
@@ -76,7 +80,8 @@ class World:
             with trio.move_on_after(self.sizes.play_s):
                 async with trio.open_nursery() as faults:
                     faults.start_soon(self.operator.watch)
-                    faults.start_soon(self._nemesis)
+                    faults.start_soon(self._nemesis, faults)
+            self.role_orders.rest()
             self._heal()
             await self._finish(clients_done)
             nursery.cancel_scope.cancel()
@@ -138,6 +143,17 @@ class World:
             any(node.vandal.acted for node in self.nodes.values()),
         )
 
+    def _appended(self, listen: Callable[[str, Inode], None], path: str, inode: Inode) -> None:
+        """INV-4 is watched at every append, not only found in what was written."""
+        listen(path, inode)
+        takers: dict[int, str] = {}
+        for name, node in self.nodes.items():
+            if node.takes_writes:
+                epoch = node.member.epoch
+                if epoch in takers and epoch not in self.observations.contradicted:
+                    self.observations.rivals.append(f"{takers[epoch]} and {name} both take writes in epoch {epoch}")
+                takers[epoch] = name
+
     # The clients.
 
     async def _clients(self, done: trio.Event) -> None:
@@ -188,13 +204,15 @@ class World:
 
     # The nemesis.
 
-    async def _nemesis(self) -> None:
+    async def _nemesis(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(self.rng.expovariate(1 / self.sizes.fault_every_s))
             faults = self.sizes.faults
             fault = self.rng.choices(list(faults), list(faults.values()))[0]
             node = self.rng.choice(list(self.nodes.values()))
-            if fault == "hasty":
+            if fault in ROLE_ORDERS:
+                self.role_orders.give(fault, nursery)
+            elif fault == "hasty":
                 await self.operator.hasty()
             elif fault == "lose the primary":
                 await self._lose_primary()

@@ -12,15 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+import trio
 
 import replication.role_keeper as role_keeper_module
+import replication.roles as roles_module
 import storage.commit.scan as scan_module
 import storage.committing as committing_module
 import storage.database as database_module
 import storage.recovery as recovery_module
 import storage.shard.compaction as compaction_module
-from replication.roles import Role, RoleState
-from storage import EngineOptions, SyncMode
+from replication.replica import Replica
+from replication.role_keeper import RoleKeeper
+from replication.roles import ROLE_FILE, Role, RoleState
+from storage import EngineOptions, SyncMode, TwinlogError
 from storage.commit.codec import Head, Op, Record
 from storage.commit.log import CommitLog
 from storage.commit.memtable import Memtable
@@ -314,11 +318,69 @@ def configuration_beats_the_role(patch: Patch) -> None:
     patch.setattr(role_keeper_module, "on_open", as_configured)
 
 
+# Switchovers, fences, twins.
+
+
+def writes_on_after_handing_over(patch: Patch) -> None:
+    honest = Replica.why_closed
+
+    def why_closed(self: Replica, database: Database | None = None) -> TwinlogError | None:
+        return None if self.state.hands_over_to else honest(self, database)
+
+    patch.setattr(Replica, "why_closed", why_closed)
+
+
+def role_is_not_synced(patch: Patch) -> None:
+    honest = SimDisk.replace_file
+
+    def replace_file(self: SimDisk, path: str, data: bytes) -> None:
+        if path != ROLE_FILE:
+            return honest(self, path, data)
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(SimFile, "sync", lambda self: 0.0)
+            inner.setattr(SimDisk, "sync_dir", lambda self, path: None)
+            honest(self, path, data)
+        return None
+
+    patch.setattr(SimDisk, "replace_file", replace_file)
+
+
+def declines_without_leaving(patch: Patch) -> None:
+    async def leave(self: RoleKeeper, epoch: int, why: str) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(RoleKeeper, "leave", leave)
+    patch.setattr("tests.sim.role_orders.STRIKES", {"refused write": 1.0})  # nothing else makes a standby decline so often
+
+
+def twins_do_not_freeze(patch: Patch) -> None:
+    honest = role_keeper_module.on_hear
+
+    def blind(mine: RoleState, peer: str, role: Role, epoch: int) -> RoleState:
+        after = honest(mine, peer, role, epoch)
+        return mine if after.role is Role.FROZEN else after
+
+    patch.setattr(role_keeper_module, "on_hear", blind)
+
+
+def promotion_forgets_the_offer(patch: Patch) -> None:
+    patch.setattr(roles_module, "_used", lambda mine: mine.epoch)
+    patch.setattr("tests.sim.role_orders.STRIKES", {"another order": 1.0})
+
+
+def unfenced_is_always_primary(patch: Patch) -> None:
+    patch.setattr("replication.role_keeper.unfenced", lambda mine: RoleState(Role.PRIMARY, mine.epoch, "planted"))
+
+
 REWINDING = {"lose the primary": 4.0, "kill": 1.0, "heal": 6.0, "mark": 1.0, "hasty": 1.0}
 FAILING = {**LOCAL_FAULTS, "failing sync": 2.0}
 FULL = {**LOCAL_FAULTS, "full": 3.0, "shrinking": 3.0}
 CONTENDING = Workload({"insert": 1.0, "transaction": 20.0}, 0.0, (), 0.0)
 RETRIES = replace(BUSY, twice=0.5)
+INSERTS = Workload({"insert": 6.0, "update": 1.0}, 0.0, (), 0.0)
+SWITCHING: dict[str, object] = {"engine": ASYNC, "acks": 0, "workload": INSERTS, "clients": 2, "pause_s": 0.03, "fault_every_s": 0.25}
+SWITCHES = {"switchover": 6.0, "heal": 3.0}
+FENCES = {"fence": 4.0, "lose the primary": 1.0, "hasty": 1.0, "heal": 3.0}
 
 PLANTED: tuple[Planted, ...] = (
     Planted("an answer leaves before its sync", "INV-1", answers_before_the_sync, engine(engine=SYNC)),
@@ -353,4 +415,10 @@ PLANTED: tuple[Planted, ...] = (
     Planted("a higher epoch is ignored", "", ignores_a_higher_epoch, cluster(engine=ASYNC, acks=0, faults=REWINDING), quick=False),
     Planted("a promotion takes no new epoch", "INV-4", promotes_without_a_new_epoch, cluster(), quick=False),
     Planted("the configuration beats the persisted role", "INV-4", configuration_beats_the_role, cluster(), quick=False),
+    Planted("a primary that hands over goes on writing", "INV-", writes_on_after_handing_over, cluster(**SWITCHING, faults=SWITCHES)),
+    Planted("role.json is not synced", "", role_is_not_synced, cluster(**SWITCHING, faults=SWITCHES), quick=False),
+    Planted("an office is declined in its own epoch", "", declines_without_leaving, cluster(**SWITCHING, faults=SWITCHES), quick=False),
+    Planted("a promotion forgets the offer", "INV-4", promotion_forgets_the_offer, cluster(**SWITCHING, faults=SWITCHES), quick=False),
+    Planted("two primaries of one epoch go on", "", twins_do_not_freeze, cluster(**SWITCHING, faults={"twins": 3.0, "heal": 3.0}), quick=False),
+    Planted("an unfenced node leads whatever it was", "INV-4", unfenced_is_always_primary, cluster(**SWITCHING, faults=FENCES)),
 )
