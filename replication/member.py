@@ -6,6 +6,8 @@ It knows the engine and the peers through Replica and decides nothing about log:
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
@@ -18,6 +20,7 @@ from .conversation import Conversation
 from .links import Dial, MessageLink
 from .meeting import Meetings
 from .messages import Hello
+from .new_history import NewHistory, converge, new_history
 from .new_reign import Reigns
 from .peers import Peer
 from .replica import Replica, log
@@ -96,12 +99,25 @@ class Member:
         """Drop on the primary: remembered first, so that standbys which are away let go of their copies later."""
         self.check_writable()
         database = self._replica.engine.databases.get(name)
+        if name in self._replica.restoring:
+            raise BadRequest(f"database {name!r} is being restored: drop it afterwards")
         if database is None:
             await self._replica.engine.drop_database(name)  # raises NoSuchDatabase
             return
         await self._replica.dropped.add(database.uuid)
         self.check_writable()
         await self._replica.engine.drop_database(name)
+
+    # Restoring.
+
+    def new_history(self, name: str, *, is_other: bool = False) -> AbstractAsyncContextManager[NewHistory]:
+        """Around a restore of this database on the primary: gives the Turnover for it. Raises NotPrimary, BadRequest, ReadOnly."""
+        assert self._reigns is not None, "restore after run has started"
+        return new_history(self._replica, self._reigns, name, lambda: sum(self._acknowledger.sizes().values()), is_other=is_other)
+
+    async def converged(self, name: str, linked: Collection[str], timeout_s: float) -> dict[str, Any]:
+        """See new_history.converge."""
+        return await converge(self._replica, self.mark, name, linked, timeout_s)
 
     def reseed(self, name: str) -> None:
         """An operator's order on a standby: replace this copy from the primary, whatever its state; the old is salvaged."""
@@ -343,7 +359,7 @@ class Member:
         self._acknowledger.advance(uuid)
         self._replica.wake_all()
 
-    def _databases_changed(self, kind: str, _name: str) -> None:
+    def _databases_changed(self, kind: str, name: str) -> None:
         """The engine's call when a database came, went, or was opened anew (another object, perhaps another end)."""
         known = set(self._replica.ready)
         fresh, gone = self._replica.refresh()
@@ -353,6 +369,9 @@ class Member:
             self._replica.cut_links()  # what was shipped before says nothing about the copy that is here now
         for uuid in gone:
             self._acknowledger.dropped(uuid)
+        if name in self._replica.restoring:
+            for database in fresh:
+                self._acknowledger.dropped(database.uuid)  # what was confirmed of the copy before says nothing about this one
         if not self._replica.leads or self._reigns is None or self._nursery is None:
             return
         for database in fresh:

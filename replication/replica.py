@@ -60,6 +60,8 @@ class Replica:
         self.tail_sources: dict[str, TailSource] = {}
         self.stopped: set[tuple[str, bytes]] = set()
         self.switching_to = ""  # the node to which this primary is handing over, while it takes no writes for that
+        self.restoring: set[str] = set()  # names of databases that get another content: no writes, and no reign for what is there
+        self.turning = False  # a new epoch of this primary's own is about to begin: nothing is taken that it would leave unanswered
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
@@ -180,6 +182,10 @@ class Replica:
             return NotPrimary(f"node {self.config.name} is a standby of epoch {state.epoch}; {told}", primary=where)
         if self.switching_to:
             return ReadOnly(f"node {self.config.name} is handing over to {self.switching_to}: send it again in a moment")
+        if database is not None and database.name in self.restoring:
+            return ReadOnly(f"database {database.name!r} is being restored: look at what is there afterwards, then write", retry=False)
+        if self.turning:
+            return ReadOnly(f"node {self.config.name} begins a new epoch: send it again in a moment")
         if database is not None and database.uuid not in self.ready and database.uuid not in self.founded:
             hunt = self.hunts.get(database.uuid)
             reason = hunt.explain() if hunt else f"its reign of epoch {state.epoch} has not begun"

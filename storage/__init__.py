@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from . import errors, native, operations
 from .advance import Advance
+from .backing_up import Backups, Restored, Turnover
+from .backup.names import check_name as check_backup_name
+from .backup.shelf import BACKUPS as BACKUPS_DIRECTORY
+from .backup.shelf import BackupInfo
+from .backup.verifying import Level as VerifyLevel
 from .check import check_database, check_node, database_names
 from .commit.codec import DOCUMENT_BYTES_MAX, decode_head
 from .database import Database
@@ -47,6 +52,13 @@ __all__ = [
     "DOCUMENT_BYTES_MAX",
     "SYSTEM_DATABASE",
     "Advance",
+    "BACKUPS_DIRECTORY",
+    "BackupInfo",
+    "Backups",
+    "Restored",
+    "Turnover",
+    "VerifyLevel",
+    "check_backup_name",
     "BadLine",
     "Cursor",
     "Database",
