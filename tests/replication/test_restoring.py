@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from contextlib import suppress
 
 import pytest
@@ -36,6 +37,12 @@ async def backed_up(world: World, nodes: str, *, before: int = 20, after: int = 
     world.write("a", after)
     await world.until(lambda: world.same(*nodes))
     return made.name, made.manifest.state_hash
+
+
+def dropped(world: World, node: str) -> list[bytes]:
+    """As its disk has it."""
+    disk = world.nodes[node].disk
+    return [bytes.fromhex(text) for text in json.loads(disk.read_file("dropped.json"))["uuids"]] if disk.exists("dropped.json") else []
 
 
 async def state_hash(world: World, node: str, name: str = "d") -> str:
@@ -105,6 +112,23 @@ async def test_writes_meet_an_error_that_says_why_and_is_not_retried(autojump_cl
         assert member.epoch == 1, "nothing has changed"
 
 
+async def test_given_up_in_the_last_moment_what_was_there_goes_on(autojump_clock: object) -> None:
+    async with open_world("real", "ab") as world:
+        await backed_up(world, "ab")
+        member, held = world.member("a"), world.database("a")
+        async with member.new_history("d") as history:
+            await history.close(held.uuid)
+            await history.begin(b"another database")
+            assert member.epoch == 2
+            await trio.sleep(5)
+            assert held.history[-1].epoch == 1, "what may be replaced begins no reign of the new epoch"
+            assert held.uuid in dropped(world, "a"), "known before it is gone, or a standby would keep it for good"
+        await world.until(lambda: member.status()["databases"]["d"]["writable"])
+        world.write("a")
+        await world.until(lambda: world.same("a", "b"))
+        assert held.history[-1].epoch == 2 and held.uuid not in dropped(world, "a")
+
+
 async def test_only_a_primary_restores(autojump_clock: object) -> None:
     async with open_world("real", "ab") as world:
         name, _ = await backed_up(world, "ab")
@@ -147,6 +171,7 @@ async def test_a_dropped_database_comes_back_on_every_node(again: bool, autojump
         assert not world.alarms("b") and not world.alarms("c")
         for node in "abc":
             assert len(world.nodes[node].engine.databases) == 1
+            assert world.database(node).uuid not in dropped(world, node), "a promotion counts what it lacks of this one"
 
 
 async def test_under_a_new_name_it_stands_beside_the_old_one(autojump_clock: object) -> None:
