@@ -106,6 +106,23 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupsConfig:
+    """How backups are made and proven. bytes_per_s 0: as fast as it goes."""
+
+    bytes_per_s: int
+    proof: bool
+    proof_bytes_per_s: int
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        return cls(
+            bytes_per_s=section.value("backup_mb_per_s") * MIB,
+            proof=section.value("backup_proof"),
+            proof_bytes_per_s=section.value("backup_proof_mb_per_s") * MIB,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicationConfig:
     """How the cluster keeps its copies. on_ack_timeout: block or degrade."""
 
@@ -188,6 +205,7 @@ class NodeConfig:
     users: str | None
     allow_plain: bool
     storage: StorageConfig
+    backups: BackupsConfig
     replication: ReplicationConfig
     limits: Limits
 
@@ -222,6 +240,7 @@ class NodeConfig:
             listen=listen,
             allow_plain=allow_plain,
             storage=StorageConfig.read(section),
+            backups=BackupsConfig.read(section),
             replication=ReplicationConfig.read(section, peers=max(len(nodes) - 1, 0)),
             limits=Limits.read(section.section("limits")),
             **files,

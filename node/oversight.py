@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from storage import BadRequest, ScrubReport, operations
+from storage import SYSTEM_DATABASE, BadRequest, ScrubReport, operations
 
 from . import wire
 from .outcomes import Done
@@ -28,6 +28,7 @@ class Oversight:
         self._logins = logins
         self._node = node
         self._transactions = transactions
+        self.backups: Callable[[], dict[str, Any]] = dict  # by database, for the status
         self._version = _version()
 
     def hello_now(self, caller: Any, request: wire.Hello) -> Done:
@@ -53,7 +54,8 @@ class Oversight:
         return Done(wire.encode_fields({"role": user.role.name.lower()}))
 
     def list_databases_now(self, caller: Any, request: wire.ListDatabases) -> Done:
-        return Done(wire.encode_fields({"databases": sorted(self._engine.databases)}))
+        names = [name for name in sorted(self._engine.databases) if request.system or name != SYSTEM_DATABASE]
+        return Done(wire.encode_fields({"databases": names}))
 
     def list_collections_now(self, caller: Any, request: wire.ListCollections) -> Done:
         db = self._engine.databases.get(request.db)
@@ -94,10 +96,10 @@ class Oversight:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
         {node, version, role, epoch, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
-        transactions: {open, committed, aborted, conflict, ended}}
+        transactions: {open, committed, aborted, conflict, ended}, backups: {name: {enabled, last_backup_at, last_proven, last_failure}}}
         Plain values within 64 bits with sign: chains and ids are hex.
         """
-        status = {"version": self._version, **self._member.status(), "node": self._node, "transactions": self._transactions()}
+        status = {"version": self._version, **self._member.status(), "node": self._node, "transactions": self._transactions(), "backups": self.backups()}
         for name, database in status["databases"].items():
             if "history" in database:
                 database["history"] = [_reign(*row) for row in database["history"]]

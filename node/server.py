@@ -28,6 +28,7 @@ from storage import errors
 
 from . import links, node_file, queues, wire
 from .allocator import bound_idle_memory
+from .backup_clock import ProofConfig
 from .config import NodeConfig
 from .hub import Hub
 from .keyring import Secrets
@@ -90,8 +91,10 @@ class Node:
                 await workers[0].start()  # the index worker starts with its first job
             engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config), refusal=_unsettled()))
             engine.node_id = node_id
+            backups = _backups(config, engine, is_real=bool(workers))
+            held.push_async_callback(backups.aclose)
             async with trio.open_nursery() as nursery:
-                node = await cls._compose(config, seams, secrets, engine, ports, workers, nursery)
+                node = await cls._compose(config, seams, secrets, engine, ports, workers, backups, nursery)
                 addresses = {"client": str(node.client_address), "admin": str(node.admin_address or "")}
                 await disk.run(partial(node_file.write_addresses, disk, **addresses))
                 try:
@@ -110,6 +113,7 @@ class Node:
         engine: Any,
         ports: Ports,
         workers: Sequence[storage.WorkerProcess],
+        backups: storage.Backups,
         nursery: trio.Nursery,
     ) -> Node:
         metrics = Metrics()
@@ -132,6 +136,8 @@ class Node:
             logins=logins,
             metrics=metrics,
             random_bytes=seams.random_bytes,
+            backups=backups,
+            proof=ProofConfig(enabled=config.backups.proof, bytes_per_s=config.backups.proof_bytes_per_s),
         )
         metrics.watch_status(service.oversight.status_now)
         _watch_engine(metrics, engine)
@@ -227,6 +233,13 @@ class Ports:
         """Closing twice is no error: hub and admin close their own."""
         for listener in (*self.client, *self.cluster, *self.admin):
             listener.close()
+
+
+def _backups(config: NodeConfig, engine: Any, *, is_real: bool) -> storage.Backups:
+    """is_real: over real files, where long jobs have a process of their own."""
+    backups = storage.Backups(engine, storage.BriefWorkers(config.data, storage.BACKUP_LOCK_FILE) if is_real else None)
+    backups.bytes_per_s = config.backups.bytes_per_s
+    return backups
 
 
 def engine_options(config: NodeConfig) -> storage.EngineOptions:

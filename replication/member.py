@@ -20,7 +20,7 @@ from .conversation import Conversation
 from .links import Dial, MessageLink
 from .meeting import Meetings
 from .messages import Hello
-from .new_history import NewHistory, converge, new_history
+from .new_history import NewHistory, check_may_begin, converge, new_history
 from .new_reign import Reigns
 from .peers import Peer
 from .replica import Replica, log
@@ -112,8 +112,17 @@ class Member:
 
     def new_history(self, name: str, *, is_other: bool = False) -> AbstractAsyncContextManager[NewHistory]:
         """Around a restore of this database on the primary: gives the Turnover for it. Raises NotPrimary, BadRequest, ReadOnly."""
-        assert self._reigns is not None, "restore after run has started"
-        return new_history(self._replica, self._reigns, name, lambda: sum(self._acknowledger.sizes().values()), is_other=is_other)
+        return new_history(
+            self._replica, self._take_over_now, name, lambda: sum(self._acknowledger.sizes().values()), is_other=is_other
+        )
+
+    def check_restorable(self, name: str) -> None:
+        """Raises what new_history would raise."""
+        check_may_begin(self._replica, name)
+
+    def _take_over_now(self, database: Database) -> None:
+        if self._reigns is not None and self._nursery is not None:  # else this node ends, and its next start does it
+            self._reigns.take_over(database, ask_standbys=False)
 
     async def converged(self, name: str, linked: Collection[str], timeout_s: float) -> dict[str, Any]:
         """See new_history.converge."""

@@ -24,9 +24,8 @@ from typing import Any
 
 import trio
 
-from storage import BadRequest, NotPrimary, ReadOnly, Turnover, TwinlogError
+from storage import BadRequest, Database, NotPrimary, ReadOnly, Turnover, TwinlogError
 
-from .new_reign import Reigns
 from .replica import Replica, log
 from .roles import RoleState
 
@@ -44,6 +43,7 @@ class NewHistory(Turnover):
         self._is_other = is_other
         self._office: RoleState | None = None  # in which the replacement is right
         self.epoch = 0
+        self.held = b""  # the UUID of what was there
         self.linked: set[str] = set()  # the standbys that were there when it began
 
     async def close(self, uuid: bytes) -> None:
@@ -52,8 +52,10 @@ class NewHistory(Turnover):
         self._office = replica.state
         self.epoch = replica.state.epoch
         self.linked = {peer.name for peer in replica.peers.values() if peer.conversation is not None}
-        replica.restoring.add(self._name)
-        if (database := replica.engine.databases.get(self._name)) is not None:
+        database = replica.engine.databases.get(self._name)
+        replica.restoring[self._name] = None if database is None else replica.describe(database)
+        if database is not None:
+            self.held = database.uuid
             replica.open_or_close(database)
             await database.make_durable()
 
@@ -122,19 +124,21 @@ def check_may_begin(replica: Replica, name: str) -> None:
 
 
 @asynccontextmanager
-async def new_history(replica: Replica, reigns: Reigns, name: str, waiting: Callable[[], int], *, is_other: bool) -> AsyncIterator[NewHistory]:
-    """Around a restore. On leaving, the database that is there then, whichever it is, gets its reign and is opened for writing."""
+async def new_history(
+    replica: Replica, take_over: Callable[[Database], None], name: str, waiting: Callable[[], int], *, is_other: bool
+) -> AsyncIterator[NewHistory]:
+    """Around a restore. On leaving, the database that is there then, whichever it is, gets its reign (take_over) and is opened for writing."""
     check_may_begin(replica, name)
     history = NewHistory(replica, name, waiting, is_other=is_other)
     try:
         yield history
     finally:
-        replica.restoring.discard(name)
+        replica.restoring.pop(name, None)
         with trio.CancelScope(shield=True):
-            await _after(replica, reigns, name)
+            await _after(replica, take_over, name, history.held)
 
 
-async def _after(replica: Replica, reigns: Reigns, name: str) -> None:
+async def _after(replica: Replica, take_over: Callable[[Database], None], name: str, held: bytes) -> None:
     database = replica.engine.databases.get(name)
     replica.open_or_close_all()
     if database is None:
@@ -148,9 +152,11 @@ async def _after(replica: Replica, reigns: Reigns, name: str) -> None:
         except OSError as error:  # it is mended when this node starts next
             log.error("%s exists again, but the list of dropped databases could not be written: %s", name, error)
         replica.cut_links()
+    if held not in (b"", database.uuid):
+        replica.cut_links()  # so that standbys hear what is gone before what is new
     for peer in replica.peers.values():
         peer.copies.pop(database.uuid, None)  # what a standby confirmed of the copy before counts for nothing here (INV-1)
-    reigns.take_over(database, ask_standbys=False)
+    take_over(database)
 
 
 async def converge(

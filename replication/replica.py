@@ -60,7 +60,8 @@ class Replica:
         self.tail_sources: dict[str, TailSource] = {}
         self.stopped: set[tuple[str, bytes]] = set()
         self.switching_to = ""  # the node to which this primary is handing over, while it takes no writes for that
-        self.restoring: set[str] = set()  # names of databases that get another content: no writes, and no reign for what is there
+        # Databases that get another content, by name, as they were: no writes, and no reign for what is there.
+        self.restoring: dict[str, DatabaseState | None] = {}
         self.turning = False  # a new epoch of this primary's own is about to begin: nothing is taken that it would leave unanswered
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
@@ -119,12 +120,16 @@ class Replica:
             role=state.role.value,
             epoch=state.epoch,
             address=self.config.client_address,
-            databases=[self.describe(database) for database in self.engine.databases.values()],
+            databases=[self.describe(database) for database in self.engine.databases.values()] + self._being_replaced(),
             dropped=self.dropped.all(),
             hands_over_to=state.hands_over_to,
             declined=declined[0],
             reason=declined[1],
         )
+
+    def _being_replaced(self) -> list[DatabaseState]:
+        """Those that are closed for the moment in which their files are put in place: a standby must not take them for gone."""
+        return [state for name, state in self.restoring.items() if state is not None and name not in self.engine.databases]
 
     def refresh(self) -> tuple[list[Database], list[bytes]]:
         """Take note of databases that came, went or were reopened since: (new objects, UUIDs that are gone)."""

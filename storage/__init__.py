@@ -45,7 +45,7 @@ from .values.documents import encode as encode_document
 from .values.documents import prepare as prepare_documents
 from .values.keys import canonical
 from .views import View
-from .worker import INDEX_LOCK_FILE, WorkerProcess
+from .worker import BACKUP_LOCK_FILE, INDEX_LOCK_FILE, BriefWorkers, WorkerProcess
 
 __all__ = [
     "COLD",
@@ -86,6 +86,8 @@ __all__ = [
     "View",
     "WantedRecord",
     "WorkHere",
+    "BACKUP_LOCK_FILE",
+    "BriefWorkers",
     "INDEX_LOCK_FILE",
     "WorkerProcess",
     "Workers",

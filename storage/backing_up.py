@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import trio
+
 from .backup.copying import CopyOrder, copy_backup, other_disk
 from .backup.manifest import Manifest
 from .backup.names import BACKUP, SAFETY, check_name, new_name, rfc3339
@@ -26,11 +28,12 @@ from .backup.verifying import Level, verify_backup
 from .database import Database
 from .disk import Disk
 from .engine import Engine
-from .errors import BadRequest, DatabaseExists, NoSuchBackup, Overloaded, TwinlogError
+from .errors import BadRequest, DatabaseExists, DiskFull, NoSuchBackup, Overloaded, TwinlogError
 from .finding import Finding
 from .names import check_database_name
 from .seams import Workers
 from .seeding import SALVAGE, SEEDS
+from .worker import BriefWorkers
 
 BUSY_RETRY_MS = 5_000
 
@@ -80,6 +83,16 @@ class Backups:
 
     def is_running(self, database: str) -> bool:
         return database in self._running
+
+    async def rest(self) -> None:
+        """Now and then: let a worker of its own go when it has nothing to do."""
+        if isinstance(self._workers, BriefWorkers):
+            await self._workers.rest()
+
+    async def aclose(self) -> None:
+        """No more jobs; one that runs is cut off."""
+        if isinstance(self._workers, BriefWorkers):
+            await self._workers.aclose()
 
     async def check_path(self, path: str) -> None:
         """Whether backups can be put there: the directory is made. Raises BadRequest, OSError."""
@@ -177,7 +190,8 @@ class Backups:
                 await self._disk.run(_clear, self._disk, staged)
                 raise
             told("putting it in place")
-            opened = await self._engine.replace(target, staged, check)
+            with trio.CancelScope(shield=True):
+                opened = await self._engine.replace(target, staged, check)
             return Restored(opened, manifest, safety, "" if held is None or safety else f"{SALVAGE}/{target}-...")
 
     def _uuid_for(self, info: BackupInfo, database: str, new_name: str) -> str:
@@ -211,10 +225,11 @@ class Backups:
         raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
 
     async def _copy(self, database: str, prefix: str) -> BackupInfo:
-        held = self._engine.database(database)
+        held, shelf = self._engine.database(database), self.shelf(database)
+        self._check_space(held, shelf)  # first: a seal waits for space
         if await held.sealing.seal_now() == 0:
             raise BadRequest(f"{database} has no commits yet: there is nothing to back up")
-        shelf = self.shelf(database)
+        self._check_space(held, shelf)
         pin = await held.pin_checkpoint()
         assert pin is not None, "it was sealed just now"
         try:
@@ -228,6 +243,18 @@ class Backups:
         finally:
             pin.release()
         return BackupInfo(order.name, manifest)
+
+    def _check_space(self, held: Database, shelf: Shelf) -> None:
+        """A backup beside the data leaves the reserve alone, so that no backup stops the writers. Raises DiskFull."""
+        disk, reserve = self._disk, self._engine.seams.reserve
+        free, kept = disk.free_bytes(), reserve.kept_bytes(disk.total_bytes(), self._engine.options.free_bytes_min)
+        if not shelf.root and free - held.sealed_bytes < kept:
+            raise DiskFull(
+                f"a backup of {held.name} takes about {held.sealed_bytes} bytes, {free} are free and {kept} are kept in reserve: "
+                "free some, or give its backups a path on another disk",
+                free_bytes=free,
+                needed_bytes=held.sealed_bytes + kept,
+            )
 
     @contextmanager
     def _job(self, database: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from replication import Role
-from storage import BadRequest, Backups, DamagedRecord, MemoryDisk, NotPrimary, TwinlogError
+from storage import Backups, BadRequest, DamagedRecord, MemoryDisk, NotPrimary, TwinlogError
 from storage.errors import ReadOnly
 
 from .world import World, open_world
