@@ -8,6 +8,7 @@ from importlib import metadata
 import click
 
 from .commands import (
+    backup,
     check,
     compact,
     config,
@@ -37,6 +38,7 @@ VERBS = (
     find.find,
     import_.import_,
     export.export,
+    backup.backup,
     switchover.switchover,
     promote.promote,
     compact.compact,
