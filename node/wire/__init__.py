@@ -5,6 +5,17 @@ and nothing of storage; randomness comes in as a callable. `session.py` says how
 what the requests are, `errors.py` what can be wrong and what it should be called towards a user.
 """
 
+from .backup_messages import (
+    RESTORE_WAIT_MS_MAX,
+    Backup,
+    BackupJob,
+    BackupStatus,
+    DeleteBackup,
+    ListBackups,
+    RestoreBackup,
+    ScheduleBackups,
+    VerifyBackup,
+)
 from .errors import (
     BadMessage,
     BadPacket,
@@ -25,16 +36,12 @@ from .messages import (
     ABSENT,
     BATCH_ROWS_DEFAULT,
     EMPTY_MAP,
-    RESTORE_WAIT_MS_MAX,
     SCRUB_WAIT_MS_MAX,
     Abort,
     Aggregate,
     Answer,
     AnyAnswer,
     AnyRequest,
-    Backup,
-    BackupJob,
-    BackupStatus,
     Begin,
     Bulk,
     Commit,
@@ -43,7 +50,6 @@ from .messages import (
     CreateDatabase,
     CreateIndexes,
     Delete,
-    DeleteBackup,
     Distinct,
     DropCollection,
     DropDatabase,
@@ -58,7 +64,6 @@ from .messages import (
     Insert,
     Inside,
     KillCursor,
-    ListBackups,
     ListCollections,
     ListDatabases,
     ListIndexes,
@@ -68,14 +73,10 @@ from .messages import (
     Promote,
     Replace,
     Reply,
-    Request,
-    RestoreBackup,
-    ScheduleBackups,
     Scrub,
     Status,
     Switchover,
     Update,
-    VerifyBackup,
     decode_answer,
     decode_fields,
     decode_request,
@@ -85,6 +86,7 @@ from .messages import (
     is_absent,
 )
 from .packets import PACKET_BYTES_MAX
+from .request import Request
 from .session import (
     MESSAGE_BYTES_MAX,
     NEED_DATA,

@@ -19,10 +19,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from .backup_messages import (
+    Backup,
+    BackupJob,
+    BackupStatus,
+    DeleteBackup,
+    ListBackups,
+    RestoreBackup,
+    ScheduleBackups,
+    VerifyBackup,
+)
 from .errors import BadMessage
+from .request import Name, Natural, Request, RequestId
 
-INT64_MAX = 2**63 - 1
-NAME_CHARS_MAX = 512  # of any name in a message; the engine's own rules are narrower
 PASSWORD_CHARS_MAX = 1024
 BATCH_ROWS_MAX = 1_000_000  # a batch is bounded by bytes too; this keeps the number itself sane
 BATCH_ROWS_DEFAULT = 101
@@ -31,13 +40,9 @@ WRITES_MAX = 100_000  # documents of an insert, writes of a bulk; a larger array
 BULK_PARTS_MAX = 8  # of one write of a bulk: its kind and arguments
 INDEXES_MAX = 64  # of one CreateIndexes
 TRANSACTION_ID_BYTES = 16
-PATH_CHARS_MAX = 4_096
 
 ABSENT = Raw(b"\xc0")  # MessagePack nil: an optional Raw that was not given
 
-RequestId = Annotated[int, Meta(ge=0, le=INT64_MAX)]
-Natural = Annotated[int, Meta(ge=0, le=INT64_MAX)]
-Name = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 Password = Annotated[str, Meta(max_length=PASSWORD_CHARS_MAX)]
 BatchRows = Annotated[int, Meta(ge=0, le=BATCH_ROWS_MAX)]
 WriteId = Annotated[bytes, Meta(max_length=REQUEST_ID_BYTES_MAX)]
@@ -45,12 +50,6 @@ BulkWrite = Annotated[list[Raw], Meta(min_length=1, max_length=BULK_PARTS_MAX)]
 NewIndex = Annotated[list[Raw], Meta(min_length=2, max_length=2)]  # [keys, options]
 TransactionId = Annotated[bytes, Meta(min_length=TRANSACTION_ID_BYTES, max_length=TRANSACTION_ID_BYTES)]
 MinPosition = Annotated[list[Natural], Meta(min_length=2, max_length=2)]  # [epoch, seq]
-
-
-class Request(msgspec.Struct, array_like=True, tag_field="op", forbid_unknown_fields=True, gc=False):
-    """What every request begins with. `id` is the client's own, unique among its requests under way."""
-
-    id: RequestId
 
 
 # The connection.
@@ -408,82 +407,6 @@ class Scrub(Request, tag="scrub"):
 
 
 SCRUB_WAIT_MS_MAX = 10_000
-
-
-# Backups. Each node has shelves of its own. What takes long is a job: its request begins it and answers {job, kind, db, running, step,
-# result: map or nil, error: [code, name, message, fields] or nil}; BackupJob asks on. It goes on when nobody asks any more.
-
-
-class Backup(Request, tag="backup"):
-    """Back up a database of this node now. A job; its result is the backup, as in ListBackups."""
-
-    db: Name
-
-
-class ListBackups(Request, tag="listbackups"):
-    """Newest first; with safety the snapshots made before restores instead. Answer: {backups: [{name, path, created_at, size_bytes, files,
-    database, epoch, seq, state_hash, verified: {at, level, good, first} or nil}, or {name, path, verified, problem}, ...]}."""
-
-    db: Name
-    safety: bool = False
-
-
-class BackupStatus(Request, tag="backupstatus"):
-    """Answer: {enabled, interval_minutes, max_copies, backup_path, last_backup, next_backup_at, total_backups, running, last_proven,
-    last_failure, safety_snapshots}."""
-
-    db: Name
-
-
-class DeleteBackup(Request, tag="deletebackup"):
-    """Delete a backup, or a safety snapshot, from this node's shelf. Answer: {}."""
-
-    db: Name
-    name: Name
-
-
-class VerifyBackup(Request, tag="verifybackup"):
-    """Hold a backup against what it should be. A job; result: {good, level, findings: [{severity, file, offset, what, next_step}, ...],
-    findings_left_out}."""
-
-    db: Name
-    name: Name
-    level: Literal["manifest", "bytes", "content"] = "content"
-
-
-class RestoreBackup(Request, tag="restorebackup"):
-    """On the primary: put a backup in the place of its database, for the whole cluster; with new_name beside it, under that name. wait_ms:
-    for the standbys to reach it, at most RESTORE_WAIT_MS_MAX.
-
-    A job; result: {db, backup, safety, salvaged, epoch, seq, state_hash, seconds, standbys: {equal, hash, seq, nodes: {node: hash}, missing: {node: why}}
-    or nil when nothing was waited for}.
-    """
-
-    db: Name
-    name: Name
-    new_name: Name = ""
-    wait_ms: Natural = 60_000
-
-
-class ScheduleBackups(Request, tag="schedulebackups"):
-    """On the primary: how a database is backed up by itself, from now on and on whichever node is primary. path "": the default.
-    Answer: as BackupStatus."""
-
-    db: Name
-    enabled: bool
-    interval_minutes: Natural
-    max_copies: Natural = 0
-    path: Annotated[str, Meta(max_length=PATH_CHARS_MAX)] = ""
-
-
-class BackupJob(Request, tag="backupjob"):
-    """Answer for a job when it has ended, or after wait_ms (at most SCRUB_WAIT_MS_MAX)."""
-
-    job: Natural
-    wait_ms: Natural = 0
-
-
-RESTORE_WAIT_MS_MAX = 86_400_000
 
 
 # What a transaction may be asked, and what it refuses by name. Their own ids mean nothing there.
