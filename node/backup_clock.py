@@ -77,12 +77,12 @@ class BackupClock:
     def kept(self, db: str) -> Kept:
         return self._kept.setdefault(db, Kept())
 
-    def next_us(self, db: str) -> int | None:
-        """When this node backs it up next; None when it will not."""
+    def next_us(self, db: str, now_us: int) -> int | None:
+        """When this node backs it up next, seen from now_us; None when it will not."""
         if not self.leads() or db not in self.engine.databases:
             return None
         kept = self.kept(db)
-        return self.schedule(db).next_us(kept.newest_us, kept.tried_us, self.engine.seams.time_us())
+        return self.schedule(db).next_us(kept.newest_us, kept.tried_us, now_us)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
@@ -134,11 +134,11 @@ class BackupClock:
         kept, now_us = self.kept(db), self.engine.seams.time_us()
         if not kept.looked:
             await self.look(db)
-        due_us = self.next_us(db)
+        due_us = self.next_us(db, now_us)
         if due_us is None or due_us > now_us:
             return False
         await self.look(db)
-        due_us = self.next_us(db)
+        due_us = self.next_us(db, now_us)
         return due_us is not None and due_us <= now_us
 
     async def look(self, db: str) -> list[storage.BackupInfo]:

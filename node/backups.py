@@ -83,7 +83,7 @@ class BackupDesk:
         """The reference's eight fields, and what came of it."""
         shelf = self.backups.shelf(db)
         found = await self.clock.look(db)
-        schedule, kept, next_us = self.clock.schedule(db), self.clock.kept(db), self.clock.next_us(db)
+        schedule, kept, next_us = self.clock.schedule(db), self.clock.kept(db), self.clock.next_us(db, self._engine.seams.time_us())
         return {
             "enabled": schedule.enabled,
             "interval_minutes": schedule.interval_minutes,

@@ -28,7 +28,7 @@ def seams_by_the_clock() -> storage.Seams:
     draws = iter(range(1, 10**9))
     return storage.Seams(
         disk,
-        lambda: 1_700_000_000_000_000 + int(trio.current_time() * 1e6),
+        lambda: 1_700_000_000_000_000 + int(trio.current_time() * 1e6) + next(draws) % 1_000,  # never the same twice
         lambda size: next(draws).to_bytes(8, "big").rjust(size, b"r")[-size:],
         storage.WorkHere(disk),
     )
