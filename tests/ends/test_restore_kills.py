@@ -37,7 +37,7 @@ class RestoreUnderFire:
             self._name = client[DB].backup()["name"]
             began = time.monotonic()
             client[DB].restore_backup(self._name)
-            self._longest_s = 1.5 * (time.monotonic() - began)  # moments are drawn from it
+            self._longest_s = 1.5 * (time.monotonic() - began)  # moments are drawn from it; it follows what comes of them
 
     def round(self) -> None:
         with self._fire.connect(retry_s=RETRY_S) as client:
@@ -60,6 +60,7 @@ class RestoreUnderFire:
             found = ids(client)
             assert found in (sorted(before), self._held), f"{len(found)} documents, neither {len(before)} nor {len(self._held)}"
             self.outcomes["restored" if found == self._held else "as it was"] += 1
+            self._longest_s *= 0.75 if found == self._held else 1.4
             self._compare(client)
             assert [row["name"] for row in client[DB].list_backups()] == [self._name]
             safeties = client[DB].list_backups(safety=True)
