@@ -111,6 +111,23 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupsConfig:
+    """How backups are made and proven. bytes_per_s 0: as fast as it goes."""
+
+    bytes_per_s: int
+    proof: bool
+    proof_bytes_per_s: int
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        return cls(
+            bytes_per_s=section.value("backup_mb_per_s") * MIB,
+            proof=section.value("backup_proof"),
+            proof_bytes_per_s=section.value("backup_proof_mb_per_s") * MIB,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicationConfig:
     """How the cluster keeps its copies. on_ack_timeout: block or degrade."""
 
@@ -195,6 +212,7 @@ class NodeConfig:
     users: str | None
     allow_plain: bool
     storage: StorageConfig
+    backups: BackupsConfig
     replication: ReplicationConfig
     limits: Limits
 
@@ -230,6 +248,7 @@ class NodeConfig:
             listen=listen,
             allow_plain=allow_plain,
             storage=StorageConfig.read(section, base),
+            backups=BackupsConfig.read(section),
             replication=ReplicationConfig.read(section, peers=max(len(nodes) - delayed - 1, 0), delayed=delayed),
             limits=Limits.read(section.section("limits")),
             **files,

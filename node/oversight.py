@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from storage import BadRequest, ScrubReport, operations
+from storage import SYSTEM_DATABASE, BadRequest, ScrubReport, operations
 
 from . import wire
 from .health import readiness
@@ -37,6 +37,7 @@ class Oversight:
         self._node = node
         self._transactions = transactions
         self._stopping = stopping
+        self.backups: Callable[[], dict[str, Any]] = dict  # by database, for the status
         self._version = _version()
 
     def hello_now(self, caller: Any, request: wire.Hello) -> Done:
@@ -63,7 +64,8 @@ class Oversight:
         return Done(wire.encode_fields({"role": user.role.name.lower()}))
 
     def list_databases_now(self, caller: Any, request: wire.ListDatabases) -> Done:
-        return Done(wire.encode_fields({"databases": sorted(self._engine.databases)}))
+        names = [name for name in sorted(self._engine.databases) if request.system or name != SYSTEM_DATABASE]
+        return Done(wire.encode_fields({"databases": names}))
 
     def list_collections_now(self, caller: Any, request: wire.ListCollections) -> Done:
         db = self._engine.databases.get(request.db)
@@ -130,10 +132,11 @@ class Oversight:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
         {node, version, role, phase, epoch, ready, why_not_ready, stopping, failures, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
-        transactions: {open, committed, aborted, conflict, ended}, salvage: {entries, bytes}}
+        transactions: {open, committed, aborted, conflict, ended}, salvage: {entries, bytes},
+        backups: {name: {enabled, last_backup_at, last_proven, last_failure}}}
         Plain values within 64 bits with sign: chains and ids are hex.
         """
-        status = {"version": self._version, **self._member.status(), "node": self._node, "transactions": self._transactions()}
+        status = {"version": self._version, **self._member.status(), "node": self._node, "transactions": self._transactions(), "backups": self.backups()}
         status["salvage"] = {"entries": self._engine.salvage.entries, "bytes": self._engine.salvage.bytes}
         for name, database in status["databases"].items():
             if "history" in database:

@@ -28,6 +28,7 @@ from storage import errors
 
 from . import links, node_file, queues, wire
 from .allocator import bound_idle_memory
+from .backup_clock import ProofConfig
 from .config import NodeConfig
 from .hub import Hub
 from .keyring import Secrets
@@ -93,8 +94,10 @@ class Node:
             engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config), refusal=_unsettled()))
             engine.node_id = node_id
             held.callback(admin.vitals.is_ending)
+            backups = _backups(config, engine, is_real=bool(workers))
+            held.push_async_callback(backups.aclose)
             async with trio.open_nursery() as nursery:
-                node = await cls._compose(config, seams, secrets, engine, ports, workers, admin, nursery)
+                node = await cls._compose(config, seams, secrets, engine, ports, workers, admin, backups, nursery)
                 addresses = {"client": str(node.client_address), "admin": str(node.admin_address or "")}
                 await disk.run(partial(node_file.write_addresses, disk, **addresses))
                 try:
@@ -114,6 +117,7 @@ class Node:
         ports: Ports,
         workers: Sequence[storage.WorkerProcess],
         admin: Admin,
+        backups: storage.Backups,
         nursery: trio.Nursery,
     ) -> Node:
         metrics = admin.metrics
@@ -136,6 +140,8 @@ class Node:
             logins=logins,
             metrics=metrics,
             random_bytes=seams.random_bytes,
+            backups=backups,
+            proof=ProofConfig(enabled=config.backups.proof, bytes_per_s=config.backups.proof_bytes_per_s),
         )
         metrics.watch_status(service.oversight.status_now)
         _watch_engine(metrics, engine)
@@ -257,6 +263,12 @@ class Admin:
     async def _serve(self, listeners: list[socket.socket], seams: storage.Seams) -> None:
         http = await seams.disk.run(import_module, "node.admin")  # takes 0.15 s, for which nobody waits
         await http.run(http.application(self.metrics, self.vitals), listeners, held=self.held)
+
+def _backups(config: NodeConfig, engine: Any, *, is_real: bool) -> storage.Backups:
+    """is_real: over real files, where long jobs have a process of their own."""
+    backups = storage.Backups(engine, storage.BriefWorkers(config.data, storage.BACKUP_LOCK_FILE) if is_real else None)
+    backups.bytes_per_s = config.backups.bytes_per_s
+    return backups
 
 
 def engine_options(config: NodeConfig) -> storage.EngineOptions:

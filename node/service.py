@@ -17,10 +17,13 @@ from typing import Any, Protocol
 
 import trio
 
+import storage
 from storage import errors
 
 from . import wire
 from .answer_room import AnswerRoom
+from .backup_clock import ProofConfig
+from .backups import BackupDesk
 from .batch import ROW_BYTES_MAX, InsertBatch, answer_runs
 from .config import Limits
 from .cursors import CursorTable
@@ -94,7 +97,18 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.SalvageShow: Role.ADMIN,
     wire.SalvageNote: Role.ADMIN,
     wire.SalvageDrop: Role.ADMIN,
+    wire.Backup: Role.ADMIN,
+    wire.ListBackups: Role.ADMIN,
+    wire.BackupStatus: Role.ADMIN,
+    wire.DeleteBackup: Role.ADMIN,
+    wire.VerifyBackup: Role.ADMIN,
+    wire.RestoreBackup: Role.ADMIN,
+    wire.ScheduleBackups: Role.ADMIN,
+    wire.BackupJob: Role.ADMIN,
 }
+
+# What no client may do in `_system`, whatever its role: its documents are written by the verbs that they belong to.
+NOT_IN_SYSTEM = frozenset(kind for kind, role in LEAST_ROLE.items() if role is Role.READWRITE) | {wire.Begin, wire.DropDatabase}
 
 
 class Caller(Protocol):
@@ -141,7 +155,10 @@ class Service:
         logins: Logins,
         metrics: Metrics,
         random_bytes: Callable[[int], bytes],
+        backups: storage.Backups | None = None,
+        proof: ProofConfig | None = None,
     ) -> None:
+        """backups, proof: how backups are made and proven, when not as by default."""
         self.first_role = logins.first_role
         self.metrics = metrics
         self.cursors = CursorTable(limits.cursors_max, limits.cursor_idle_s, random_bytes)
@@ -162,6 +179,8 @@ class Service:
         self._reads = Reads(engine, self.cursors, limits, writes)
         self.transactions = Transactions(engine, member, self.cursors, limits, self._reads, writes, metrics)
         self.oversight = Oversight(engine, member, logins, node, self.transactions.counts, lambda: self.stopping)
+        self.backups = BackupDesk(engine, member, metrics, self._start_task, backups, proof)
+        self.oversight.backups = self.backups.clock.as_fields
         self._verbs = self._build_verbs(self._reads, writes)
         self._batch = InsertBatch(
             engine,
@@ -177,7 +196,7 @@ class Service:
         metrics.watch("cursors_open", "Open cursors", lambda: len(self.cursors))
 
     def _build_verbs(self, reads: Reads, writes: Writes) -> dict[type[wire.Request], _Verb]:
-        own, inside = self.oversight, self.transactions
+        own, inside, desk = self.oversight, self.transactions, self.backups
         found: dict[type[wire.Request], tuple[Any, Any]] = {
             wire.Hello: (own.hello_now, None),
             wire.Login: (None, own.login),
@@ -219,6 +238,14 @@ class Service:
             wire.Check: (own.check_now, None),
             wire.Scrub: (None, own.scrub),
             **salvage_verbs(self._engine),
+            wire.Backup: (None, desk.backup),
+            wire.ListBackups: (None, desk.list),
+            wire.BackupStatus: (None, desk.status),
+            wire.DeleteBackup: (None, desk.delete),
+            wire.VerifyBackup: (None, desk.verify),
+            wire.RestoreBackup: (None, desk.restore),
+            wire.ScheduleBackups: (None, desk.schedule),
+            wire.BackupJob: (None, desk.job),
             wire.Begin: (inside.begin_now, inside.begin),
             wire.Inside: (inside.inside_now, inside.inside),
             wire.Commit: (None, inside.commit),
@@ -240,6 +267,7 @@ class Service:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._keep_house)
+            nursery.start_soon(self.backups.clock.run)
             task_status.started()
             try:
                 while True:
@@ -273,6 +301,8 @@ class Service:
         self._in_place = True
         try:
             self._check(caller, verb)
+            if type(request) in NOT_IN_SYSTEM and request.db == storage.SYSTEM_DATABASE:
+                raise errors.Unauthorized(f"{storage.SYSTEM_DATABASE} is Twinlog's own: {verb.name} is not for clients there")
             outcome = None if verb.now is None else verb.now(caller, request)
             if outcome is None:
                 self._start(caller, request, verb)
@@ -307,7 +337,7 @@ class Service:
                         gets.append(number)
                         continue
                 elif kind == INSERT:
-                    if caller.role >= Role.READWRITE and len(messages[number]) <= ROW_BYTES_MAX:
+                    if caller.role >= Role.READWRITE and len(messages[number]) <= ROW_BYTES_MAX and row[2] != storage.SYSTEM_DATABASE:
                         inserts += 1
                         self.under_way += 1
                         self._batch.add(caller, messages[number], row)

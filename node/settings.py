@@ -136,6 +136,12 @@ _ENGINE = (
     _integer("free_mb_min", 1, "MiB", 1, 1_048_576, "At least so much disk space is kept free; what seals and compaction need is worked out and kept in any case."),
 )  # fmt: skip
 
+_BACKUPS = (
+    _integer("backup_mb_per_s", 0, "MiB/s", 0, 100_000, "How fast a backup is copied; 0: as fast as it goes."),
+    Setting("backup_proof", Kind.FLAG, True, "", "Every backup by schedule is read again in a worker process, down to its documents, and must come to its state hash."),
+    _integer("backup_proof_mb_per_s", 50, "MiB/s", 1, 100_000, "How fast it is read for that."),
+)  # fmt: skip
+
 _REPLICATION = (
     _integer("acks", 0, "standbys", 0, 15, "How many standbys must have a commit before it is answered."),
     _integer("ack_timeout_ms", 5_000, "ms", 10, 600_000, "How long a commit waits for its standbys."),
@@ -174,4 +180,4 @@ _LIMITS = (
     _integer("limits.stop_timeout_s", 10, "s", 0, 600, "How long a stopping node lets requests under way finish."),
 )  # fmt: skip
 
-SETTINGS: tuple[Setting, ...] = _IDENTITY + _SECURITY + _ENGINE + _REPLICATION + _LIMITS
+SETTINGS: tuple[Setting, ...] = _IDENTITY + _SECURITY + _ENGINE + _BACKUPS + _REPLICATION + _LIMITS

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from storage import errors, operations
+from storage import SYSTEM_DATABASE, errors, operations
 
 from . import wire
 from .arguments import array_filters_of, bulk_of, change_of, filter_of, index_of, projection_of, sort_of
@@ -214,6 +214,8 @@ class Writes:
     async def database(self, name: str) -> Any:
         """The database to write to, created if need be; one still in creation is waited for."""
         self._member.check_writable()
+        if name == SYSTEM_DATABASE:  # as the target of a pipeline: everything else was refused before
+            raise errors.Unauthorized(f"{SYSTEM_DATABASE} is Twinlog's own: no pipeline writes there")
         db = self._existing(name)
         if db is None or not db.history:
             db = await self._engine.create_database(name)

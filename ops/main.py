@@ -8,6 +8,7 @@ from importlib import metadata
 import click
 
 from .commands import (
+    backup,
     check,
     cluster,
     compact,
@@ -40,6 +41,7 @@ VERBS = (
     find.find,
     import_.import_,
     export.export,
+    backup.backup,
     switchover.switchover,
     promote.promote,
     cluster.cluster,

@@ -303,6 +303,8 @@ class Following:
                     f"{self._peer.name} has another database of this name (uuid {state.uuid.hex()}); this copy is kept",
                 )
             database = await self._create(state)
+        if database is not None and self._replica.dropped.has(state.uuid):  # a restore has brought it back
+            await self._replica.dropped.discard(state.uuid)
         if database is not None:
             reseed, anew = database.uuid in self._replica.reseed, database.uuid in self._replica.anew
             self._conversation.post(self._session.follow(self._replica.describe(database), reseed=reseed, anew=anew))

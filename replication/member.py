@@ -6,6 +6,8 @@ It knows the engine and the peers through Replica and decides nothing about log:
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
@@ -19,6 +21,7 @@ from .conversation import Conversation
 from .links import Dial, MessageLink
 from .meeting import Meetings
 from .messages import Hello
+from .new_history import NewHistory, check_may_begin, converge, new_history
 from .new_reign import Reigns
 from .peers import Peer
 from .replica import Replica, log
@@ -109,12 +112,34 @@ class Member:
         """Drop on the primary: remembered first, so that standbys which are away let go of their copies later."""
         self.check_writable()
         database = self._replica.engine.databases.get(name)
+        if name in self._replica.restoring:
+            raise BadRequest(f"database {name!r} is being restored: drop it afterwards")
         if database is None:
             await self._replica.engine.drop_database(name)  # raises NoSuchDatabase
             return
         await self._replica.dropped.add(database.uuid)
         self.check_writable()
         await self._replica.engine.drop_database(name)
+
+    # Restoring.
+
+    def new_history(self, name: str, *, is_other: bool = False) -> AbstractAsyncContextManager[NewHistory]:
+        """Around a restore of this database on the primary: gives the Turnover for it. Raises NotPrimary, BadRequest, ReadOnly."""
+        return new_history(
+            self._replica, self._take_over_now, name, lambda: sum(self._acknowledger.sizes().values()), is_other=is_other
+        )
+
+    def check_restorable(self, name: str) -> None:
+        """Raises what new_history would raise."""
+        check_may_begin(self._replica, name)
+
+    def _take_over_now(self, database: Database) -> None:
+        if self._reigns is not None and self._nursery is not None:  # else this node ends, and its next start does it
+            self._reigns.take_over(database, ask_standbys=False)
+
+    async def converged(self, name: str, linked: Collection[str], timeout_s: float) -> dict[str, Any]:
+        """See new_history.converge."""
+        return await converge(self._replica, self.mark, name, linked, timeout_s)
 
     def reseed(self, name: str) -> None:
         """An operator's order on a standby: replace this copy from the primary, whatever its state; the old is salvaged."""
@@ -422,6 +447,9 @@ class Member:
             self._replica.alarms.clear_following(name)
         for uuid in gone:
             self._acknowledger.dropped(uuid)
+        if name in self._replica.restoring:
+            for database in fresh:
+                self._acknowledger.dropped(database.uuid)  # what was confirmed of the copy before says nothing about this one
         if not self._replica.leads or self._reigns is None or self._nursery is None:
             return
         for database in fresh:

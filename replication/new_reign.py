@@ -38,12 +38,12 @@ class Reigns:
 
     def take_over(self, database: Database, *, ask_standbys: bool) -> None:
         """A database that is here already."""
-        if self._replica.leads and database.uuid not in self._replica.ready:
+        if self._replica.leads and database.uuid not in self._replica.ready and database.name not in self._replica.restoring:
             self._nursery.start_soon(self._take_over, database.uuid, ask_standbys)
 
     def found(self, database: Database) -> None:
         """A database that was created this moment: its first reign begins in place, so that writes may follow at once."""
-        if not self._replica.leads or database.uuid in self._replica.ready:
+        if not self._replica.leads or database.uuid in self._replica.ready or database.name in self._replica.restoring:
             return
         try:
             database.begin_reign(self._replica.state.epoch)

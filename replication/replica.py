@@ -72,6 +72,9 @@ class Replica:
         self.stopped: set[tuple[str, bytes]] = set()
         self.held: HeldFrames | None = None  # what this delayed standby holds back
         self.switching_to = ""  # the node to which this primary is handing over, while it takes no writes for that
+        # Databases that get another content, by name, as they were: no writes, and no reign for what is there.
+        self.restoring: dict[str, DatabaseState | None] = {}
+        self.turning = False  # a new epoch of this primary's own is about to begin: nothing is taken that it would leave unanswered
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.fencing = ""  # why, while this primary takes no writes because it is being fenced
         self.has_followed = False  # a primary, since this node was opened
@@ -135,7 +138,7 @@ class Replica:
             role=state.role.value,
             epoch=state.epoch,
             address=self.config.client_address,
-            databases=[self.describe(database) for database in self.engine.databases.values()],
+            databases=[self.describe(database) for database in self.engine.databases.values()] + self._being_replaced(),
             dropped=self.dropped.all(),
             hands_over_to=state.hands_over_to,
             declined=declined[0],
@@ -143,6 +146,10 @@ class Replica:
             delay_s=self.config.delay_s,
             pause=self.pauses.word.told(),
         )
+
+    def _being_replaced(self) -> list[DatabaseState]:
+        """Those that are closed for the moment in which their files are put in place: a standby must not take them for gone."""
+        return [state for name, state in self.restoring.items() if state is not None and name not in self.engine.databases]
 
     def refresh(self) -> tuple[list[Database], list[bytes]]:
         """Take note of databases that came, went or were reopened since: (new objects, UUIDs that are gone)."""
@@ -214,6 +221,10 @@ class Replica:
             return NotPrimary(f"node {self.config.name} is a standby of epoch {state.epoch}; {told}", primary=where)
         if self.switching_to:
             return ReadOnly(f"node {self.config.name} is handing over to {self.switching_to}: send it again in a moment")
+        if database is not None and database.name in self.restoring:
+            return ReadOnly(f"database {database.name!r} is being restored: look at what is there afterwards, then write", retry=False)
+        if self.turning:
+            return ReadOnly(f"node {self.config.name} begins a new epoch: send it again in a moment")
         if database is not None and database.uuid not in self.ready and database.uuid not in self.founded:
             hunt = self.hunts.get(database.uuid)
             reason = hunt.explain() if hunt else f"its reign of epoch {state.epoch} has not begun"

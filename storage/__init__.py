@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from . import errors, native, operations
 from .advance import Advance
+from .backing_up import Backups, Restored, Turnover
+from .backup.names import check_name as check_backup_name
+from .backup.shelf import BACKUPS as BACKUPS_DIRECTORY
+from .backup.shelf import BackupInfo
+from .backup.verifying import Level as VerifyLevel
 from .check import check_database, check_node, database_names
 from .commit.codec import DOCUMENT_BYTES_MAX, decode_head, frames_until
 from .database import Database
@@ -45,13 +50,20 @@ from .values.documents import encode as encode_document
 from .values.documents import prepare as prepare_documents
 from .values.keys import canonical
 from .views import View
-from .worker import INDEX_LOCK_FILE, WorkerProcess
+from .worker import BACKUP_LOCK_FILE, INDEX_LOCK_FILE, BriefWorkers, WorkerProcess
 
 __all__ = [
     "COLD",
     "DOCUMENT_BYTES_MAX",
     "SYSTEM_DATABASE",
     "Advance",
+    "BACKUPS_DIRECTORY",
+    "BackupInfo",
+    "Backups",
+    "Restored",
+    "Turnover",
+    "VerifyLevel",
+    "check_backup_name",
     "BadLine",
     "Cursor",
     "Database",
@@ -81,6 +93,8 @@ __all__ = [
     "View",
     "WantedRecord",
     "WorkHere",
+    "BACKUP_LOCK_FILE",
+    "BriefWorkers",
     "INDEX_LOCK_FILE",
     "WorkerProcess",
     "Workers",

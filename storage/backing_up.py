@@ -1,53 +1,105 @@
 """Backups of an open engine's databases: make, list, verify, rotate, delete, restore. Knows no peer, no schedule, no role.
 
     backup   seal ── pin the checkpoint ── copy in the worker ── unpin ── rotate
-    restore  stage and check the backup ── safety snapshot of what is there ── Engine.replace ── a new reign is the caller's
+    restore  stage and check the backup ── close ── safety snapshot of what is there ── begin ── Engine.replace
 
 One job at a time for each database; a second is refused by name. A restore that is killed either never happened or is finished at the
-next opening (Engine.replace's intent); its safety snapshot is on the shelf before anything is touched (INV-7).
+next opening (Engine.replace's intent); its safety snapshot is on the shelf before anything is touched (INV-7). `close` and `begin` are the
+Turnover's: who may write, and in which epoch, is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .backup.copying import CopyOrder, copy_backup
+import trio
+
+from .backup.copying import CopyOrder, copy_backup, other_disk
 from .backup.manifest import Manifest
 from .backup.names import BACKUP, SAFETY, check_name, new_name, rfc3339
+from .backup.proofs import Proof, note_proof
 from .backup.restoring import StageOrder, stage_backup
 from .backup.shelf import BackupInfo, Shelf, delete_backup, list_backups, rotate
+from .backup.slow_disk import SlowDisk
 from .backup.verifying import Level, verify_backup
+from .database import Database
 from .disk import Disk
 from .engine import Engine
-from .errors import BadRequest, NoSuchBackup, Overloaded
+from .errors import BadRequest, DatabaseExists, DiskFull, NoSuchBackup, Overloaded, TwinlogError
 from .finding import Finding
-from .seeding import SEEDS
+from .names import check_database_name
+from .seams import Workers
+from .seeding import SALVAGE, SEEDS
+from .worker import BriefWorkers
+
+BUSY_RETRY_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did. safety: the name of the snapshot of what was there; empty when nothing was."""
+    """What a restore did. database: as it is open now. safety: the name of the snapshot of what was there; "" when nothing was, or when it was
+    so damaged that no snapshot could be made: then its files stand in _salvage/ (`salvaged`)."""
 
+    database: Database
     manifest: Manifest
     safety: str
+    salvaged: str
+
+
+class Turnover:
+    """What a restore asks of whoever decides who may write. This one asks nobody: for a database of which there is no other copy."""
+
+    async def close(self, uuid: bytes) -> None:
+        """The backup is sound and staged; the database with that UUID will take the place: nothing more may be written to what is there."""
+
+    async def begin(self, uuid: bytes) -> None:
+        """What was there is on the shelf. After this comes the replacement. Raises to give it up."""
+
+    def check(self) -> None:
+        """In the last moment. Raises to give it up."""
+
+
+def _untold(_step: str) -> None:
+    return
 
 
 class Backups:
-    """Over one engine. paths: configured shelves by database name; others are below the data directory."""
+    """Over one engine. paths: configured shelves by database name; others are below the data directory. workers: where the long jobs run."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, workers: Workers | None = None) -> None:
         self._engine = engine
+        self._workers = workers or engine.seams.index_workers
         self._running: set[str] = set()
+        self._read: Counter[tuple[Shelf, str]] = Counter()  # backups that are being read: they stay
         self.paths: dict[str, str] = {}
         self.bytes_per_s = 0  # of copies; 0: no limit
 
     def shelf(self, database: str) -> Shelf:
+        """Raises BadName."""
         return Shelf.of(database, self.paths.get(database, ""))
 
     def is_running(self, database: str) -> bool:
         return database in self._running
+
+    async def rest(self) -> None:
+        """Now and then: let a worker of its own go when it has nothing to do."""
+        if isinstance(self._workers, BriefWorkers):
+            await self._workers.rest()
+
+    async def aclose(self) -> None:
+        """No more jobs; one that runs is cut off."""
+        if isinstance(self._workers, BriefWorkers):
+            await self._workers.aclose()
+
+    async def check_path(self, path: str) -> None:
+        """Whether backups can be put there: the directory is made. Raises BadRequest, OSError."""
+        if not path.startswith("/") or "\0" in path or "/../" in f"{path}/":
+            raise BadRequest(f"path {path!r}: an absolute path without '..', or none for the default")
+        disk = other_disk(self._disk, path)
+        await self._disk.run(disk.make_dir, ".")
 
     async def backup(self, database: str, *, max_copies: int = 0) -> BackupInfo:
         """A new backup of everything committed when it was asked for; older ones beyond max_copies go (0: none).
@@ -55,60 +107,129 @@ class Backups:
         Raises NoSuchDatabase, BadRequest for a database without commits, Overloaded while another job runs, OSError, DamagedRecord."""
         with self._job(database):
             made = await self._copy(database, BACKUP)
-            if max_copies:
-                await self._disk.run(rotate, self._disk, self.shelf(database), max_copies)
-            return made
+        await self.rotate(database, max_copies)
+        return made
+
+    async def rotate(self, database: str, max_copies: int) -> list[str]:
+        """Let go of the oldest beyond max_copies (0: of none). Returns their names."""
+        if not max_copies:
+            return []
+        with self._job(database):
+            shelf = self.shelf(database)
+            spared = [name for held, name in self._read if held == shelf]
+            return await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
 
     async def list(self, database: str, *, safety: bool = False) -> list[BackupInfo]:
         """Newest first; with safety the snapshots made before restores instead."""
-        return await self._disk.run(self._listed, database, safety)
-
-    def _listed(self, database: str, safety: bool) -> list[BackupInfo]:  # noqa: FBT001 - disk.run has no keywords
-        return list_backups(self._disk, self.shelf(database), safety=safety)
+        return await self._disk.run(_list, self._disk, self.shelf(database), safety)
 
     async def delete(self, database: str, name: str) -> None:
-        """Raises BadName, NoSuchBackup."""
+        """Raises BadName, NoSuchBackup, Overloaded while it is being read."""
         with self._job(database):
+            if self._read[self.shelf(database), check_name(name)]:
+                raise Overloaded(f"{name} is being read; wait for that", bound="backup in use", limit=1, retry_after_ms=BUSY_RETRY_MS)
             await self._disk.run(delete_backup, self._disk, self.shelf(database), name)
 
-    async def verify(self, database: str, name: str, level: Level = Level.CONTENT) -> list[Finding]:
-        """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything."""
+    async def verify(self, database: str, name: str, level: Level = Level.CONTENT, *, bytes_per_s: int = 0) -> list[Finding]:
+        """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything. The outcome is noted on the shelf.
+        bytes_per_s: read no faster; 0: as fast as it goes."""
         shelf = self.shelf(database)
         path = shelf.path(name)
-        await self._check_there(shelf, name)
-        return await self._engine.seams.index_workers.run(verify_in_worker, shelf.root, path, int(level))
+        info = await self._find(shelf, name)
+        with self._reading(shelf, name):
+            findings = await self._workers.run(verify_in_worker, shelf.root, path, int(level), bytes_per_s)
+            whole = level is Level.CONTENT and not findings and info.manifest is not None
+            proof = Proof(
+                at=rfc3339(self._engine.seams.time_us()),
+                level=level.name.lower(),
+                state_hash=info.manifest.state_hash if whole and info.manifest else "",
+                findings=len(findings),
+                first=str(findings[0])[:500] if findings else "",
+            )
+            await self._disk.run(_note, self._disk, shelf, name, proof)
+        return findings
 
-    async def restore(self, database: str, name: str) -> Restored:
-        """Put a backup in the place of a database, or bring it back where there is none. The database is open afterwards, at the backup's
-        position and without a reign of its own. Raises BadName, NoSuchBackup, DamagedRecord, DiskFull, NewerFormat; then nothing was touched."""
+    async def restore(
+        self,
+        database: str,
+        name: str,
+        *,
+        new_name: str = "",
+        turnover: Turnover | None = None,
+        told: Callable[[str], None] = _untold,
+    ) -> Restored:
+        """Put a backup in the place of a database, or bring it back where there is none; with new_name beside it, as a database with a UUID of
+        its own. The database is open afterwards, at the backup's position and without a reign of its own. told: of each step.
+
+        Raises BadName, NoSuchBackup, DamagedRecord, DiskFull, NewerFormat, BadRequest, DatabaseExists, and what the turnover raises; then nothing was touched."""
+        turnover = turnover or Turnover()
         shelf = self.shelf(database)
-        path = shelf.path(name)
-        await self._check_there(shelf, name)
-        with self._job(database):
-            staged = f"{SEEDS}/{database}.restore"
-            manifest = await self._engine.seams.index_workers.run(stage_backup, StageOrder(root=shelf.root, directory=path, staged=staged))
-            safety = ""
-            held = self._engine.databases.get(database)
-            if held is not None and held.position.seq:
-                safety = (await self._copy(database, SAFETY)).name
-            await self._engine.replace(database, staged)
-            return Restored(manifest, safety)
+        info = await self._find(shelf, name)
+        target = check_database_name(new_name or database)
+        uuid = self._uuid_for(info, database, new_name)
+        with self._job(target), self._reading(shelf, name):
+            told("checking the backup")
+            staged = f"{SEEDS}/{target}.restore"
+            order = StageOrder(root=shelf.root, directory=shelf.path(name), staged=staged, uuid=uuid if new_name else "")
+            manifest = await self._workers.run(stage_backup, order)
+            held = self._engine.databases.get(target)
+
+            def check() -> None:
+                if self._engine.databases.get(target) is not held:
+                    raise BadRequest(f"database {target!r} was dropped, made or replaced meanwhile: nothing was touched, restore again")
+                turnover.check()
+
+            try:
+                await turnover.close(bytes.fromhex(uuid))
+                safety = ""
+                if held is not None and held.position.seq and not held.damaged:
+                    told("taking a safety snapshot")
+                    safety = (await self._copy(target, SAFETY)).name
+                await turnover.begin(bytes.fromhex(uuid))
+            except (TwinlogError, OSError):
+                await self._disk.run(_clear, self._disk, staged)
+                raise
+            told("putting it in place")
+            with trio.CancelScope(shield=True):
+                opened = await self._engine.replace(target, staged, check)
+            return Restored(opened, manifest, safety, "" if held is None or safety else f"{SALVAGE}/{target}-...")
+
+    def _uuid_for(self, info: BackupInfo, database: str, new_name: str) -> str:
+        """Of the database that a restore will open, in hex. Raises for what would make two databases of one UUID, or over one that is there."""
+        engine = self._engine
+        if new_name:
+            if new_name in engine.databases or new_name in engine.unopened:
+                raise DatabaseExists(f"there is a database {new_name!r} already: choose another name, or drop it first")
+            if len(engine.databases) >= engine.options.databases_max:
+                raise Overloaded(
+                    f"{len(engine.databases)} databases exist, the limit is {engine.options.databases_max}; drop one first",
+                    bound="databases_max", limit=engine.options.databases_max, retry_after_ms=0,
+                )  # fmt: skip
+            return engine.seams.random_bytes(16).hex()
+        uuid = info.manifest.uuid if info.manifest is not None else ""
+        for name, other in engine.databases.items():
+            if other.uuid.hex() == uuid and name != database:
+                raise BadRequest(f"{info.name} is a backup of database {name!r}, which is here: restore it there, or under a new name")
+        return uuid or "00" * 16  # a manifest that cannot be read is refused, with the reason, when it is staged
 
     @property
     def _disk(self) -> Disk:
         return self._engine.seams.disk
 
-    async def _check_there(self, shelf: Shelf, name: str) -> None:
+    async def _find(self, shelf: Shelf, name: str) -> BackupInfo:
         check_name(name)
-        known = [info.name for safety in (False, True) for info in await self._disk.run(_list, self._disk, shelf, safety)]
-        if name not in known:
-            raise NoSuchBackup(f"there is no backup {name!r} in {shelf.directory}; list them")
+        for safety in (False, True):
+            for info in await self._disk.run(_list, self._disk, shelf, safety):
+                if info.name == name:
+                    return info
+        raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
 
     async def _copy(self, database: str, prefix: str) -> BackupInfo:
-        held = self._engine.database(database)
+        held, shelf = self._engine.database(database), self.shelf(database)
+        self._check_space(held, shelf)  # first: a seal waits for space
         if await held.sealing.seal_now() == 0:
             raise BadRequest(f"{database} has no commits yet: there is nothing to back up")
-        shelf = self.shelf(database)
+        self._check_space(held, shelf)
         pin = await held.pin_checkpoint()
         assert pin is not None, "it was sealed just now"
         try:
@@ -118,16 +239,31 @@ class Backups:
                 db_name=database, directory=held.directory, seq=pin.seq, root=shelf.root, shelf=shelf.directory,
                 name=new_name(prefix, now_us, taken), created_at=rfc3339(now_us), bytes_per_s=self.bytes_per_s,
             )  # fmt: skip
-            manifest = await self._engine.seams.index_workers.run(copy_backup, order)
+            manifest = await self._workers.run(copy_backup, order)
         finally:
             pin.release()
         return BackupInfo(order.name, manifest)
+
+    def _check_space(self, held: Database, shelf: Shelf) -> None:
+        """A backup beside the data leaves the reserve alone, so that no backup stops the writers. Raises DiskFull."""
+        disk, reserve = self._disk, self._engine.seams.reserve
+        free, kept = disk.free_bytes(), reserve.kept_bytes(disk.total_bytes(), self._engine.options.free_bytes_min)
+        if not shelf.root and free - held.sealed_bytes < kept:
+            raise DiskFull(
+                f"a backup of {held.name} takes about {held.sealed_bytes} bytes, {free} are free and {kept} are kept in reserve: "
+                "free some, or give its backups a path on another disk",
+                free_bytes=free,
+                needed_bytes=held.sealed_bytes + kept,
+            )
 
     @contextmanager
     def _job(self, database: str) -> Iterator[None]:
         if database in self._running:
             raise Overloaded(
-                f"a backup or restore of {database} is running already; wait for it", bound="backup jobs of one database", limit=1, retry_after_ms=5000
+                f"a backup or restore of {database} is running already; wait for it",
+                bound="backup jobs of one database",
+                limit=1,
+                retry_after_ms=BUSY_RETRY_MS,
             )
         self._running.add(database)
         try:
@@ -135,13 +271,31 @@ class Backups:
         finally:
             self._running.discard(database)
 
+    @contextmanager
+    def _reading(self, shelf: Shelf, name: str) -> Iterator[None]:
+        self._read[shelf, name] += 1
+        try:
+            yield
+        finally:
+            self._read[shelf, name] -= 1
+            self._read += Counter()  # without those that nobody reads
 
-def verify_in_worker(disk: Disk, root: str, path: str, level: int) -> list[Finding]:
+
+def verify_in_worker(disk: Disk, root: str, path: str, level: int, bytes_per_s: int = 0) -> list[Finding]:
     """A job for the worker: verify_backup's findings."""
-    from .backup.copying import other_disk
-
-    return list(verify_backup(other_disk(disk, root), path, Level(level)))
+    on = other_disk(disk, root)
+    return list(verify_backup(SlowDisk(on, bytes_per_s) if bytes_per_s else on, path, Level(level)))
 
 
 def _list(disk: Disk, shelf: Shelf, safety: bool) -> list[BackupInfo]:  # noqa: FBT001 - disk.run has no keywords
     return list_backups(disk, shelf, safety=safety)
+
+
+def _clear(disk: Disk, path: str) -> None:
+    if disk.exists(path):
+        disk.remove_tree(path)
+
+
+def _note(disk: Disk, shelf: Shelf, name: str, proof: Proof) -> None:
+    there = [info.name for safety in (False, True) for info in list_backups(disk, shelf, safety=safety)]
+    note_proof(other_disk(disk, shelf.root), shelf.directory, name, proof, there)

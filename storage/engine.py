@@ -42,7 +42,12 @@ from .space import CHECK_BYTES
 
 log = logging.getLogger("twinlog.engine")
 
+
 REOPEN_S = 5.0  # between two tries to open what the disk kept closed
+
+
+def _anything_goes() -> None:
+    return
 
 
 class Engine:
@@ -316,9 +321,11 @@ class Engine:
             )
         return target
 
-    async def replace(self, name: str, staged: str) -> Database:
-        """Put a staged directory in the place of database name; what was there goes to _salvage/ (INV-7)."""
+    async def replace(self, name: str, staged: str, check: Callable[[], None] = _anything_goes) -> Database:
+        """Put a staged directory in the place of database name; what was there goes to _salvage/ (INV-7). check() may refuse by raising, in
+        the last moment before anything is touched."""
         async with self._changing:
+            check()
             if name in self.databases:
                 await self._close(name)
             disk = self.seams.disk

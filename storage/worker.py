@@ -45,9 +45,11 @@ FRAME_LENGTH = struct.Struct("<I")
 FRAME_BYTES_MAX = 64 * 2**20
 NICENESS = 10  # added to the parent's, so that serving goes before sealing
 GC_THRESHOLD = 100_000  # new objects between collections: a job makes many small ones and hardly a cycle
+IDLE_S = 60.0  # a brief worker without a job ends after so long
 START_S_MAX = 60.0  # until READY: a predecessor may have to end first
 LOCK_FILE = "worker.lock"
 INDEX_LOCK_FILE = "indexer.lock"
+BACKUP_LOCK_FILE = "backup.lock"
 PACKAGE = __package__  # "storage", also when this file runs as __main__
 READY, DONE, FAILED = "ready", "done", "failed"
 
@@ -214,6 +216,41 @@ class WorkerProcess:
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     await stream.aclose()
+
+
+class BriefWorkers:
+    """Workers of seams.py whose process ends some time after its last job: for long jobs that come seldom, which would keep those of the others
+    waiting, and whose memory is wanted for something else between them. One job at a time. `rest` is to be called now and then."""
+
+    def __init__(self, root: str | os.PathLike[str], lock: str) -> None:
+        self._root = root
+        self._lock = lock
+        self._turn = trio.Lock()
+        self._worker: WorkerProcess | None = None
+        self._used_at = 0.0
+
+    async def run(self, job: Callable[..., T], *args: Any) -> T:
+        """As WorkerProcess.run."""
+        async with self._turn:
+            self._worker = self._worker or WorkerProcess(self._root, self._lock)
+            try:
+                return await self._worker.run(job, *args)
+            finally:
+                self._used_at = trio.current_time()
+
+    async def rest(self) -> None:
+        """End the process if it has had no job for IDLE_S."""
+        if self._worker is not None and not self._turn.locked() and trio.current_time() - self._used_at > IDLE_S:
+            await self.aclose()
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+    async def aclose(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.aclose()
 
 
 async def _receive_exactly(stream: trio.abc.ReceiveStream, length: int) -> bytes:

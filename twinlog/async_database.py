@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import administration
+from .async_backups import AsyncBackups
 from .async_collection import AsyncCollection
 from .async_transaction import AsyncTransaction, run_again
 from .async_transfers import AsyncTransfers
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncDatabase(AsyncTransfers):
+class AsyncDatabase(AsyncBackups, AsyncTransfers):
     """One database of a client; created by its first write. db["name"] and db.name are collections."""
 
     def __init__(self, client: AsyncClient, name: str, scope: Scope) -> None:

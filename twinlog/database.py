@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import administration
+from .backups import Backups
 from .collection import Collection
 from .dumps import Dumps
 from .scope import Scope
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Database(Dumps, Transfers):
+class Database(Backups, Dumps, Transfers):
     """One database of a client; created by its first write. db["name"] and db.name are collections."""
 
     def __init__(self, client: Client, name: str, scope: Scope) -> None:

@@ -23,8 +23,11 @@ GO_ELSEWHERE = frozenset({"NotPrimary", "ReadOnly", "ShuttingDown", "Overloaded"
 
 
 def _may_pass(refusal: Failure) -> bool:
-    """Whether another node, or this one later, may not refuse it. Overloaded says by 0 that waiting alone will not help."""
-    return refusal.name in GO_ELSEWHERE and not (refusal.name == "Overloaded" and refusal.fields.get("retry_after_ms") == 0)
+    """Whether another node, or this one later, may not refuse it. Overloaded says by 0 that waiting alone will not help; a database that is being
+    restored says that the same write may not be meant for what is there afterwards."""
+    if refusal.name == "Overloaded" and refusal.fields.get("retry_after_ms") == 0:
+        return False
+    return refusal.name in GO_ELSEWHERE and refusal.fields.get("retry") is not False
 
 
 class Kind(Enum):

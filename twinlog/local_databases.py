@@ -56,6 +56,10 @@ class LocalDatabases:
                 await _begin_reign(db)
         return db
 
+    async def begin_reign_anew(self, db: Database) -> None:
+        """After a restore: its content is another one, so it goes on in an epoch of its own."""
+        await _begin_reign(db, db.position.epoch + 1)
+
     async def kept(self, db: Database, seq: int) -> tuple[int, int]:
         """Wait until a write is durable at the engine's own level (INV-1) and visible to readers; the position of its answer."""
         epoch = db.position.epoch
@@ -70,7 +74,7 @@ class LocalDatabases:
                 await self.engine.drop_database(name)
 
 
-async def _begin_reign(db: Database) -> None:
-    seq = db.begin_reign(max(FIRST_EPOCH, db.position.epoch))
+async def _begin_reign(db: Database, epoch: int = FIRST_EPOCH) -> None:
+    seq = db.begin_reign(max(epoch, db.position.epoch))
     db.flush()
     await db.visible_advance.wait_for(seq)

@@ -21,6 +21,8 @@ from node.wire import (
     Abort,
     Aggregate,
     Answer,
+    Backup,
+    BackupStatus,
     Begin,
     Bulk,
     Commit,
@@ -29,6 +31,7 @@ from node.wire import (
     CreateDatabase,
     CreateIndexes,
     Delete,
+    DeleteBackup,
     Distinct,
     DropCollection,
     DropDatabase,
@@ -42,6 +45,7 @@ from node.wire import (
     Insert,
     Inside,
     KillCursor,
+    ListBackups,
     ListCollections,
     ListDatabases,
     ListIndexes,
@@ -50,9 +54,11 @@ from node.wire import (
     Replace,
     Reply,
     Request,
+    RestoreBackup,
     Scrub,
     Status,
     Update,
+    VerifyBackup,
     encode_fields,
 )
 from storage import Engine, operations
@@ -61,6 +67,7 @@ from storage import errors as engine_errors
 from .call import failure_of
 from .errors import InvalidOperation, NetworkTimeout
 from .exchange import Exchange
+from .local_backups import LocalBackups
 from .local_databases import LocalDatabases
 from .local_reads import LocalReads
 from .local_transactions import LocalTransactions
@@ -76,6 +83,7 @@ class LocalVerbs:
         self._reads = reads = LocalReads(self._databases)
         writes = LocalWrites(self._databases)
         self._transactions = transactions = LocalTransactions(self._databases)
+        backups = LocalBackups(engine, self._databases)
         self._verbs: dict[type[Request], Callable[[Any], Awaitable[Reply]]] = {
             Ping: self._ping,
             Status: self._status,
@@ -108,6 +116,12 @@ class LocalVerbs:
             Inside: transactions.inside,
             Commit: transactions.commit,
             Abort: transactions.abort,
+            Backup: backups.backup,
+            ListBackups: backups.list,
+            BackupStatus: backups.status,
+            DeleteBackup: backups.delete,
+            VerifyBackup: backups.verify,
+            RestoreBackup: backups.restore,
         }
 
     async def begin_reigns(self) -> None:
@@ -146,6 +160,9 @@ class LocalVerbs:
             raise InvalidOperation(f"{type(request).__name__} is for nodes of a cluster, this database is embedded")
         try:
             return await verb(request)
+        except OSError as error:
+            refused = engine_errors.of_disk(error, type(request).__name__)
+            return Failure(request.id, refused.code, refused.name, refused.message, refused.fields)
         except engine_errors.TwinlogError as error:
             if isinstance(error, engine_errors.DamagedRecord):
                 self._engine.met_damage(error)

@@ -5,6 +5,17 @@ and nothing of storage; randomness comes in as a callable. `session.py` says how
 what the requests are, `errors.py` what can be wrong and what it should be called towards a user.
 """
 
+from .backup_messages import (
+    RESTORE_WAIT_MS_MAX,
+    Backup,
+    BackupJob,
+    BackupStatus,
+    DeleteBackup,
+    ListBackups,
+    RestoreBackup,
+    ScheduleBackups,
+    VerifyBackup,
+)
 from .errors import (
     BadMessage,
     BadPacket,
@@ -174,6 +185,15 @@ __all__ = [
     "SalvageList",
     "SalvageNote",
     "SalvageShow",
+    "VerifyBackup",
+    "ScheduleBackups",
+    "RESTORE_WAIT_MS_MAX",
+    "RestoreBackup",
+    "ListBackups",
+    "DeleteBackup",
+    "BackupStatus",
+    "BackupJob",
+    "Backup",
     "Scrub",
     "Replace",
     "Reply",

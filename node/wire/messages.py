@@ -19,6 +19,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from .backup_messages import (
+    Backup,
+    BackupJob,
+    BackupStatus,
+    DeleteBackup,
+    ListBackups,
+    RestoreBackup,
+    ScheduleBackups,
+    VerifyBackup,
+)
 from .errors import BadMessage
 from .orders import (
     Check,
@@ -335,7 +345,9 @@ class Abort(Request, tag="abort"):
 
 
 class ListDatabases(Request, tag="listdatabases"):
-    """Answer: {databases: [...]}."""
+    """system: with Twinlog's own. Answer: {databases: [...]}."""
+
+    system: bool = False
 
 
 class ListCollections(Request, tag="listcollections"):
@@ -398,6 +410,7 @@ AnyRequest = (
     | Status | Promote | Switchover | Fence | Unfence | Rejoin | Reseed | Pause | Resume | RoleHistory | Check
     | SalvageList | SalvageShow | SalvageNote | SalvageDrop
     | Begin | Inside | Commit | Abort
+    | Backup | ListBackups | BackupStatus | DeleteBackup | VerifyBackup | RestoreBackup | ScheduleBackups | BackupJob
 )  # fmt: skip
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .. import identity as identities
 from ..disk import Disk
 from ..errors import DamagedRecord, DiskFull
 from ..shard import checkpoint as checkpoints
+from ..shard.checkpoint import Checkpoint
 from .copying import CHUNK_BYTES, SYNC_BYTES, other_disk
 from .manifest import Manifest
 from .verifying import Level, read_manifest, verify_backup
@@ -22,11 +24,12 @@ SPARE_BYTES = 16 * 2**20  # left free beside the staged copy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageOrder:
-    """Which backup (root "" or absolute; directory below it) goes where below the engine's disk."""
+    """Which backup (root "" or absolute; directory below it) goes where below the engine's disk. uuid: the database becomes another one, in hex."""
 
     root: str
     directory: str
     staged: str
+    uuid: str = ""
 
 
 def stage_backup(disk: Disk, order: StageOrder) -> Manifest:
@@ -53,6 +56,8 @@ def stage_backup(disk: Disk, order: StageOrder) -> Manifest:
         if told != (checkpoint.uuid, checkpoint.position, checkpoint.chain, checkpoint.state_hash):
             raise DamagedRecord(f"{order.directory}: manifest and checkpoint contradict each other; nothing was touched", file=order.directory, offset=0)
         checkpoints.verify_files(disk, order.staged, checkpoint)
+        if order.uuid:
+            _name_anew(disk, order.staged, checkpoint, order.uuid)
         for directory in (f"{order.staged}/{checkpoints.DIRECTORY}", order.staged, posixpath.dirname(order.staged)):
             disk.sync_dir(directory)
     except (OSError, DamagedRecord):
@@ -60,6 +65,15 @@ def stage_backup(disk: Disk, order: StageOrder) -> Manifest:
             disk.remove_tree(order.staged)
         raise
     return manifest
+
+
+def _name_anew(disk: Disk, staged: str, checkpoint: Checkpoint, uuid: str) -> None:
+    """Another UUID, so that it can stand beside the database that it was copied from. The field index names the old one: it is built again."""
+    identities.write(disk, staged, replace(identities.read(disk, staged), uuid=bytes.fromhex(uuid)))
+    checkpoints.write(disk, staged, replace(checkpoint, uuid=uuid))
+    for name in disk.list_dir(staged):
+        if name.startswith("fields."):
+            disk.remove(f"{staged}/{name}")
 
 
 def _copy(source: Disk, path: str, disk: Disk, target: str, size: int, checksum: str) -> None:

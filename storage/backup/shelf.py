@@ -6,14 +6,17 @@ same shelf; they are never listed with backups nor rotated.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from ..disk import Disk
 from ..errors import DamagedRecord, NewerFormat, NoSuchBackup
+from ..names import check_database_name
 from .copying import other_disk
 from .manifest import Manifest
 from .names import check_name, is_backup, is_safety, order
+from .proofs import Proof, read_proofs
 from .verifying import read_manifest
 
 BACKUPS = "_backups"
@@ -28,8 +31,14 @@ class Shelf:
 
     @classmethod
     def of(cls, database: str, path: str = "") -> Shelf:
-        """path: a directory that was configured; empty for the default."""
+        """path: a directory that was configured; empty for the default. Raises BadName: a database's name is part of a path here."""
+        check_database_name(database)
         return cls(path, ".") if path else cls("", f"{BACKUPS}/{database}")
+
+    @property
+    def shown(self) -> str:
+        """For people: absolute, or from the data directory."""
+        return self.root or self.directory
 
     def path(self, name: str) -> str:
         """Raises BadName for what is no backup's name."""
@@ -43,14 +52,17 @@ class BackupInfo:
     name: str
     manifest: Manifest | None
     problem: str = ""
+    proof: Proof | None = None
 
     def as_dict(self, shelf: Shelf) -> dict[str, Any]:
-        found: dict[str, Any] = {"name": self.name, "path": f"{shelf.root or ''}{'/' if shelf.root else ''}{shelf.directory}/{self.name}"}
+        """The reference's fields (name, path, created_at, size_bytes) and what makes it provable."""
+        proof = None if self.proof is None else {"at": self.proof.at, "level": self.proof.level, "good": self.proof.is_good, "first": self.proof.first}
+        found: dict[str, Any] = {"name": self.name, "path": f"{shelf.shown}/{self.name}", "verified": proof}
         if self.manifest is None:
             return found | {"problem": self.problem}
         held = self.manifest
         return found | {
-            "created_at": held.created_at, "size_bytes": held.total_size, "database": held.db_name,
+            "created_at": held.created_at, "size_bytes": held.total_size, "files": len(held.sizes), "database": held.db_name,
             "epoch": held.position.epoch, "seq": held.position.seq, "state_hash": held.state_hash,
         }  # fmt: skip
 
@@ -60,14 +72,15 @@ def list_backups(disk: Disk, shelf: Shelf, *, safety: bool = False) -> list[Back
     on = other_disk(disk, shelf.root)
     wanted = is_safety if safety else is_backup
     names = sorted(filter(wanted, on.list_dir(shelf.directory)), key=order, reverse=True)
-    return [_info(on, shelf, name) for name in names]
+    proofs = read_proofs(on, shelf.directory) if names else {}
+    return [_info(on, shelf, name, proofs.get(name)) for name in names]
 
 
-def _info(on: Disk, shelf: Shelf, name: str) -> BackupInfo:
+def _info(on: Disk, shelf: Shelf, name: str, proof: Proof | None) -> BackupInfo:
     try:
-        return BackupInfo(name, read_manifest(on, shelf.path(name)))
+        return BackupInfo(name, read_manifest(on, shelf.path(name)), "", proof)
     except (DamagedRecord, NewerFormat, OSError) as error:
-        return BackupInfo(name, None, str(error))
+        return BackupInfo(name, None, str(error), proof)
 
 
 def delete_backup(disk: Disk, shelf: Shelf, name: str) -> None:
@@ -79,13 +92,14 @@ def delete_backup(disk: Disk, shelf: Shelf, name: str) -> None:
     on.sync_dir(shelf.directory)
 
 
-def rotate(disk: Disk, shelf: Shelf, keep: int) -> list[str]:
-    """Delete the oldest beyond keep (0: none goes). Backups whose manifest cannot be read count for nothing, are left alone and never keep a
-    sound one out: so the last good one always stays. Returns the names of what went."""
+def rotate(disk: Disk, shelf: Shelf, keep: int, spared: Collection[str] = ()) -> list[str]:
+    """Delete the oldest beyond keep (0: none goes), but for those that are spared. Backups whose manifest cannot be read, and those that were
+    found wanting, count for nothing, are left alone and never keep a sound one out: so the last good one always stays. Returns the names
+    of what went."""
     if keep <= 0:
         return []
-    sound = [info.name for info in list_backups(disk, shelf) if info.manifest is not None]
-    gone = sound[max(1, keep) :]
+    sound = [info.name for info in list_backups(disk, shelf) if info.manifest is not None and not (info.proof and info.proof.findings)]
+    gone = [name for name in sound[max(1, keep) :] if name not in spared]
     for name in gone:
         delete_backup(disk, shelf, name)
     return gone

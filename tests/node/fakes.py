@@ -67,6 +67,9 @@ class FakeMember:
         for _, _, callback in ready:
             callback(error)
 
+    async def acknowledged(self, db: Any, seq: int) -> None:
+        await db.visible_advance.wait_for(seq)
+
     async def mark(self, name: str) -> dict[str, tuple[int, int, str]]:
         db = self._engine.database(name)
         seq = db.mark()

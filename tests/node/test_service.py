@@ -334,6 +334,14 @@ ARGUMENTS = {
     wire.SalvageShow: ("n",),
     wire.SalvageNote: ("n", {}),
     wire.SalvageDrop: ("n",),
+    wire.Backup: ("d",),
+    wire.ListBackups: ("d",),
+    wire.BackupStatus: ("d",),
+    wire.DeleteBackup: ("d", "backup_20260415_120000"),
+    wire.VerifyBackup: ("d", "backup_20260415_120000"),
+    wire.RestoreBackup: ("d", "../d"),
+    wire.ScheduleBackups: ("d", False, 0),
+    wire.BackupJob: (1,),
 }
 
 

@@ -1,0 +1,88 @@
+"""`twinlog backup`: every verb against a real pair, as an operator would, and honest exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ops.backups.listing import verified
+from ops.backups.now import verdict as now_verdict
+from ops.backups.restore import verdict
+from ops.exit_codes import ExitCode
+
+from .test_local_pair import directory, run  # noqa: F401 - a fixture
+
+
+def lines(name: str, numbers: range) -> str:
+    return "".join(f'{{"_id": {number}, "of": "{name}"}}\n' for number in numbers)
+
+
+def test_every_verb_on_a_real_pair(directory, tmp_path):  # noqa: F811
+    run("up")
+    (tmp_path / "first.json").write_text(lines("first", range(500)))
+    (tmp_path / "second.json").write_text(lines("second", range(500, 700)))
+    run("import", "first.json", "--collection", "people")
+    (made,) = json.loads(run("backup", "now", "--json", "--verify"))["made"]
+    assert made["verified"]["good"] and made["database"] == "test"
+    run("import", "second.json", "--collection", "people")
+    assert made["name"] in run("backup", "list") and "proven" in run("backup", "list")
+
+    run("backup", "restore", made["name"], code=ExitCode.DECLINED, input="")
+    run("backup", "restore", "../test", "--yes", code=ExitCode.FAILED)
+    run("backup", "restore", "backup_19990101_000000", "--yes", code=ExitCode.FAILED)
+    done = json.loads(run("backup", "restore", made["name"], "--yes", "--json"))
+    assert done["standbys"]["equal"] is True and set(done["standbys"]["nodes"]) == {"a", "b"}
+    assert run("find", "people", "--count").strip() == "500"
+    compared = json.loads(run("status", "--json"))
+    assert compared["ok"] and compared["databases"]["test"]["equal"] is True
+
+    (safety,) = json.loads(run("backup", "list", "--safety", "--json"))
+    assert safety["name"] == done["safety"]
+    assert "what was there" in run("backup", "restore", safety["name"], "--yes")
+    assert run("find", "people", "--count").strip() == "700"
+    run("backup", "restore", made["name"], "--as", "copy")
+    assert run("find", "people", "--count", "--db", "copy").strip() == "500"
+
+    shown = run("backup", "schedule", "--interval-minutes", "60", "--max-copies", "3")
+    assert "every         60 min" in shown and "max copies    3" in shown
+    run("backup", "schedule", "--max-copies", "4")
+    status = json.loads(run("backup", "schedule", "--show", "--json"))
+    assert (status["enabled"], status["interval_minutes"], status["max_copies"]) == (True, 60, 4)
+    assert json.loads(run("backup", "schedule", "--disabled", "--json"))["enabled"] is False
+    assert json.loads(run("backup", "status", "--json"))["total_backups"] >= 1
+    assert set(json.loads(run("backup", "now", "--all", "--json"))["made"][0]) >= {"name", "state_hash"}
+
+    run("backup", "delete", made["name"], code=ExitCode.DECLINED, input="")
+    run("backup", "delete", made["name"], "--yes")
+    run("backup", "verify", made["name"], code=ExitCode.FAILED)
+    run("backup", "delete", "..", "--yes", code=ExitCode.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("standbys", "code"),
+    [
+        (None, ExitCode.OK),
+        ({"equal": None, "missing": {}}, ExitCode.OK),
+        ({"equal": True, "missing": {}}, ExitCode.OK),
+        ({"equal": True, "missing": {"c": "not connected"}}, ExitCode.UNREACHABLE),
+        ({"equal": False, "missing": {"c": "not connected"}}, ExitCode.UNEQUAL),
+    ],
+)
+def test_the_exit_code_of_a_restore_is_honest(standbys, code):
+    assert verdict({"standbys": standbys}) is code
+
+
+def test_the_exit_code_of_a_backup_is_honest():
+    good, bad, plain = ({"verified": {"good": True}}, {"verified": {"good": False}}, {"verified": None})
+    assert now_verdict([good, plain], []) is ExitCode.OK
+    assert now_verdict([good, bad], ["x: refused"]) is ExitCode.FINDINGS
+    assert now_verdict([plain], ["x: refused"]) is ExitCode.PARTIAL
+    assert now_verdict([], ["x: refused"]) is ExitCode.FAILED
+
+
+def test_what_the_list_says_of_a_verification():
+    assert verified(None) == "never"
+    assert verified({"at": "now", "level": "content", "good": True, "first": ""}) == "proven now"
+    assert verified({"at": "now", "level": "bytes", "good": False, "first": ""}) == "bytes only now"
+    assert verified({"at": "now", "level": "content", "good": False, "first": "x"}) == "NO GOOD now"

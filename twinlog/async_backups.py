@@ -1,0 +1,71 @@
+"""Backups of the trio database: backups.py's twin, to be awaited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import backing_up
+from .scope import Scope
+
+if TYPE_CHECKING:
+    from .async_client import AsyncClient
+
+RESTORE_WAIT_S = 60.0
+
+
+class AsyncBackups:
+    """All need the role admin. node: "host:port", by default the primary; every node has a shelf of its own. told: called with each step."""
+
+    if TYPE_CHECKING:
+        name: str
+        client: AsyncClient
+        _scope: Scope
+
+    async def backup(self, node: str | None = None, *, told: backing_up.Told = backing_up.untold) -> dict[str, Any]:
+        """Make a backup of everything committed by now, and let go of the oldest beyond max_copies of the schedule. Reads and writes go on.
+
+        Returns {name, path, created_at, size_bytes, files, database, epoch, seq, state_hash, verified}.
+        """
+        return await self.client.run(backing_up.back_up(self._scope, self.name, node, told))
+
+    async def list_backups(self, node: str | None = None, *, safety: bool = False) -> list[dict[str, Any]]:
+        """Newest first, each as backup() returns it; with safety the snapshots made before restores instead."""
+        return await self.client.run(backing_up.list_backups(self._scope, self.name, node, safety=safety))
+
+    async def backup_status(self, node: str | None = None) -> dict[str, Any]:
+        """enabled, interval_minutes, max_copies, backup_path, last_backup, next_backup_at, total_backups, running; last_proven, last_failure,
+        safety_snapshots."""
+        return await self.client.run(backing_up.backup_status(self._scope, self.name, node))
+
+    async def delete_backup(self, name: str, node: str | None = None) -> None:
+        """Delete a backup or a safety snapshot. Raises InvalidName, OperationFailure (NoSuchBackup)."""
+        await self.client.run(backing_up.delete_backup(self._scope, self.name, name, node))
+
+    async def verify_backup(
+        self, name: str, node: str | None = None, *, level: str = "content", told: backing_up.Told = backing_up.untold
+    ) -> dict[str, Any]:
+        """Hold a backup against its manifest: "manifest" its files' names and sizes, "bytes" also their checksums, "content" also every document
+        and the state hash that they come to. Returns {good, level, findings, findings_left_out}."""
+        return await self.client.run(backing_up.verify_backup(self._scope, self.name, name, node, level, told))
+
+    async def restore_backup(
+        self, name: str, *, new_name: str = "", wait_s: float = RESTORE_WAIT_S, told: backing_up.Told = backing_up.untold
+    ) -> dict[str, Any]:
+        """Put a backup in the place of this database, on the primary, and so on every node; with new_name beside it, under that name. What is
+        there now becomes a safety snapshot. wait_s: for the standbys; 0: do not wait.
+
+        Returns {db, backup, safety, salvaged, epoch, seq, state_hash, seconds, standbys}; standbys: {equal, hash, seq, nodes, missing}. Raises
+        OperationFailure naming what is wrong with the backup; then nothing was touched.
+        """
+        plan = backing_up.restore_backup(self._scope, self.name, name, new_name=new_name, wait_s=wait_s, told=told)
+        return await self.client.run(plan)
+
+    async def schedule_backups(
+        self, *, enabled: bool = True, interval_minutes: int = 60, max_copies: int = 0, path: str = ""
+    ) -> dict[str, Any]:
+        """Have this database backed up by itself from now on, by whichever node is primary. max_copies: older ones go, 0 keeps all; path: an
+        absolute directory of every node that may be primary, by default `_backups/<db>` below its data. Returns backup_status()."""
+        plan = backing_up.schedule_backups(
+            self._scope, self.name, enabled=enabled, interval_minutes=interval_minutes, max_copies=max_copies, path=path
+        )
+        return await self.client.run(plan)

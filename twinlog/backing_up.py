@@ -1,0 +1,97 @@
+"""Backups as plans: a request each, or a job that is begun and asked about until it has ended. Pure.
+
+Jobs stay with the node that began them, so the questions go there. Losing the connection ends the asking and not the job. Nothing here is sent
+again when its outcome is unknown: the list of backups tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from node.wire import (
+    Backup,
+    BackupJob,
+    BackupStatus,
+    DeleteBackup,
+    ListBackups,
+    Request,
+    RestoreBackup,
+    ScheduleBackups,
+    VerifyBackup,
+)
+
+from . import answers
+from .exchange import Exchange, Kind
+from .scope import Scope
+from .url import parse_node
+from .values import refusal
+from .verbs import Plan, ask, reply_of
+
+WAIT_MS = 2_000
+Told = Callable[[str], None]
+
+
+def untold(_step: str) -> None:
+    return
+
+
+def back_up(scope: Scope, db: str, node: str | None, told: Told) -> Plan[dict[str, Any]]:
+    return (yield from _job(scope, Backup(0, db), node, told))
+
+
+def list_backups(scope: Scope, db: str, node: str | None, *, safety: bool) -> Plan[list[dict[str, Any]]]:
+    found = yield from _facts(scope, ListBackups(0, db, safety), node)
+    return found["backups"]
+
+
+def backup_status(scope: Scope, db: str, node: str | None) -> Plan[dict[str, Any]]:
+    return (yield from _facts(scope, BackupStatus(0, db), node))
+
+
+def delete_backup(scope: Scope, db: str, name: str, node: str | None) -> Plan[None]:
+    yield from _facts(scope, DeleteBackup(0, db, name), node)
+
+
+def verify_backup(scope: Scope, db: str, name: str, node: str | None, level: str, told: Told) -> Plan[dict[str, Any]]:
+    if level not in ("manifest", "bytes", "content"):
+        raise ValueError(f"level is manifest, bytes or content, not {level!r}")
+    return (yield from _job(scope, VerifyBackup(0, db, name, level), node, told))
+
+
+def restore_backup(scope: Scope, db: str, name: str, *, new_name: str, wait_s: float, told: Told) -> Plan[dict[str, Any]]:
+    return (yield from _job(scope, RestoreBackup(0, db, name, new_name, max(0, int(wait_s * 1000))), None, told))
+
+
+def schedule_backups(scope: Scope, db: str, *, enabled: bool, interval_minutes: int, max_copies: int, path: str) -> Plan[dict[str, Any]]:
+    return (yield from _facts(scope, ScheduleBackups(0, db, enabled, interval_minutes, max_copies, path), None))
+
+
+def _job(scope: Scope, request: Request, node: str | None, told: Told) -> Plan[dict[str, Any]]:
+    wait_ms = WAIT_MS if scope.timeout_s is None else min(WAIT_MS, int(scope.timeout_s * 500))
+    exchange = yield from _asked(scope, request, node)
+    at, job = exchange.answered_by, _read(scope, exchange)
+    while job["running"]:
+        told(job["step"])
+        exchange = yield from ask(scope, Kind.HERE, BackupJob(0, job["job"], wait_ms), node=at)
+        job = _read(scope, exchange)
+    if job["error"] is not None:
+        code, name, message, fields = job["error"]
+        raise refusal(name, code, message, fields)
+    return job["result"]
+
+
+def _facts(scope: Scope, request: Request, node: str | None) -> Plan[dict[str, Any]]:
+    exchange = yield from _asked(scope, request, node)
+    return _read(scope, exchange)
+
+
+def _asked(scope: Scope, request: Request, node: str | None) -> Plan[Exchange]:
+    """One named node, or the primary."""
+    if node is None:
+        return (yield from ask(scope, Kind.ONCE, request))
+    return (yield from ask(scope, Kind.HERE, request, node=parse_node(node)))
+
+
+def _read(scope: Scope, exchange: Exchange) -> dict[str, Any]:
+    return answers.read(answers.FACTS, reply_of(exchange, scope))

@@ -1,0 +1,93 @@
+"""Backup requests answered by an engine in this process: done in the asking task, so that the answer is a job that has ended.
+
+A database in this process has no schedule: nobody is there to keep it when the program ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from node.wire import (
+    EMPTY_MAP,
+    Backup,
+    BackupStatus,
+    DeleteBackup,
+    ListBackups,
+    Reply,
+    RestoreBackup,
+    VerifyBackup,
+    encode_fields,
+)
+from storage import Backups, Engine, VerifyLevel
+
+from .local_databases import LocalDatabases
+
+
+class LocalBackups:
+    """Over one open engine."""
+
+    def __init__(self, engine: Engine, databases: LocalDatabases) -> None:
+        self._backups = Backups(engine)
+        self._databases = databases
+
+    async def backup(self, request: Backup) -> Reply:
+        made = await self._backups.backup(request.db)
+        return _ended(request.id, made.as_dict(self._backups.shelf(request.db)))
+
+    async def list(self, request: ListBackups) -> Reply:
+        shelf = self._backups.shelf(request.db)
+        found = await self._backups.list(request.db, safety=request.safety)
+        return Reply(request.id, encode_fields({"backups": [info.as_dict(shelf) for info in found]}))
+
+    async def status(self, request: BackupStatus) -> Reply:
+        shelf = self._backups.shelf(request.db)
+        found = await self._backups.list(request.db)
+        proven = next((info for info in found if info.proof is not None and info.proof.is_good), None)
+        status: dict[str, Any] = {
+            "enabled": False,
+            "interval_minutes": 0,
+            "max_copies": 0,
+            "backup_path": shelf.shown,
+            "last_backup": found[0].as_dict(shelf) if found else None,
+            "next_backup_at": None,
+            "total_backups": len(found),
+            "running": self._backups.is_running(request.db),
+            "last_proven": None if proven is None or proven.proof is None else {"name": proven.name, "at": proven.proof.at},
+            "last_failure": None,
+            "safety_snapshots": len(await self._backups.list(request.db, safety=True)),
+        }
+        return Reply(request.id, encode_fields(status))
+
+    async def delete(self, request: DeleteBackup) -> Reply:
+        await self._backups.delete(request.db, request.name)
+        return Reply(request.id, EMPTY_MAP)
+
+    async def verify(self, request: VerifyBackup) -> Reply:
+        findings = await self._backups.verify(request.db, request.name, VerifyLevel[request.level.upper()])
+        rows = [
+            {"severity": one.severity.value, "file": one.file, "offset": one.offset, "what": one.what, "next_step": one.next_step}
+            for one in findings[:100]
+        ]
+        return _ended(request.id, {"good": not findings, "level": request.level, "findings": rows, "findings_left_out": len(findings) - len(rows)})
+
+    async def restore(self, request: RestoreBackup) -> Reply:
+        self._databases.check_writable()
+        done = await self._backups.restore(request.db, request.name, new_name=request.new_name)
+        await self._databases.begin_reign_anew(done.database)
+        result = {
+            "db": done.database.name,
+            "backup": request.name,
+            "safety": done.safety,
+            "salvaged": done.salvaged,
+            "epoch": done.database.position.epoch,
+            "seq": done.manifest.position.seq,
+            "state_hash": done.manifest.state_hash,
+            "seconds": 0.0,
+            "standbys": None,
+        }
+        return _ended(request.id, result)
+
+
+def _ended(request_id: int, result: dict[str, Any]) -> Reply:
+    job = {"job": 0, "kind": "", "db": "", "running": False, "step": "done", "result": result, "error": None}
+    return Reply(request_id, encode_fields(job))
