@@ -53,10 +53,12 @@ def write_name(writer: int, number: int) -> str:
 
 
 class Sight(Enum):
-    """What became of a read of an acknowledged document."""
+    """What became of a read of an acknowledged document. A plain read may be answered from an earlier state, by a standby or by an old primary that
+    does not know yet; one that names the write's position may not (min_position)."""
 
     FOUND = "found"
-    MISSING = "missing"
+    STALE = "stale"  # not there by a plain read, and there by one that named the position
+    MISSING = "missing"  # not there by a read that named the position
     FAILED = "failed"
 
 

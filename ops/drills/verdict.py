@@ -69,6 +69,7 @@ class Verdict:
             "longest_gap_s": self.longest_gap_s,
             "acknowledged": self.outcomes.get(Outcome.ACKNOWLEDGED.value, 0),
             "reads_found": self.reads.get(Sight.FOUND.value, 0),
+            "reads_stale": self.reads.get(Sight.STALE.value, 0),
             "reads_missing": self.reads.get(Sight.MISSING.value, 0),
             "salvaged_files": self.salvaged,
         }
@@ -76,7 +77,8 @@ class Verdict:
 
 MEASURES = (
     "lost_writes", "lost_seconds", "came_twice", "unconfirmed_lost", "refused_kept", "late_acknowledgements", "detected_s", "command_s",
-    "first_accepted_s", "recovered_s", "resumed_s", "longest_gap_s", "acknowledged", "reads_found", "reads_missing", "salvaged_files",
+    "first_accepted_s", "recovered_s", "resumed_s", "longest_gap_s", "acknowledged", "reads_found", "reads_stale",
+    "reads_missing", "salvaged_files",
 )  # fmt: skip
 
 

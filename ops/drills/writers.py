@@ -45,14 +45,14 @@ class Book:
         self.reads: list[Read] = []
         self.full = False
         self.acknowledged = 0
-        self.newest_acknowledged = ""
+        self.newest_acknowledged: Write | None = None
 
     def note(self, write: Write) -> None:
         self.writes.append(write)
         self.full = len(self.writes) >= WRITES_MAX
         if write.outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged += 1
-            self.newest_acknowledged = write.name
+            self.newest_acknowledged = write
 
     def ended_since(self, at: float) -> Iterator[Write]:
         """Those whose call ended at or after this time, newest first."""
@@ -109,19 +109,26 @@ async def read_steadily(url: str, load: Load, book: Book, stop: trio.Event) -> N
     """Asks the primary for the newest acknowledged write, again and again."""
     client = await _client(url, load, stop)
     while client is not None and not stop.is_set():
-        if name := book.newest_acknowledged:
+        if book.newest_acknowledged is not None:
             began = trio.current_time()
-            try:
-                found = await client[DATABASE][COLLECTION].find_one({"_id": name})
-                sight = Sight.MISSING if found is None else Sight.FOUND
-            except errors.TwinlogError:
-                sight = Sight.FAILED
+            sight = await look_for(client, book.newest_acknowledged)
             if len(book.reads) < WRITES_MAX:
                 book.reads.append(Read(began, trio.current_time(), sight))
         with trio.move_on_after(READ_PACE_S):
             await stop.wait()
     if client is not None:
         await client.close()
+
+
+async def look_for(client: twinlog.AsyncClient, write: Write) -> Sight:
+    """Read an acknowledged write; when it is not there, once more from a state that must have it."""
+    try:
+        if await client[DATABASE][COLLECTION].find_one({"_id": write.name}) is not None:
+            return Sight.FOUND
+        knowing = client.read_from("primary", min_position=write.position)
+        return Sight.MISSING if await knowing[DATABASE][COLLECTION].find_one({"_id": write.name}) is None else Sight.STALE
+    except errors.TwinlogError:
+        return Sight.FAILED
 
 
 async def plant_loss(url: str, load: Load) -> None:
