@@ -169,6 +169,10 @@ def make_target(name: str, scenario: Scenario, settings: Settings) -> Target:
         from ops.drills.targets.local import LocalTarget
 
         return LocalTarget(settings, needs_disk=Act.FILL in scenario.faults())
+    if name == "compose":
+        from ops.drills.targets.compose import ComposeTarget
+
+        return ComposeTarget(settings, scenario.faults())
     raise Refusal(f"there is no target {name!r}", ExitCode.USAGE)
 
 

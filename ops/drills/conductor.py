@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 import twinlog
-from twinlog.errors import ConnectionFailure, TwinlogError
+from twinlog.errors import ConnectionFailure, TwinlogError, WTimeoutError
 
 from .ending import prove, read_copies
 from .records import Event, Facts, Outcome
@@ -102,7 +102,7 @@ class Conductor:
         while True:
             try:
                 return await plant_loss(self._target.url(), self._plan.load)
-            except ConnectionFailure:
+            except (ConnectionFailure, WTimeoutError):
                 await trio.sleep(LOOK_S)
 
     async def _repair(self) -> None:

@@ -8,7 +8,16 @@ import twinlog
 from ops.drills.ending import read_proof
 from ops.drills.records import Outcome, Sight, Sighting, Write
 from ops.drills.watch import Watch, read_sighting
-from ops.drills.writers import COLLECTION, DATABASE, Book, latest_stop, look_for, name_of, note_write, outcome_of
+from ops.drills.writers import (
+    COLLECTION,
+    DATABASE,
+    Book,
+    latest_stop,
+    look_for,
+    name_of,
+    note_write,
+    outcome_of,
+)
 from twinlog import errors
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from ops.drills.scenarios import Act, OnTimeout
 
 # Of the clusters that drills make for themselves, so that seconds suffice to show what the settings mean.
-ACK_TIMEOUT_MS = 1000
+ACK_TIMEOUT_MS = 1500
 HEARTBEAT_MS = 250
 
 
