@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,15 +62,16 @@ def run(
     if chosen.needs_acks and settings.acks == 0:
         raise Refusal(f"{scenario} shows what happens to writes that wait for a standby: it needs --acks 1", ExitCode.USAGE)
     file = limits_file or SHIPPED_LIMITS
+    limits_of = partial(read_limits, file.read_text(), str(file), scenario=scenario, target=target_name)
     try:
-        limits = read_limits(file.read_text(), str(file), scenario=scenario, target=target_name, acks=settings.acks)
+        limits_of(acks=settings.acks)  # what is wrong with the file is said before anything is broken
     except BadLimits as error:
         raise Refusal(str(error), ExitCode.CONFIG) from error
     target = make_target(target_name, chosen, settings)
-    if target_name == "kubernetes" and not yes:
-        confirm(scenario, target.url())
+    if target_name == "kubernetes":
+        check_existing(scenario, acks, on_ack_timeout, yes=yes)
     with refusals():
-        plain = carry_out(chosen, target, Load(timeout_s=client_timeout), seconds, limits, out)
+        plain = carry_out(chosen, target, Load(timeout_s=client_timeout), seconds, limits_of, out)
     show(plain, as_json=as_json)
     finish(ExitCode(plain["exit_code"]))
 
@@ -111,7 +113,7 @@ def history(out: Path, as_json: bool) -> None:  # noqa: FBT001
     finish(ExitCode.PARTIAL if unreadable else ExitCode.OK)
 
 
-def carry_out(scenario: Scenario, target: Target, load: Any, seconds: float, limits: tuple[Limit, ...], out: Path) -> dict[str, Any]:
+def carry_out(scenario: Scenario, target: Target, load: Any, seconds: float, limits_of: Callable[..., tuple[Limit, ...]], out: Path) -> dict[str, Any]:
     """The drill, judged and kept; its report."""
     import trio
 
@@ -120,29 +122,31 @@ def carry_out(scenario: Scenario, target: Target, load: Any, seconds: float, lim
     from ops.drills.targets.protocol import NotHere
     from ops.drills.verdict import judge
 
-    run = report.Run(
-        scenario.name, scenario.title, target.name, datetime.now(UTC).isoformat(timespec="seconds"), target.settings.acks,
-        target.settings.on_timeout.value, seconds, {"writers": load.writers, "pace_s": load.pace_s, **load.options()},
-        {"cores": os.cpu_count(), "load": [round(one, 1) for one in os.getloadavg()]},
-    )  # fmt: skip
-
-    async def conduct() -> tuple[Any, Path]:
+    async def conduct() -> tuple[Any, Any, Path]:
         async with target:
+            if scenario.needs_acks and target.settings.acks == 0:
+                raise NotHere(f"{scenario.name} shows what happens to writes that wait for a standby, and this cluster's acks are 0")
+            run = report.Run(
+                scenario.name, scenario.title, target.name, datetime.now(UTC).isoformat(timespec="seconds"), target.settings.acks,
+                target.settings.on_timeout.value, seconds, {"writers": load.writers, "pace_s": load.pace_s, **load.options()},
+                {"cores": os.cpu_count(), "load": [round(one, 1) for one in os.getloadavg()]},
+            )  # fmt: skip
             directory = report.make_directory(out, run)
             try:
                 facts = await Conductor(Plan(scenario, seconds, load), target, lambda line: click.echo(line, err=True)).run()
             finally:
                 with trio.CancelScope(shield=True):
                     await target.keep_logs(directory)
-            return facts, directory
+            return run, facts, directory
 
     try:
-        facts, directory = alone(conduct)
+        run, facts, directory = alone(conduct)
     except NotHere as error:
         raise Refusal(str(error), ExitCode.NOT_HERE) from error
     except NotReady as error:
         raise Refusal(str(error), ExitCode.UNREACHABLE) from error
     verdict = judge(facts)
+    limits = limits_of(acks=run.acks)
     plain = report.as_plain(run, facts, verdict, limits, missed(limits, verdict.measures()))
     report.write_files(directory, plain, facts)
     click.echo(f"report: {directory / report.MARKDOWN_FILE}", err=True)
@@ -173,7 +177,9 @@ def make_target(name: str, scenario: Scenario, settings: Settings) -> Target:
         from ops.drills.targets.compose import ComposeTarget
 
         return ComposeTarget(settings, scenario.faults())
-    raise Refusal(f"there is no target {name!r}", ExitCode.USAGE)
+    from ops.drills.targets.kubernetes import KubernetesTarget
+
+    return KubernetesTarget(settings, scenario.faults())
 
 
 def show(plain: dict[str, Any], *, as_json: bool) -> None:
@@ -193,10 +199,15 @@ def value_and_trend(value: float | None, trend: float | None) -> str:
     return f"{value:g}" + ("" if trend is None else f" (x{trend:.2f})")
 
 
-def confirm(scenario: str, url: str) -> None:
-    """Asks on the terminal; without one, --yes is the only way."""
+def check_existing(scenario: str, acks: int | None, on_ack_timeout: str | None, *, yes: bool) -> None:
+    """For a cluster that was not made for the drill. Asks on the terminal; without one, --yes is the only way."""
+    if acks is not None or on_ack_timeout is not None:
+        raise Refusal("--acks and --on-ack-timeout are of clusters made for the drill; this one has its own settings", ExitCode.USAGE)
+    if yes:
+        return
+    question = f"{scenario} on the pods that kubectl reaches now: they are broken on purpose, and their clients' writes stop. Go on?"
     try:
-        agreed = click.confirm(f"{scenario} on {url}: its nodes are broken and its writes stop. Go on?", default=False, err=True)
+        agreed = click.confirm(question, default=False, err=True)
     except click.Abort as error:
         raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
     if not agreed:

@@ -105,6 +105,15 @@ def test_a_scenario_about_acknowledgements_is_refused_without_them(tmp_path):
     assert code == ExitCode.USAGE and "--acks 1" in shown
 
 
+def test_what_cannot_be_done_to_pods_is_refused_by_name(tmp_path):
+    code, _, shown = drill(tmp_path, "freeze-primary", "--target", "kubernetes", "--yes")
+    assert code == ExitCode.NOT_HERE and "freeze cannot be done to pods" in shown
+    code, _, shown = drill(tmp_path, "kill-primary", "--target", "kubernetes", "--acks", "0", "--yes")
+    assert code == ExitCode.USAGE and "its own settings" in shown
+    code, _, shown = drill(tmp_path, "kill-primary", "--target", "kubernetes")
+    assert code == ExitCode.DECLINED, "a cluster that is there already is broken only on a yes"
+
+
 def test_limits_that_break_their_form_are_refused_before_anything_is_done(tmp_path):
     code, _, shown = drill(tmp_path, "kill-primary", limits="{format: 1, scenarios: {NAME: {lost: 0}}}")
     assert code == ExitCode.CONFIG and "scenarios.kill-primary.lost: is no measure" in shown

@@ -25,13 +25,13 @@ from ops.drills.scenarios import Act
 from ops.keyfiles import MODE_GROUP_READS, write_key_file
 
 from .local import BALLAST, CHECKOUT, DISK_MB, free_ports
+from .process import COMMAND_SECONDS_MAX, run
 from .protocol import NotHere, Settings
 
 NODES = ("a", "b")
 COMPOSE_FILE = CHECKOUT / "docker-compose.yml"
 CLUSTER_FILE = CHECKOUT / "ops" / "compose" / "cluster.yaml"
 COMMANDS = (("docker", "compose"), ("docker-compose",))
-COMMAND_SECONDS_MAX = 120.0
 BUILD_SECONDS_MAX = 1200.0
 CONTAINER_USER = 10001
 
@@ -89,11 +89,11 @@ class ComposeTarget:
             Act.FILL: ("docker", "exec", container, "sh", "-c", f"cat /dev/zero > /data/{BALLAST} || true"),
             Act.FREE: ("docker", "exec", container, "rm", f"/data/{BALLAST}"),
         }
-        await _run(commands[act])
+        await run(commands[act])
         return " ".join(commands[act]).replace(container, node)
 
     async def salvaged(self, node: str) -> tuple[str, ...]:
-        told = await _run(("docker", "exec", self._containers[node], "sh", "-c", "cd /data && ls -1 -d */salvage/* 2> /dev/null || true"))
+        told = await run(("docker", "exec", self._containers[node], "sh", "-c", "cd /data && ls -1 -d */salvage/* 2> /dev/null || true"))
         return tuple(sorted(told.split()))
 
     async def keep_logs(self, directory: Path) -> None:
@@ -130,7 +130,7 @@ class ComposeTarget:
                        timeout=COMMAND_SECONDS_MAX)
 
     async def _compose(self, *words: str, limit_s: float = COMMAND_SECONDS_MAX) -> str:
-        return await _run((*self._command(), *words), limit_s=limit_s, environment=self._environment())
+        return await run((*self._command(), *words), limit_s=limit_s, environment=self._environment())
 
     def _command(self) -> list[str]:
         named = os.environ.get("TWINLOG_COMPOSE")
@@ -162,35 +162,23 @@ class ComposeTarget:
         pid = (await self._inspect(receiver, "{{.State.Pid}}")).strip()
         rule = ("INPUT", "-s", address, "-j", "DROP")
         enter = ("nsenter", "-t", pid, "-n", "iptables")
-        await _run((*enter, "-A", *rule))
+        await run((*enter, "-A", *rule))
         self._deaf.append((*enter, "-D", *rule))
         return f"{receiver} drops what comes from {sender} ({address})"
 
     async def _heal(self, node: str) -> str:
         if self._deaf:
             for command in self._deaf:
-                await _run(command)
+                await run(command)
             self._deaf.clear()
             return "nothing is dropped any more"
-        await _run(("docker", "network", "connect", "--alias", node, self._network, self._containers[node]))
+        await run(("docker", "network", "connect", "--alias", node, self._network, self._containers[node]))
         return "docker network connect"
 
     async def _inspect(self, node: str, template: str) -> str:
-        return await _run(("docker", "inspect", "-f", template, self._containers[node]))
+        return await run(("docker", "inspect", "-f", template, self._containers[node]))
 
 
 def _image_is_there() -> bool:
     image = os.environ.get("TWINLOG_IMAGE", "twinlog:local")
     return subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode == 0
-
-
-async def _run(command: tuple[str, ...], *, limit_s: float = COMMAND_SECONDS_MAX, environment: Mapping[str, str] | None = None) -> str:
-    """What the command prints. Raises OSError with its errors when it fails or takes too long."""
-    try:
-        with trio.fail_after(limit_s):
-            done = await trio.run_process(list(command), capture_stdout=True, capture_stderr=True, check=False, env=environment)
-    except trio.TooSlowError as error:
-        raise OSError(f"{' '.join(command)}: not done within {limit_s:.0f} s") from error
-    if done.returncode:
-        raise OSError(f"{' '.join(command)}: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode(errors="replace")
