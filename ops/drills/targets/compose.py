@@ -33,6 +33,8 @@ COMPOSE_FILE = CHECKOUT / "docker-compose.yml"
 CLUSTER_FILE = CHECKOUT / "ops" / "compose" / "cluster.yaml"
 COMMANDS = (("docker", "compose"), ("docker-compose",))
 BUILD_SECONDS_MAX = 1200.0
+ATTEMPTS_MAX = 10
+AGAIN_S = 0.5
 CONTAINER_USER = 10001
 
 
@@ -89,7 +91,7 @@ class ComposeTarget:
             Act.FILL: ("docker", "exec", container, "sh", "-c", f"cat /dev/zero > /data/{BALLAST} || true"),
             Act.FREE: ("docker", "exec", container, "rm", f"/data/{BALLAST}"),
         }
-        await run(commands[act])
+        await (_run_again if act is Act.FREEZE else run)(commands[act])
         return " ".join(commands[act]).replace(container, node)
 
     async def salvaged(self, node: str) -> tuple[str, ...]:
@@ -177,6 +179,16 @@ class ComposeTarget:
 
     async def _inspect(self, node: str, template: str) -> str:
         return await run(("docker", "inspect", "-f", template, self._containers[node]))
+
+
+async def _run_again(command: tuple[str, ...]) -> str:
+    """`docker pause` fails now and then on a busy machine ("unable to freeze"), with nothing changed."""
+    for _ in range(ATTEMPTS_MAX - 1):
+        try:
+            return await run(command)
+        except OSError:
+            await trio.sleep(AGAIN_S)
+    return await run(command)
 
 
 def _image_is_there() -> bool:
