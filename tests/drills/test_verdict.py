@@ -89,7 +89,7 @@ def test_kept_promises_of_writes_that_were_not_acknowledged():
 def test_an_old_primary_that_acknowledges_beside_the_new_one_is_told():
     facts = whole()
     stale = write(80, ACCEPTED + 1.0, epoch=1)
-    before = write(81, ACCEPTED - 0.2, epoch=1)  # sent before the new one had acknowledged anything
+    before = write(81, ACCEPTED - 0.005, epoch=1)  # answered after the new one had acknowledged something, and sent before
     verdict = judge(replace(facts, writes=(*facts.writes, stale, before)))
     assert verdict.late == ("w0-80",)
 
