@@ -23,7 +23,7 @@ from .scenarios import FAULTS, ORDERS, PRIMARY, RELIEF_OF, RELIEFS, Act, Scenari
 from .targets.protocol import Target
 from .verdict import newest_epoch, tells
 from .watch import Watch
-from .writers import Book, Load, latest_stop, plant_loss, read_steadily, write_steadily
+from .writers import READS_MAX, Book, Load, latest_stop, plant_loss, read_steadily, write_steadily
 
 READY_SECONDS_MAX = 120.0
 STATE_SECONDS_MAX = 60.0
@@ -109,7 +109,11 @@ class Conductor:
         """Undo what is still broken, so that every copy can be compared."""
         for (fault, node), relief in list(self._broken.items()):
             began = trio.current_time()
-            text = await self._target.apply(relief, self._name(node), self._peer(node))
+            try:
+                text = await self._target.apply(relief, self._name(node), self._peer(node))
+            except OSError as error:
+                self._problems.append(f"afterwards: {relief.value} {self._name(node)} could not be done: {error}")
+                continue
             del self._broken[fault, node]
             self._note(Event(None, began, trio.current_time(), f"afterwards: {relief.value} {self._name(node)}: {text}"))
 
@@ -120,6 +124,8 @@ class Conductor:
         copies, problems = await read_copies(addresses)
         if self._book.full:
             problems.append(f"the writers stopped at their bound, {len(self._book.writes)} writes: drill with fewer seconds")
+        if self._watch.full or len(self._book.reads) >= READS_MAX:
+            problems.append("the watch or the reader came to its bound: drill with fewer seconds")
         return Facts(
             nodes=self._target.nodes,
             writes=tuple(self._book.writes),
@@ -146,19 +152,25 @@ class Conductor:
                 await self._until(step)
             elif step.act in ORDERS:
                 await self._order(step)
-            else:
-                await self._do(step)
+            elif not await self._done(step):
+                return
 
-    async def _do(self, step: Step) -> None:
+    async def _done(self, step: Step) -> bool:
+        """A fault or a relief. Where the target cannot do it now, the steps after it would show nothing."""
         began = trio.current_time()
         node = self._name(step.node)
-        text = await self._target.apply(step.act, node, self._peer(step.node))
+        try:
+            text = await self._target.apply(step.act, node, self._peer(step.node))
+        except OSError as error:
+            self._problems.append(f"{step.act.value} {node} could not be done, and no step after it was: {error}")
+            return False
         if step.act in FAULTS:
             self._broken[step.act, step.node] = RELIEF_OF[step.act]
         else:
             assert step.act in RELIEFS, step
             self._broken = {key: relief for key, relief in self._broken.items() if (relief, key[1]) != (step.act, step.node)}
         self._note(Event(step.act, began, trio.current_time(), f"{step.act.value} {node}: {text}", node))
+        return True
 
     async def _order(self, step: Step) -> None:
         """A promotion or switchover through the client, as the operator's commands do it."""

@@ -27,6 +27,7 @@ class Watch:
         self._addresses = dict(addresses)
         self.changes: list[Sighting] = []
         self.newest: dict[str, Sighting] = {}
+        self.full = False  # SIGHTINGS_MAX are kept, and there would be more
 
     async def run(self, stop: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
@@ -64,8 +65,10 @@ class Watch:
     def _note(self, sighting: Sighting) -> None:
         before = self.newest.get(sighting.node)
         self.newest[sighting.node] = sighting
-        if (before is None or not before.same_as(sighting)) and len(self.changes) < SIGHTINGS_MAX:
-            self.changes.append(sighting)
+        if before is None or not before.same_as(sighting):
+            self.full = len(self.changes) >= SIGHTINGS_MAX
+            if not self.full:
+                self.changes.append(sighting)
 
 
 def read_sighting(node: str, status: Mapping[str, Any], at: float) -> Sighting:

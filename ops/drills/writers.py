@@ -19,6 +19,7 @@ from .records import PLANTED, Outcome, Read, Sight, Write, write_name
 
 DATABASE, COLLECTION = "drill", "writes"
 WRITES_MAX = 1_000_000  # in one drill; at 200 a second that is more than an hour
+READS_MAX = 1_000_000
 READ_PACE_S = 0.05
 AGAIN_S = 0.05  # before a client is made anew that could not connect
 
@@ -93,27 +94,29 @@ async def write_steadily(url: str, load: Load, writer: int, book: Book, stop: tr
 
 
 async def note_write(client: twinlog.AsyncClient, writer: int, number: int, book: Book) -> None:
+    """However the call ends, also by being cancelled, it is noted: a document that is in no book would be a stranger's."""
     sent = trio.current_time()
     name = write_name(writer, number)
+    outcome, why, position = Outcome.UNKNOWN, "Cancelled", None
     try:
         result = await client[DATABASE][COLLECTION].update_one(
             {"_id": name}, {"$inc": {"times": 1}, "$set": {"writer": writer, "number": number}}, upsert=True
         )
+        outcome, why, position = Outcome.ACKNOWLEDGED, "", (result.position[0], result.position[1])
     except errors.TwinlogError as error:
-        book.note(Write(writer, number, sent, trio.current_time(), outcome_of(error), name_of(error)))
-        return
-    book.note(Write(writer, number, sent, trio.current_time(), Outcome.ACKNOWLEDGED, "", (result.position[0], result.position[1])))
+        outcome, why = outcome_of(error), name_of(error)
+    finally:
+        book.note(Write(writer, number, sent, trio.current_time(), outcome, why, position))
 
 
 async def read_steadily(url: str, load: Load, book: Book, stop: trio.Event) -> None:
     """Asks the primary for the newest acknowledged write, again and again."""
     client = await _client(url, load, stop)
-    while client is not None and not stop.is_set():
+    while client is not None and not stop.is_set() and len(book.reads) < READS_MAX:
         if book.newest_acknowledged is not None:
             began = trio.current_time()
             sight = await look_for(client, book.newest_acknowledged)
-            if len(book.reads) < WRITES_MAX:
-                book.reads.append(Read(began, trio.current_time(), sight))
+            book.reads.append(Read(began, trio.current_time(), sight))
         with trio.move_on_after(READ_PACE_S):
             await stop.wait()
     if client is not None:

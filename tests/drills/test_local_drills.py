@@ -93,6 +93,25 @@ def test_a_standby_that_forgets_what_it_acknowledged_is_found_out(monkeypatch):
     assert verdict.equal is not True and verdict.problems
 
 
+class StuckTarget(LocalTarget):
+    """A target that cannot do what it is told."""
+
+    async def apply(self, act: Act, node: str, peer: str) -> str:
+        raise OSError("the hand that kills is tied")
+
+
+def test_a_fault_that_cannot_be_done_makes_a_report_and_no_pass():
+    async def conduct() -> Facts:
+        scenario = SCENARIOS["kill-primary"]
+        async with StuckTarget(Settings(1, scenario.on_timeout)) as target:
+            return await Conductor(Plan(scenario, 0.5, Load()), target, lambda _: None).run()
+
+    verdict = judge(trio.run(conduct))
+    assert verdict.lost == () and verdict.equal is True
+    assert any("kill a could not be done" in problem for problem in verdict.problems)
+    assert any("nothing was done to the cluster" in problem for problem in verdict.problems)
+
+
 def test_a_full_disk_without_root_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     code, _, shown = drill(tmp_path, "disk-full")

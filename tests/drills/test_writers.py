@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import trio
+import trio.testing
 
 import twinlog
 from ops.drills.ending import read_proof
@@ -99,6 +101,22 @@ async def test_a_failed_write_is_noted_and_acknowledges_nothing():
     await note_write(Refusing(errors.from_failure("DiskFull", 1, "no space", {})), 0, 0, book)
     assert [(one.outcome, one.error, one.position) for one in book.writes] == [(Outcome.REFUSED, "DiskFull", None)]
     assert book.acknowledged == 0 and book.newest_acknowledged is None
+
+
+class Silent(Refusing):
+    """A client whose node never answers."""
+
+    async def update_one(self, *_: object, **__: object) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_write_that_is_given_up_is_noted_as_unknown():
+    book = Book()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(note_write, Silent(errors.NetworkTimeout("x")), 0, 0, book)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert [(one.outcome, one.error) for one in book.writes] == [(Outcome.UNKNOWN, "Cancelled")]
 
 
 def noted(*calls: tuple[float, float, Outcome]) -> Book:
