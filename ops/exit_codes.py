@@ -16,4 +16,6 @@ class ExitCode(IntEnum):
     FINDINGS = 7  # a check ran to its end and found damage
     NOT_FOUND = 8  # the document asked for does not exist
     DECLINED = 9  # the operator was asked and said no
+    DRILL_MISSED = 10  # a drill ran and missed one of its limits, or a step of it did not come to pass
+    NOT_HERE = 11  # this machine or cluster cannot do what was asked; the message says what it would need
     NO_STANDBY = 12  # no standby could take over now without losing acknowledged writes
