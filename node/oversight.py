@@ -1,4 +1,4 @@
-"""The verbs about the connection and the node itself: hello, ping, login, listings, status, compact, promote. No socket."""
+"""The verbs about the connection and the node itself: hello, ping, login, listings, status, compact, orders about roles. No socket."""
 
 from __future__ import annotations
 
@@ -73,14 +73,40 @@ class Oversight:
         return Done(wire.encode_fields(report.as_fields()), *db.visible)
 
     async def promote(self, caller: Any, request: wire.Promote) -> Done:
-        await self._member.promote(force=request.force)
+        await self._member.promote(force=request.force, automatic=request.automatic)
         return Done(wire.encode_fields({"role": str(self._member.role.value), "epoch": self._member.epoch}))
 
     async def switch_over(self, caller: Any, request: wire.Switchover) -> Done:
         if not 1 <= request.timeout_ms <= SWITCHOVER_MS_MAX:
             raise BadRequest(f"timeout_ms {request.timeout_ms}: 1 to {SWITCHOVER_MS_MAX}")
-        epoch, stopped_s = await self._member.switch_over(request.to, request.timeout_ms / 1000)
+        epoch, stopped_s = await self._member.switch_over(request.to, request.timeout_ms / 1000, automatic=request.automatic)
         return Done(wire.encode_fields({"primary": request.to, "epoch": epoch, "stopped_s": round(stopped_s, 4)}))
+
+    async def fence(self, caller: Any, request: wire.Fence) -> Done:
+        return Done(wire.encode_fields(await self._member.fence(request.why)))
+
+    async def unfence(self, caller: Any, request: wire.Unfence) -> Done:
+        return Done(wire.encode_fields(await self._member.unfence()))
+
+    async def rejoin(self, caller: Any, request: wire.Rejoin) -> Done:
+        return Done(wire.encode_fields(await self._member.rejoin(reseed=request.reseed)))
+
+    async def reseed(self, caller: Any, request: wire.Reseed) -> Done:
+        self._member.reseed(request.db)
+        await trio.lowlevel.checkpoint()
+        return Done(wire.EMPTY_MAP)
+
+    async def pause(self, caller: Any, request: wire.Pause) -> Done:
+        return Done(wire.encode_fields(await self._member.pause(request.why)))
+
+    async def resume(self, caller: Any, request: wire.Resume) -> Done:
+        return Done(wire.encode_fields(await self._member.resume()))
+
+    def role_history_now(self, caller: Any, request: wire.RoleHistory) -> Done:
+        return Done(wire.encode_fields(self._member.role_history()))
+
+    def check_now(self, caller: Any, request: wire.Check) -> Done:
+        return Done(wire.encode_fields(self._member.check()))
 
     async def scrub(self, caller: Any, request: wire.Scrub) -> Done:
         scrubbing = self._engine.database(request.db).scrubbing

@@ -153,6 +153,7 @@ class Following:
         database = self._replica.database(uuid)
         if database is None:
             return self._halt(uuid, "its database is gone here")
+        self._replica.anew.discard(uuid)
         own = match(histories(order.state), order.state.seq, database.history, database.position.seq)
         wanted = order.order is Order.SEED and uuid in self._replica.reseed
         if order.order is Order.REFUSE or (own.order is Order.REFUSE and not wanted):
@@ -191,6 +192,7 @@ class Following:
             self._marks_due[uuid] = None
             self._conversation.wake()
 
+        self._replica.streams.add(uuid)
         self._subscriptions[uuid] = [
             database.visible_advance.subscribe(durable),
             database.mark_advance.subscribe(marked),
@@ -201,6 +203,7 @@ class Following:
     def _unsubscribe(self, uuid: bytes) -> None:
         for unsubscribe in self._subscriptions.pop(uuid, ()):
             unsubscribe()
+        self._replica.streams.discard(uuid)
         self._acks_due.pop(uuid, None)
         self._marks_due.pop(uuid, None)
 
@@ -269,8 +272,8 @@ class Following:
                 )
             database = await self._create(state)
         if database is not None:
-            reseed = database.uuid in self._replica.reseed
-            self._conversation.post(self._session.follow(self._replica.describe(database), reseed=reseed))
+            reseed, anew = database.uuid in self._replica.reseed, database.uuid in self._replica.anew
+            self._conversation.post(self._session.follow(self._replica.describe(database), reseed=reseed, anew=anew))
 
     async def _create(self, state: DatabaseState) -> Database | None:
         shards, crc = state.options.get("shards"), state.options.get("crc")

@@ -137,8 +137,10 @@ class Leading:
         state = self._replica.describe(database)
         copy = follow.state
         verdict = match(histories(state), state.seq, histories(copy), copy.seq)
-        if follow.reseed:
+        if follow.reseed or follow.anew:
             self._replica.stopped.discard((self._peer.name, uuid))
+            for kind in (AlarmKind.CHAIN_DIFFERS, AlarmKind.HASH_DIFFERS):
+                self._replica.alarms.clear(kind, database=database.name, peer=self._peer.name)
         if (self._peer.name, uuid) in self._replica.stopped:
             verdict = Verdict(Order.REFUSE, 0, "INV-6: copies differed before; an operator must clear the alarm first")
         chain = None

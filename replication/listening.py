@@ -18,6 +18,7 @@ async def take_common(replica: Replica, peer: Peer, message: Message) -> bool:
     match message:
         case Heartbeat():
             replica.hear_positions(peer, message)
+            await replica.hear_pause(peer, message.pause)
             await replica.hear(peer, message.role, message.epoch)
             return True
         case Fence():

@@ -119,6 +119,7 @@ class Meetings:
         """After the Hellos: settle roles, settle which of two links stays, then lead, follow or listen."""
         replica = self._replica
         replica.hear_states(peer, received)
+        await replica.hear_pause(peer, received.pause)
         was_declined = is_declined(replica, received)
         await replica.hear(peer, received.role, received.epoch)
         old = peer.conversation
@@ -146,6 +147,7 @@ class Meetings:
             return
         if isinstance(part, Following):
             replica.follower = conversation
+            replica.has_followed = True
         replica.open_or_close_all()  # refusals name the primary's address, which may be new
         replica.repairs.peer_came()
         await conversation.run(part)

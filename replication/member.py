@@ -12,6 +12,7 @@ import trio
 
 from storage import BadRequest, Database, DiskFull, Engine, PromotionRefused, Seams, TwinlogError
 
+from . import candidacy, orders
 from .acknowledge import Callback
 from .alarms import Alarm, AlarmKind
 from .conversation import Conversation
@@ -23,7 +24,7 @@ from .peers import Peer
 from .replica import Replica, log
 from .roles import Role, RoleState
 from .settings import MemberConfig
-from .status import member_status
+from .status import member_status, told_history
 from .switchover import decline, hand_over, is_offered, why_declined
 from .waiting import Acknowledger
 
@@ -129,12 +130,14 @@ class Member:
 
     # Promotion.
 
-    async def promote(self, *, force: bool = False) -> int:
+    async def promote(self, *, force: bool = False, automatic: bool = False) -> int:
         """Make this node the primary of a new epoch, which is returned. Raises PromotionRefused.
 
-        On the primary itself it does nothing, except, with force, to stop waiting for standbys after an unclean stop.
+        On the primary itself it does nothing, except, with force, to stop waiting for standbys after an unclean stop. automatic: it is a
+        program that asks, and not an operator: refused while the cluster is paused.
         """
         replica = self._replica
+        orders.check_automation(replica, "promotion", automatic=automatic)
         assert self._reigns is not None, "promote after run has started"
         if replica.leads:
             if replica.hunts and not force:
@@ -152,8 +155,9 @@ class Member:
             raise PromotionRefused(f"{self._config.name} was promoted and demoted again: {replica.state.why}", behind=0)
         return promoted.epoch
 
-    async def switch_over(self, to: str, timeout_s: float) -> tuple[int, float]:
+    async def switch_over(self, to: str, timeout_s: float, *, automatic: bool = False) -> tuple[int, float]:
         """On the primary: hand the office over to a standby: (its epoch, seconds without a primary). Raises BadRequest, PromotionRefused."""
+        orders.check_automation(self._replica, "switchover", automatic=automatic)
         return await hand_over(self._replica, to, timeout_s)
 
     def _offered(self, peer: Peer, offer: Hello) -> None:
@@ -199,13 +203,14 @@ class Member:
         """In place, right after the change: what follows does not depend on whoever asked for it."""
         self._acknowledger.role_changed(old, new)
         if new.role is Role.PRIMARY and self._nursery is not None:
-            self._nursery.start_soon(self._take_office, new, list(self._replica.conversations))
+            back = old.role is Role.FENCED  # to the office it had: its standbys may have what a crash took from it
+            self._nursery.start_soon(self._take_office, new, list(self._replica.conversations), back)
 
-    async def _take_office(self, promoted: RoleState, ending: list[Conversation]) -> None:
+    async def _take_office(self, promoted: RoleState, ending: list[Conversation], ask_standbys: bool) -> None:  # noqa: FBT001 - start_soon has no keywords
         for conversation in ending:  # nothing of the old epoch may still be appended or replaced
             await conversation.gone.wait()
         if self._replica.state == promoted and self._reigns is not None:
-            self._reigns.take_office(ask_standbys=False)
+            self._reigns.take_office(ask_standbys=ask_standbys)
             self._replica.bump()
 
     def _is_taking_office(self) -> bool:
@@ -219,6 +224,10 @@ class Member:
     def _check_promotion(self, *, force: bool) -> None:
         replica = self._replica
         behind = replica.missing_commits()
+        if replica.state.role is Role.FENCED:
+            raise PromotionRefused(
+                f"{self._config.name} is fenced ({replica.state.why}) and not promoted, not by force either: unfence it first", behind=behind
+            )
         if force:
             log.warning("%s is promoted by force, %d commits known elsewhere may be lost", self._config.name, behind)
             return
@@ -235,6 +244,45 @@ class Member:
                 "has them, or promote with force and lose them",
                 behind=behind,
             )
+
+    # Other orders of an operator.
+
+    async def fence(self, why: str = "") -> dict[str, Any]:
+        """Take no writes, lead and follow nobody until `unfence`: {role, epoch, was, lacking: commits that each standby is known to lack}."""
+        was = self.role
+        lacking = await orders.fence(self._replica, why)
+        return {**self._office(), "was": was.value, "lacking": lacking}
+
+    async def unfence(self) -> dict[str, Any]:
+        """Back to work: as primary where this node was primary and has heard of no other since, else as a standby. Raises PromotionRefused."""
+        replica = self._replica
+        state = await replica.keeper.unfence()
+        while state.role is Role.PRIMARY and replica.state == state and self._is_taking_office() and not replica.hunts:
+            await replica.changes.wait_past(replica.changes.value)
+        return self._office()
+
+    async def rejoin(self, *, reseed: bool = False) -> dict[str, Any]:
+        """A fenced, frozen or stopped node follows the primary again. reseed: from new copies; the old are salvaged. Raises PromotionRefused."""
+        await orders.rejoin(self._replica, reseed=reseed)
+        return self._office()
+
+    async def pause(self, why: str = "") -> dict[str, Any]:
+        """Refuse changes of role that automation asks for, on all nodes: {paused, reached, missing: nodes that learn it when they come back}."""
+        return await orders.pause(self._replica, why)
+
+    async def resume(self) -> dict[str, Any]:
+        return await orders.resume(self._replica)
+
+    def check(self) -> dict[str, Any]:
+        """What a failover is decided by, as this node knows it."""
+        return candidacy.check(self._replica, self._acknowledger)
+
+    def role_history(self) -> dict[str, Any]:
+        """The newest changes of this node's role, and the reigns of its databases."""
+        return told_history(self._replica)
+
+    def _office(self) -> dict[str, Any]:
+        return {"role": self.role.value, "epoch": self.epoch}
 
     # MARKs.
 
@@ -331,6 +379,7 @@ class Member:
         named = self._config.named_primary == self._config.name
         await replica.keeper.open(named_primary=named, data_epoch=max(epochs, default=0))
         await replica.dropped.open()
+        await replica.pauses.open()
         if replica.leads:
             await replica.dropped.discard(*self._uuids())
 

@@ -28,12 +28,14 @@ import msgspec
 from storage import DOCUMENT_BYTES_MAX, PeerError
 
 from .links import MESSAGE_BYTES_MAX
+from .pausing import is_sound
 
 PROTOCOL = 1
 DATABASES_MAX = 10_000
 DROPPED_MAX = 10_000
 HISTORY_MAX = 100_000
 KEY_BYTES_MAX = 8_192
+UNFIT_CHARS_MAX = 500
 BATCH_BYTES_MAX = 80 * 2**20  # one commit is at most 16 MiB of documents plus its ids and table
 
 
@@ -74,6 +76,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     hands_over_to: str = ""  # the node to which the sender, primary until now, was ordered to give the office
     declined: str = ""  # the node whose office the sender declined in this epoch
     reason: str = ""  # why it did
+    pause: tuple[int, int, str] = (0, 0, "")  # the newest word on the pause that the sender knows (pausing.py)
 
 
 class Fence(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -86,12 +89,14 @@ class Fence(msgspec.Struct, array_like=True, frozen=True, tag=2):
 class Follow(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """A standby asks what to do with its copy. rewindable: False after a rewind for which no checkpoint was usable.
 
-    reseed: an operator has ordered this copy to be replaced, whatever its state.
+    reseed: an operator has ordered this copy to be replaced, whatever its state. anew: an operator has looked at a copy that was stopped; it is
+    compared as if it had never been.
     """
 
     state: DatabaseState
     rewindable: bool
     reseed: bool = False
+    anew: bool = False
 
 
 class Instruct(msgspec.Struct, array_like=True, frozen=True, tag=4):
@@ -163,13 +168,18 @@ class MarkHash(msgspec.Struct, array_like=True, frozen=True, tag=13):
 
 
 class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=14):
-    """positions: uuid -> (epoch, seq, log bytes) of the sender's visible end; floors: uuid -> seq, from a primary."""
+    """positions: uuid -> (epoch, seq, log bytes) of the sender's visible end; floors: uuid -> seq, from a primary.
+
+    pause: as in Hello. unfit: why the sender could not lead if it were promoted now; empty when it could.
+    """
 
     role: str
     epoch: int
     positions: dict[bytes, tuple[int, int, int]]
     floors: dict[bytes, int]
     time_us: int
+    pause: tuple[int, int, str] = (0, 0, "")
+    unfit: str = ""
 
 
 class FetchTail(msgspec.Struct, array_like=True, frozen=True, tag=15):
@@ -265,7 +275,16 @@ def decode(data: bytes) -> Message:
     return message
 
 
+def _check_words(message: Hello | Heartbeat) -> None:
+    if not is_sound(message.pause):
+        raise PeerError(f"a word on the pause with times {message.pause[:2]} and a reason of {len(message.pause[2])} characters")
+    if isinstance(message, Heartbeat) and len(message.unfit) > UNFIT_CHARS_MAX:
+        raise PeerError(f"a reason of {len(message.unfit)} characters for being unfit, limit {UNFIT_CHARS_MAX}")
+
+
 def _check(message: Message) -> None:
+    if isinstance(message, Hello | Heartbeat):
+        _check_words(message)
     match message:
         case Hello():
             if len(message.databases) > DATABASES_MAX or len(message.dropped) > DROPPED_MAX:

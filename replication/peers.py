@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from .lag import LagMeter
 from .messages import Hello
+from .pausing import NEVER, PauseWord
 from .roles import Role
 
 MARKS_KEPT = 32  # of each database and peer
@@ -52,6 +53,8 @@ class Peer:
     copies: dict[bytes, CopyKnown] = field(default_factory=dict)
     meters: dict[bytes, LagMeter] = field(default_factory=dict)
     last_error: str = ""
+    pause: PauseWord = NEVER  # the newest word that it has told
+    unfit: str = ""  # why it could not lead, by its own word
 
     def copy(self, uuid: bytes) -> CopyKnown:
         return self.copies.setdefault(uuid, CopyKnown())

@@ -27,7 +27,9 @@ from .alarms import AlarmKind, Alarms
 from .conversation import Conversation
 from .dropped import DroppedList
 from .lag import LagMeter
-from .messages import PROTOCOL, DatabaseState, Heartbeat, Hello
+from .messages import PROTOCOL, UNFIT_CHARS_MAX, DatabaseState, Heartbeat, Hello
+from .pause_keeper import PauseKeeper
+from .pausing import PauseWord
 from .peers import Peer
 from .repairing import Repairs
 from .role_keeper import RoleKeeper
@@ -61,9 +63,14 @@ class Replica:
         self.stopped: set[tuple[str, bytes]] = set()
         self.switching_to = ""  # the node to which this primary is handing over, while it takes no writes for that
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
+        self.fencing = ""  # why, while this primary takes no writes because it is being fenced
+        self.has_followed = False  # a primary, since this node was opened
+        self.streams: set[bytes] = set()  # databases whose log this standby receives now
+        self.anew: set[bytes] = set()  # copies that were stopped and that an operator ordered to follow again
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
         self.repairs = Repairs(self)
+        self.pauses = PauseKeeper(seams, self._pause_changed)
         self.keeper = RoleKeeper(seams, yields=self.open_or_close_all, changed=self._role_changed)
         self.on_advance: Callable[[bytes], None] = lambda uuid: None  # this node's own durable end moved
         self.on_confirmed: Callable[[bytes], None] = lambda uuid: None  # a standby's did
@@ -122,6 +129,7 @@ class Replica:
             hands_over_to=state.hands_over_to,
             declined=declined[0],
             reason=declined[1],
+            pause=self.pauses.word.told(),
         )
 
     def refresh(self) -> tuple[list[Database], list[bytes]]:
@@ -174,12 +182,18 @@ class Replica:
         state = self.state
         if state.role is Role.FROZEN:
             return ReadOnly(f"node {self.config.name} takes no writes: {state.why}")
+        if state.role is Role.FENCED:
+            where = self.primary_address()
+            told = f"write to the primary at {where}" if where else "no primary is known: promote a standby, or unfence this node"
+            return NotPrimary(f"node {self.config.name} is fenced ({state.why}); {told}", primary=where)
         if not self.leads:
             where = self.primary_address()
             told = f"write to the primary at {where}" if where else "no primary is known: promote a node"
             return NotPrimary(f"node {self.config.name} is a standby of epoch {state.epoch}; {told}", primary=where)
         if self.switching_to:
             return ReadOnly(f"node {self.config.name} is handing over to {self.switching_to}: send it again in a moment")
+        if self.fencing:
+            return ReadOnly(f"node {self.config.name} is being fenced: {self.fencing}")
         if database is not None and database.uuid not in self.ready and database.uuid not in self.founded:
             hunt = self.hunts.get(database.uuid)
             reason = hunt.explain() if hunt else f"its reign of epoch {state.epoch} has not begun"
@@ -231,6 +245,34 @@ class Replica:
         peer.epoch = max(peer.epoch, epoch)
         return await self.keeper.hear(peer.name, peer.role, epoch)
 
+    async def hear_pause(self, peer: Peer, told: tuple[int, int, str]) -> None:
+        """Take note of a peer's word on the pause."""
+        word = PauseWord(*told)
+        if word != peer.pause:
+            peer.pause = word
+            self.bump()
+        await self.pauses.hear(peer.name, word)
+
+    def _pause_changed(self) -> None:
+        """Told at once, and with every heartbeat."""
+        for conversation in self.conversations:
+            if conversation.running:
+                try:
+                    conversation.post(self.heartbeat())
+                except PeerError:
+                    conversation.cancel()  # it takes no messages: told again by the next link
+        self.bump()
+
+    def why_unfit(self) -> str:
+        """Why this node could not lead if it were promoted now, beyond its role and what it lacks; empty when it could."""
+        reasons = [f"database {name!r} could not be opened" for name in self.engine.unopened]
+        for database in self.engine.databases.values():
+            if database.damaged:
+                reasons.append(f"database {database.name!r} is damaged")
+            elif database.disk_state["state"] != "ok":
+                reasons.append(f"database {database.name!r}: {database.disk_state['why']}")
+        return "; ".join(reasons)[:UNFIT_CHARS_MAX]
+
     def cut_links(self) -> list[Conversation]:
         """End every conversation; returns those that are ending."""
         for conversation in self.conversations:
@@ -252,7 +294,8 @@ class Replica:
         if self.leads:
             floors = {database.uuid: self.floor(database) for database in self.engine.databases.values()}
         state = self.state
-        return Heartbeat(state.role.value, state.epoch, positions, floors, self.seams.time_us())
+        word = self.pauses.word.told()
+        return Heartbeat(state.role.value, state.epoch, positions, floors, self.seams.time_us(), word, self.why_unfit())
 
     def floor(self, database: Database) -> int:
         """The seq that this node and every known standby have durably; 0 while one was never heard."""
@@ -272,6 +315,7 @@ class Replica:
     def hear_positions(self, peer: Peer, beat: Heartbeat) -> None:
         now = trio.current_time()
         peer.positions = dict(beat.positions)
+        peer.unfit = beat.unfit
         for uuid in [uuid for uuid in peer.meters if uuid not in beat.positions]:
             del peer.meters[uuid]
         for uuid, (_, seq, log_bytes) in beat.positions.items():

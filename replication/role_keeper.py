@@ -1,6 +1,7 @@
 """The one place where a node's role and epoch change: on disk first, then here, then everywhere else (INV-4).
 
-Cost: one small file replaced and synced for each change. Knows the disk seam and the tables of roles.py; knows no link.
+Cost: one small file replaced and synced for each change, then a line of the record appended. Knows the disk seam and the tables of
+roles.py; knows no link.
 A change is never given up half way: it is shielded from cancellation, and a crash inside it leaves the old or the new file.
 """
 
@@ -13,7 +14,21 @@ import trio
 
 from storage import PromotionRefused, Seams
 
-from .roles import ROLE_FILE, Role, RoleState, handed_over, on_hear, on_open, promoted, read_role, write_role
+from .role_record import RoleRecord
+from .roles import (
+    ROLE_FILE,
+    Role,
+    RoleState,
+    fenced,
+    handed_over,
+    on_hear,
+    on_open,
+    promoted,
+    read_role,
+    rejoined,
+    unfenced,
+    write_role,
+)
 
 
 class RoleKeeper:
@@ -29,6 +44,7 @@ class RoleKeeper:
         self._yields = yields
         self._changed = changed
         self._lock = trio.Lock()
+        self.record = RoleRecord(seams)
         self.state = RoleState(Role.STANDBY, 0, "not opened yet")
         self.yielding = False
 
@@ -42,6 +58,8 @@ class RoleKeeper:
         if state != persisted:
             await self._persist(state)
         self.state = state
+        await self.record.open()
+        await self.record.add(state)
 
     async def hear(self, peer: str, role: Role, epoch: int) -> bool:
         """A peer told its role and epoch. Returns whether that changed this node's, by now persisted."""
@@ -90,6 +108,39 @@ class RoleKeeper:
                 raise PromotionRefused(f"{ROLE_FILE} could not be written ({error}); this node goes on as primary", behind=0) from error
         return state
 
+    async def fence(self, why: str) -> RoleState:
+        """An operator's order; a fenced node stays so, with the newer reason. Raises OSError when it cannot be written; then nothing has changed."""
+        yields = self.state.role is Role.PRIMARY and not self.yielding
+        if yields:
+            self.yielding = True
+            self._yields()
+        async with self._lock:
+            try:
+                await self._become(fenced(self.state, why))
+            except OSError:
+                if yields:
+                    self.yielding = False
+                    self._yields()
+                raise
+            return self.state
+
+    async def unfence(self) -> RoleState:
+        """An operator's order. PromotionRefused when it is not fenced; OSError when it cannot be written."""
+        async with self._lock:
+            if self.state.role is not Role.FENCED:
+                raise PromotionRefused(f"this node is not fenced, it is {self.state.role.value} of epoch {self.state.epoch}", behind=0)
+            await self._become(unfenced(self.state))
+            return self.state
+
+    async def rejoin(self, check: Callable[[], None]) -> RoleState:
+        """An operator's order: a standby from now on. check() runs under the lock and may refuse by raising."""
+        async with self._lock:
+            check()
+            state = rejoined(self.state)
+            if state != self.state:
+                await self._become(state)
+            return self.state
+
     async def leave(self, epoch: int, why: str) -> None:
         """A standby of this epoch goes on to the next one, as a standby: what it was offered in the old one is over."""
         async with self._lock:
@@ -102,6 +153,7 @@ class RoleKeeper:
             old, self.state = self.state, state
             self.yielding = False
             self._changed(old, state)
+            await self.record.add(state)  # last: whoever waits for this node to step down does not wait for it
 
     async def _persist(self, state: RoleState) -> None:
         disk = self._seams.disk

@@ -83,12 +83,12 @@ class StandbySession:
     def phase(self, uuid: bytes) -> Phase | None:
         return self._phases.get(uuid)
 
-    def follow(self, state: DatabaseState, *, rewindable: bool = True, reseed: bool = False) -> Follow:
+    def follow(self, state: DatabaseState, *, rewindable: bool = True, reseed: bool = False, anew: bool = False) -> Follow:
         """Ask about one copy: at the beginning, after a rewind, after a seed."""
         assert self._phases.get(state.uuid) in (None, Phase.BUSY, Phase.STOPPED), "asked twice"
         self._phases[state.uuid] = Phase.ASKED
         self._acked.pop(state.uuid, None)
-        return Follow(state, rewindable, reseed)
+        return Follow(state, rewindable, reseed, anew)
 
     def need(self, begin: SeedBegin, have: dict[str, int]) -> SeedNeed:
         """Answer a SeedBegin with what is missing. The primary then sends just that."""

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import trio
 
+from .candidacy import standby_row, why_not_ready
 from .lag import Lag
 from .peers import Peer
 from .replica import Replica
 from .roles import Role
 from .waiting import Acknowledger
 
+REIGNS_TOLD = 1_000  # the newest of each database, in a history
+
 
 def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any]:
     """role, epoch, databases (by name) with their copies elsewhere, peers (by name), alarms."""
     state = replica.state
+    unready = why_not_ready(replica)
     return {
         "node": replica.config.name,
         "role": state.role.value,
         "epoch": state.epoch,
         "why": state.why,
+        "was": state.was.value if state.was is not None else "",
         "primary": replica.primary_address(),
+        "paused": replica.pauses.word.shown(),
+        "ready": not unready,
+        "why_not_ready": unready,
         "acks": replica.config.acks,
         "databases": {
             database.name: _database(replica, acknowledger, database)
             for database in list(replica.engine.databases.values())
         },
-        "peers": {name: _peer(peer) for name, peer in replica.peers.items()},
+        "peers": {name: {**_peer(peer), **standby_row(replica, peer)} for name, peer in replica.peers.items()},
         "alarms": [
             {
                 "kind": alarm.kind.value,
@@ -40,6 +49,21 @@ def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any
         ]
         + [alarm for database in list(replica.engine.databases.values()) if (alarm := _disk_alarm(database)) is not None],
         "alarms_left_out": replica.alarms.left_out,
+    }
+
+
+def told_history(replica: Replica) -> dict[str, Any]:
+    """changes, oldest first; let_go: older ones that are gone; unreadable: lines of the record that are none; reigns by database."""
+    record = replica.keeper.record
+    return {
+        "node": replica.config.name,
+        "changes": [{**asdict(change), "role": change.role.value} for change in record.changes],
+        "let_go": record.let_go,
+        "unreadable": record.unreadable,
+        "reigns": {
+            database.name: [{"epoch": reign.epoch, "id": f"{reign.id:016x}", "first_seq": reign.first_seq} for reign in database.history[-REIGNS_TOLD:]]
+            for database in list(replica.engine.databases.values())
+        },
     }
 
 

@@ -92,6 +92,8 @@ def _check(replica: Replica, peer: Peer) -> None:
 
 
 def _check_linked(replica: Replica, peer: Peer) -> None:
+    if peer.role is Role.FENCED:
+        raise _refused(peer.name, "it is fenced: unfence it first")
     if peer.conversation is None:
         raise _refused(peer.name, f"it is not connected ({peer.last_error or 'no link'})")
     for database in replica.engine.databases.values():

@@ -8,19 +8,27 @@ from __future__ import annotations
 from typing import Any
 
 from node.wire import (
+    Check,
     Compact,
     CreateDatabase,
     DropCollection,
     DropDatabase,
+    Fence,
     ListCollections,
     ListDatabases,
+    Pause,
     Ping,
     Promote,
+    Rejoin,
     Reply,
     Request,
+    Reseed,
+    Resume,
+    RoleHistory,
     Scrub,
     Status,
     Switchover,
+    Unfence,
 )
 
 from . import answers
@@ -69,13 +77,46 @@ def status(scope: Scope, node: str | None, *, mark: bool) -> Plan[dict[str, Any]
     return (yield from _at(scope, Status(0, mark), node))
 
 
-def promote(scope: Scope, node: str, *, force: bool) -> Plan[dict[str, Any]]:
-    return (yield from _at(scope, Promote(0, force), node))
+def promote(scope: Scope, node: str, *, force: bool, automatic: bool) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Promote(0, force, automatic), node))
 
 
-def switchover(scope: Scope, to: str, *, timeout_s: float) -> Plan[dict[str, Any]]:
-    reply = yield from _reply(scope, Kind.ONCE, Switchover(0, to, max(1, int(timeout_s * 1000))))
+def switchover(scope: Scope, to: str, *, timeout_s: float, automatic: bool) -> Plan[dict[str, Any]]:
+    reply = yield from _reply(scope, Kind.ONCE, Switchover(0, to, max(1, int(timeout_s * 1000)), automatic))
     return answers.read(answers.FACTS, reply)
+
+
+def fence(scope: Scope, node: str, why: str) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Fence(0, why), node))
+
+
+def unfence(scope: Scope, node: str) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Unfence(0), node))
+
+
+def rejoin(scope: Scope, node: str, *, reseed: bool) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Rejoin(0, reseed), node))
+
+
+def reseed(scope: Scope, node: str, db: str) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Reseed(0, db), node))
+
+
+def pause(scope: Scope, node: str | None, why: str) -> Plan[dict[str, Any]]:
+    """Any node will do, and asking twice changes nothing but the time."""
+    return (yield from _at(scope, Pause(0, why), node))
+
+
+def resume(scope: Scope, node: str | None) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Resume(0), node))
+
+
+def role_history(scope: Scope, node: str | None) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, RoleHistory(0), node))
+
+
+def check(scope: Scope, node: str | None) -> Plan[dict[str, Any]]:
+    return (yield from _at(scope, Check(0), node))
 
 
 def scrub(scope: Scope, db: str, node: str | None) -> Plan[dict[str, Any]]:

@@ -113,16 +113,52 @@ class Client:
         """A node's view of itself and its peers. mark: after comparing state hashes with every standby."""
         return self.run(administration.status(self._scope, node, mark=mark))
 
-    def promote(self, node: str, *, force: bool = False) -> dict[str, Any]:
-        """Make a node the primary of a new epoch. force: even if commits are known to be missing there."""
-        return self.run(administration.promote(self._scope, node, force=force))
+    def promote(self, node: str, *, force: bool = False, automatic: bool = False) -> dict[str, Any]:
+        """Make a node the primary of a new epoch. force: even if commits are known to be missing there. automatic: a program asks, and not
+        an operator: refused while the cluster is paused."""
+        return self.run(administration.promote(self._scope, node, force=force, automatic=automatic))
 
-    def switchover(self, to: str, *, timeout_s: float = 10.0) -> dict[str, Any]:
+    def switchover(self, to: str, *, timeout_s: float = 10.0, automatic: bool = False) -> dict[str, Any]:
         """Hand the primary's office over to a standby by its name, losing nothing, or change nothing. It must have caught up within timeout_s.
 
         Gives primary, epoch, and stopped_s: for how long no node took writes. Raises OperationFailure naming what stands in the way.
         """
-        return self.run(administration.switchover(self._scope, to, timeout_s=timeout_s))
+        return self.run(administration.switchover(self._scope, to, timeout_s=timeout_s, automatic=automatic))
+
+    # Orders about roles; docs/operations.md says what each does. node: an address, "host:port".
+
+    def fence(self, node: str, why: str = "") -> dict[str, Any]:
+        """Keep a node from taking writes, leading, following and being promoted until unfence(). Gives role, epoch, was, and lacking:
+        how many commits each standby is known to lack."""
+        return self.run(administration.fence(self._scope, node, why))
+
+    def unfence(self, node: str) -> dict[str, Any]:
+        """End a fence: the node is primary again where it was and nobody else took the office, else a standby."""
+        return self.run(administration.unfence(self._scope, node))
+
+    def rejoin(self, node: str, *, reseed: bool = False) -> dict[str, Any]:
+        """Make a fenced, frozen or stopped node follow the primary again. reseed: from new copies; the old ones are salvaged."""
+        return self.run(administration.rejoin(self._scope, node, reseed=reseed))
+
+    def reseed(self, node: str, database: str) -> dict[str, Any]:
+        """Replace a standby's copy of one database from the primary; the old one is salvaged."""
+        return self.run(administration.reseed(self._scope, node, database))
+
+    def pause(self, why: str = "", *, node: str | None = None) -> dict[str, Any]:
+        """Refuse changes of role that automation asks for, on all nodes. Gives paused, reached, and missing: nodes that learn it later."""
+        return self.run(administration.pause(self._scope, node, why))
+
+    def resume(self, *, node: str | None = None) -> dict[str, Any]:
+        """The end of pause()."""
+        return self.run(administration.resume(self._scope, node))
+
+    def role_history(self, node: str | None = None) -> dict[str, Any]:
+        """A node's changes of role, oldest first, and the reigns of its databases."""
+        return self.run(administration.role_history(self._scope, node))
+
+    def check(self, node: str | None = None) -> dict[str, Any]:
+        """What a failover is decided by, as a node knows it: who could lead, and what would be lost."""
+        return self.run(administration.check(self._scope, node))
 
     # Positions, sessions, options.
 

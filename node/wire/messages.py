@@ -380,9 +380,11 @@ class Status(Request, tag="status"):
 
 
 class Promote(Request, tag="promote"):
-    """Make this node the primary of a new epoch. force: even if commits are known to be missing."""
+    """Make this node the primary of a new epoch. force: even if commits are known to be missing. automatic: a program asks, and not an
+    operator: refused while the cluster is paused."""
 
     force: bool = False
+    automatic: bool = False
 
 
 class Switchover(Request, tag="switchover"):
@@ -390,6 +392,54 @@ class Switchover(Request, tag="switchover"):
 
     to: str
     timeout_ms: int = 10_000
+    automatic: bool = False
+
+
+class Fence(Request, tag="fence"):
+    """This node takes no writes, leads and follows nobody and cannot be promoted until Unfence.
+
+    Answer: {role, epoch, was: its role before, lacking: {standby: commits that it is known to lack}}.
+    """
+
+    why: Name = ""
+
+
+class Unfence(Request, tag="unfence"):
+    """Back to work: primary again where it was and nobody else took the office, else a standby. Answer: {role, epoch}."""
+
+
+class Rejoin(Request, tag="rejoin"):
+    """A fenced, frozen or stopped node becomes a standby of the primary that it hears. reseed: its copies are replaced, the old ones
+    salvaged. Answer: {role, epoch}; what becomes of its copies stands in the primary's status."""
+
+    reseed: bool = False
+
+
+class Reseed(Request, tag="reseed"):
+    """Replace this standby's copy of one database from the primary; the old one is salvaged. Answer: {}."""
+
+    db: Name
+
+
+class Pause(Request, tag="pause"):
+    """Every node refuses what is asked `automatic`ally. Answer: {paused: {since_us, why} or nil, reached: [node, ...], missing: [node, ...]}."""
+
+    why: Name = ""
+
+
+class Resume(Request, tag="resume"):
+    """The end of Pause. Answer as Pause's."""
+
+
+class RoleHistory(Request, tag="rolehistory"):
+    """Answer: {node, changes: [{number, time_us, role, epoch, why}, ...] oldest first, let_go, unreadable,
+    reigns: {db: [{epoch, id, first_seq}, ...]}}."""
+
+
+class Check(Request, tag="check"):
+    """What a failover is decided by, as this node knows it: {node, role, epoch, paused, acks, on_ack_timeout, protected, why_not, missing_commits,
+    primary: nil or {node, epoch, connected, heard_s_ago}, lag: nil or {commits, bytes, seconds},
+    standbys: {name: {fenced, promotable, why_not, lacks: commits or nil}}}."""
 
 
 class Scrub(Request, tag="scrub"):
@@ -428,7 +478,7 @@ AnyRequest = (
     Hello | Login | Ping | Get | Find | More | KillCursor | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes
     | Insert | Replace | Update | FindAndModify | Delete | Bulk | CreateIndexes | DropIndex
     | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact | Scrub
-    | Status | Promote | Switchover
+    | Status | Promote | Switchover | Fence | Unfence | Rejoin | Reseed | Pause | Resume | RoleHistory | Check
     | Begin | Inside | Commit | Abort
 )  # fmt: skip
 

@@ -95,6 +95,12 @@ def test_operations_of_a_cluster_are_refused_by_name():
     with twinlog.open(":memory:") as client:
         with pytest.raises(errors.InvalidOperation, match="embedded"):
             client.promote("localhost")
+        for name, arguments in {
+            "fence": ("localhost",), "unfence": ("localhost",), "rejoin": ("localhost",), "reseed": ("localhost", "shop"),
+            "pause": (), "resume": (), "role_history": (), "check": (),
+        }.items():  # fmt: skip
+            with pytest.raises(errors.InvalidOperation, match="embedded"):
+                getattr(client, name)(*arguments)
 
 
 async def test_an_error_of_the_callers_own_block_comes_out_as_it_is(tmp_path):

@@ -36,6 +36,7 @@ class FakeMember:
         self.refusal: storage.TwinlogError | None = None
         self.held = False  # acknowledgements wait until release()
         self.promoted_with: list[bool] = []
+        self.orders: list[tuple[Any, ...]] = []
         self._engine = engine
         self._waiting: list[tuple[Any, int, Callable[[Any], None]]] = []
         engine.watch_databases(self._on_database)
@@ -76,12 +77,42 @@ class FakeMember:
     async def drop_database(self, name: str) -> None:
         await self._engine.drop_database(name)
 
-    async def promote(self, *, force: bool = False) -> None:
+    async def promote(self, *, force: bool = False, automatic: bool = False) -> None:
         self.promoted_with.append(force)
+        self.asked_automatically = automatic
 
-    async def switch_over(self, to: str, timeout_s: float) -> tuple[int, float]:
+    async def switch_over(self, to: str, timeout_s: float, *, automatic: bool = False) -> tuple[int, float]:
         self.switched_to = (to, timeout_s)
+        self.asked_automatically = automatic
         return self.epoch + 2, 0.01
+
+    async def fence(self, why: str) -> dict[str, Any]:
+        return self._ordered("fence", why)
+
+    async def unfence(self) -> dict[str, Any]:
+        return self._ordered("unfence")
+
+    async def rejoin(self, *, reseed: bool) -> dict[str, Any]:
+        return self._ordered("rejoin", reseed)
+
+    async def pause(self, why: str) -> dict[str, Any]:
+        return self._ordered("pause", why)
+
+    async def resume(self) -> dict[str, Any]:
+        return self._ordered("resume")
+
+    def reseed(self, name: str) -> None:
+        self._ordered("reseed", name)
+
+    def role_history(self) -> dict[str, Any]:
+        return self._ordered("role_history")
+
+    def check(self) -> dict[str, Any]:
+        return self._ordered("check")
+
+    def _ordered(self, *order: Any) -> dict[str, Any]:
+        self.orders.append(order)
+        return {"role": self.role.value, "epoch": self.epoch}
 
     def status(self) -> dict[str, Any]:
         return {

@@ -189,7 +189,26 @@ async def test_status_compares_hashes_at_a_mark_and_promote_is_passed_on(nursery
         assert len(database["mark"]["hash"]) == 64 and database["mark"]["equal"] is None
         assert "mark" not in (await client.call(wire.Status))["databases"]["chat"]
         assert (await client.call(wire.Promote, force=True))["epoch"] == 1
-        assert rig.member.promoted_with == [True]
+        assert rig.member.promoted_with == [True] and not rig.member.asked_automatically
+        await client.call(wire.Promote, automatic=True)
+        assert rig.member.asked_automatically
+
+
+async def test_orders_about_roles_are_passed_on_with_what_they_say(nursery):
+    async with open_rig() as rig, connect(rig, nursery) as client:
+        await client.call(wire.Fence, "a reason")
+        await client.call(wire.Unfence)
+        await client.call(wire.Rejoin, reseed=True)
+        await client.call(wire.Pause, "maintenance")
+        await client.call(wire.Resume)
+        assert await client.call(wire.Reseed, "d") == {}
+        assert (await client.call(wire.Check))["epoch"] == (await client.call(wire.RoleHistory))["epoch"] == 1
+        assert rig.member.orders == [
+            ("fence", "a reason"), ("unfence",), ("rejoin", True), ("pause", "maintenance"), ("resume",), ("reseed", "d"), ("check",),
+            ("role_history",),
+        ]  # fmt: skip
+        await client.call(wire.Switchover, "b", automatic=True)
+        assert rig.member.asked_automatically
 
 
 async def test_databases_and_collections_are_created_listed_and_dropped(nursery):
@@ -294,6 +313,7 @@ ARGUMENTS = {
     wire.ListIndexes: ("d", "c"),
     wire.ListCollections: ("d",),
     wire.Switchover: ("b",),
+    wire.Reseed: ("d",),
     wire.Insert: ("d", "c", [document(id=1)]),
     wire.Replace: ("d", "c", value({}), document(id=1)),
     wire.Delete: ("d", "c", value({})),
