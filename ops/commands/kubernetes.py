@@ -66,30 +66,36 @@ def sync(url: str | None, key_file: str | None, every: float | None, anew: bool)
         _run(target, lambda around: _go_on(around, do, every), within_s=float("inf"))
 
 
+automatic_option = click.option("--automatic", is_flag=True, help="A program asks, not a person: refused while the cluster is paused.")
+
+
 @kubernetes.command()
 @target_options
+@automatic_option
 @click.option("--to", default=None, metavar="POD", help="Which standby; default: the one with the most commits.")
 @click.option("--force", is_flag=True, help="Even if commits are known to be missing there: they are lost.")
 @click.option("--even-if-ready", is_flag=True, help="Even if Kubernetes says that a node which does not answer here is ready.")
-def failover(url: str | None, key_file: str | None, to: str | None, force: bool, even_if_ready: bool) -> None:  # noqa: FBT001
+@click.option("--fence", is_flag=True, help="Even if the primary answers: it is fenced first, and stays so until `twinlog cluster unfence`.")
+def failover(url: str | None, key_file: str | None, to: str | None, automatic: bool, **chosen: bool) -> None:  # noqa: FBT001
     """Promote a standby in place of a primary that does not answer, and point the Service to it.
 
     Safe to run again, whatever the first run came to. Exit code 0: the Service points to a primary, 1: refused, 3: something does not answer.
     """
     from ops.kubernetes.moves import failover as do  # late: --help must not pay for it
 
-    click.echo(_run(resolve(url, key_file), lambda around: do(around, to=to, force=force, even_if_ready=even_if_ready)))
+    click.echo(_run(resolve(url, key_file), lambda around: do(around, to=to, **chosen), automatic=automatic))
 
 
 @kubernetes.command()
 @target_options
+@automatic_option
 @click.option("--to", default=None, metavar="POD", help="Which standby; default: the one that is least behind.")
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.001, 600), metavar="SECONDS", help="How long it may take to catch up.")
-def switchover(url: str | None, key_file: str | None, to: str | None, timeout: float) -> None:
+def switchover(url: str | None, key_file: str | None, to: str | None, timeout: float, automatic: bool) -> None:  # noqa: FBT001
     """Hand over from the primary to a standby, and point the Service to it. Nothing is lost, or nothing changes."""
     from ops.kubernetes.moves import switchover as do  # late: --help must not pay for it
 
-    click.echo(_run(resolve(url, key_file), lambda around: do(around, to=to, timeout_s=timeout)))
+    click.echo(_run(resolve(url, key_file), lambda around: do(around, to=to, timeout_s=timeout), automatic=automatic))
 
 
 @kubernetes.command("hand-over")
@@ -103,10 +109,10 @@ def hand_over(url: str | None, key_file: str | None, node: str, within: float) -
     """
     from ops.kubernetes.moves import hand_over as do  # late: --help must not pay for it
 
-    click.echo(_run(resolve(url, key_file), lambda around: do(around, node, timeout_s=within / 2), within_s=within))
+    click.echo(_run(resolve(url, key_file), lambda around: do(around, node, timeout_s=within / 2), automatic=True, within_s=within))
 
 
-def _run(target: Target, verb: Callable[[Surroundings], Awaitable], *, within_s: float = VERB_S):
+def _run(target: Target, verb: Callable[[Surroundings], Awaitable], *, automatic: bool = False, within_s: float = VERB_S):
     """The verb in a trio run of its own, with the real API and the real nodes around it."""
 
     async def run() -> object:
@@ -117,7 +123,7 @@ def _run(target: Target, verb: Callable[[Surroundings], Awaitable], *, within_s:
 
         async with open_api(default_access()) as api:
             with trio.move_on_after(within_s):
-                return await verb(Surroundings(api, Nodes(target), wall_clock_us, click.echo))
+                return await verb(Surroundings(api, Nodes(target), wall_clock_us, click.echo, automatic))
         raise Refusal(f"given up after {within_s:g} s; `twinlog kubernetes where` says how things are, `sync` puts the Service right", ExitCode.UNREACHABLE)
 
     return trio.run(run)

@@ -47,18 +47,20 @@ class Cluster(Protocol):
     """See nodes.Nodes."""
 
     async def ask(self) -> list[NodeView]: ...
-    async def promote(self, pod: str, *, force: bool) -> int: ...
-    async def switch_over(self, old: str, to: str, *, timeout_s: float) -> dict: ...
+    async def fence(self, pod: str, why: str) -> None: ...
+    async def promote(self, pod: str, *, force: bool, automatic: bool) -> int: ...
+    async def switch_over(self, old: str, to: str, *, timeout_s: float, automatic: bool) -> dict: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the steps act on. say: where a line for the operator goes."""
+    """What the steps act on. say: where a line for the operator goes. automatic: a program asks, so the nodes refuse while they are paused."""
 
     api: Api
     nodes: Cluster
     now_us: Callable[[], int]
     say: Callable[[str], None]
+    automatic: bool = False
 
 
 async def sync(around: Surroundings, *, anew: bool = False) -> str:
@@ -84,13 +86,15 @@ async def sync(around: Surroundings, *, anew: bool = False) -> str:
     raise Refusal(f"the Service was changed by somebody else {CONFLICTS_MAX} times in a row: look who else moves it")
 
 
-async def failover(around: Surroundings, *, to: str | None = None, force: bool = False, even_if_ready: bool = False) -> str:
-    """Promote a standby, for a primary that does not answer."""
+async def failover(
+    around: Surroundings, *, to: str | None = None, force: bool = False, even_if_ready: bool = False, fence: bool = False
+) -> str:
+    """Promote a standby, for a primary that does not answer; with fence, also for one that answers and cannot do its work."""
     patience = trio.current_time() + SILENT_S
     for _ in range(CONFLICTS_MAX):
         standing, views, pods = await _look(around)
         while isinstance(
-            verdict := verdicts.failover(standing, views, pods, around.now_us(), to=to, even_if_ready=even_if_ready), Wait
+            verdict := verdicts.failover(standing, views, pods, around.now_us(), to=to, even_if_ready=even_if_ready, fence=fence), Wait
         ):
             if trio.current_time() > patience:
                 raise Refusal(verdict.why)
@@ -103,9 +107,9 @@ async def failover(around: Surroundings, *, to: str | None = None, force: bool =
                 case Point(pod, epoch):
                     await _point(around, standing, pod, epoch)
                     return f"{pod} is primary of epoch {epoch} already, and the Service points to it"
-                case Move(target):
+                case Move(target, old):
                     await _leave(around, standing, target)
-                    return await _promote(around, target, force=force)
+                    return await _promote(around, old, target, force=force)
         except Conflict:
             continue
     raise Refusal(f"the Service was changed by somebody else {CONFLICTS_MAX} times in a row: look who else moves it")
@@ -157,11 +161,14 @@ async def _leave(around: Surroundings, standing: Standing, target: str) -> None:
                              "`twinlog kubernetes sync` points the Service back")
 
 
-async def _promote(around: Surroundings, target: str, *, force: bool) -> str:
-    """Steps 2 and 3 of a failover."""
-    around.say(f"2 {target} is promoted")
+async def _promote(around: Surroundings, old: str, target: str, *, force: bool) -> str:
+    """Steps 2 and 3 of a failover. old: to be fenced first, unless it is ""."""
     try:
-        epoch = await around.nodes.promote(target, force=force)
+        if old:
+            around.say(f"2 {old} is fenced (`twinlog cluster unfence` ends that)")
+            await around.nodes.fence(old, f"failover to {target}")
+        around.say(f"2 {target} is promoted")
+        epoch = await around.nodes.promote(target, force=force, automatic=around.automatic)
     except Refusal:
         await _put_back(around)
         raise
@@ -172,7 +179,7 @@ async def _hand_over(around: Surroundings, old: str, target: str, timeout_s: flo
     """Steps 2 and 3 of a switchover."""
     around.say(f"2 {old} hands over to {target}")
     try:
-        outcome = await around.nodes.switch_over(old, target, timeout_s=timeout_s)
+        outcome = await around.nodes.switch_over(old, target, timeout_s=timeout_s, automatic=around.automatic)
     except Refusal:
         await _put_back(around)
         raise

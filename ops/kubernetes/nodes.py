@@ -38,18 +38,25 @@ class Nodes:
                 nursery.start_soon(ask_one, host)
         return [views[host] for host in self._target.hosts()]
 
-    async def promote(self, pod: str, *, force: bool) -> int:
+    async def fence(self, pod: str, why: str) -> None:
+        """It takes no writes and leads nobody until an operator ends that. Raises Refusal."""
+        host = self._host(pod)
+        with refusals():
+            async with await self._connect(host, timeout_s=ORDER_S) as client:
+                await client.fence(host, why)
+
+    async def promote(self, pod: str, *, force: bool, automatic: bool) -> int:
         """The epoch that it is primary of. Raises Refusal with the node's own words."""
         host = self._host(pod)
         with refusals():
             async with await self._connect(host, timeout_s=ORDER_S) as client:
-                return int((await client.promote(host, force=force))["epoch"])
+                return int((await client.promote(host, force=force, automatic=automatic))["epoch"])
 
-    async def switch_over(self, old: str, to: str, *, timeout_s: float) -> dict[str, Any]:
+    async def switch_over(self, old: str, to: str, *, timeout_s: float, automatic: bool) -> dict[str, Any]:
         """{primary, epoch, stopped_s}. Raises Refusal with the old primary's own words; then it goes on as it was, or they say otherwise."""
         with refusals():
             async with await self._connect(self._host(old), timeout_s=ORDER_S) as client:
-                return await client.switchover(to, timeout_s=timeout_s)
+                return await client.switchover(to, timeout_s=timeout_s, automatic=automatic)
 
     async def _ask(self, host: str) -> NodeView:
         from twinlog import TwinlogError  # late: --help must not pay for it

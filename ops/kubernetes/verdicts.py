@@ -53,7 +53,7 @@ class Empty:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Make this pod's node the primary and point the Service to it. old: the primary that answers, "" when none does."""
+    """Make this pod's node the primary and point the Service to it. old: the primary that answers and has to give way, "" when none does."""
 
     to: str
     old: str = ""
@@ -108,15 +108,19 @@ def sync(standing: Standing, views: Sequence[NodeView], now_us: int) -> Keep | P
 
 
 def failover(
-    standing: Standing, views: Sequence[NodeView], pods: Mapping[str, Pod], now_us: int, *, to: str | None, even_if_ready: bool
+    standing: Standing, views: Sequence[NodeView], pods: Mapping[str, Pod], now_us: int, *, to: str | None, even_if_ready: bool, fence: bool
 ) -> Point | Move | Wait | Refuse:
-    """For a primary that does not answer. Point: there is a primary already, for instance because an earlier run got that far."""
+    """For a primary that does not answer. Point: there is a primary already, for instance because an earlier run got that far. fence: for one that
+    answers, too, and cannot do its work."""
     leader = leading(views)
+    old = ""
     if leader is not None and leader.epoch >= standing.epoch:
-        pod = pod_of(leader.host)
-        if to in (None, pod):
-            return Point(pod, leader.epoch)
-        return Refuse(f"{pod} answers and is primary of epoch {leader.epoch}: `twinlog kubernetes switchover --to {to}` loses nothing; a failover might")
+        old = pod_of(leader.host)
+        if to == old or not (fence or to):
+            return Point(old, leader.epoch)
+        if not fence:
+            return Refuse(f"{old} answers and is primary of epoch {leader.epoch}: `twinlog kubernetes switchover --to {to}` loses nothing, a failover might. If it "
+                          "answers and cannot do its work (a failed disk), add --fence: it is made to step down first")
     moving = standing.moving_to and now_us - standing.since_us < MOVE_US_MAX
     if moving and to not in (None, standing.moving_to):
         return Refuse(f"a move to {standing.moving_to} was begun {(now_us - standing.since_us) / 1e6:.0f} s ago: finish it (leave --to away), or wait until it is "
@@ -133,7 +137,7 @@ def failover(
     if not able:
         told = ", ".join(f"{pod_of(view.host)} is {view.role}" if view.reachable else f"{pod_of(view.host)} does not answer" for view in views)
         return Refuse(f"no standby to promote{f' named {named}' if named else ''}: {told}")
-    return Move(pod_of(max(able, key=lambda view: (*_progress(view), pod_of(view.host))).host))
+    return Move(pod_of(max(able, key=lambda view: (*_progress(view), pod_of(view.host))).host), old)
 
 
 def switchover(standing: Standing, views: Sequence[NodeView], pods: Mapping[str, Pod], *, to: str | None) -> Point | Move | Refuse:
@@ -151,6 +155,8 @@ def switchover(standing: Standing, views: Sequence[NodeView], pods: Mapping[str,
             why_not.append(f"{standby.node} does not answer")
         elif not standby.streaming:
             why_not.append(f"{standby.node} does not stream from {old}")
+        elif not standby.promotable:
+            why_not.append(f"{standby.node}: {standby.why_not}")
         elif not _stays(pods, standby.node):
             why_not.append(f"{standby.node} is being deleted")
         elif to in (None, standby.node):
