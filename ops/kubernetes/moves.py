@@ -11,8 +11,8 @@ the Service back to whichever node is primary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -68,7 +68,7 @@ async def sync(around: Surroundings, *, anew: bool = False) -> str:
     for _ in range(CONFLICTS_MAX):
         standing = await around.api.standing()  # before the nodes: a move that begins meanwhile makes this one a Conflict
         if anew:
-            standing = Standing(standing.version)
+            standing = replace(standing, epoch=0, moving_to="")
         verdict = verdicts.sync(standing, await around.nodes.ask(), around.now_us())
         try:
             match verdict:
@@ -154,11 +154,9 @@ async def _look(around: Surroundings) -> tuple[Standing, list[NodeView], dict[st
 
 
 async def _leave(around: Surroundings, standing: Standing, target: str) -> None:
-    """Step 1. Raises Conflict before anything has changed."""
+    """Step 1. Raises Conflict while no node has been given an order."""
     around.say(f"1 {standing.pod or 'nobody'} leaves the Service; {target} shall be primary")
-    await around.api.change(patch_to_nobody(standing, target, around.now_us()))
-    await _until(around, (), f"the pods behind the Service do not go within {ENDPOINTS_S:g} s: is the controller manager running? Nothing was promoted; "
-                             "`twinlog kubernetes sync` points the Service back")
+    await _gone(around, await around.api.change(patch_to_nobody(standing, target, around.now_us())))
 
 
 async def _promote(around: Surroundings, old: str, target: str, *, force: bool) -> str:
@@ -206,15 +204,19 @@ async def _enter(around: Surroundings, target: str, epoch: int) -> str:
 
 
 async def _point(around: Surroundings, standing: Standing, pod: str, epoch: int) -> None:
-    """Raises Conflict before anything has changed; changes nothing where all is as it shall be."""
+    """Raises Conflict when somebody else has changed the Service; changes nothing where all is as it shall be."""
     if (standing.pod, standing.epoch, standing.moving_to) == (pod, epoch, ""):
         return
     if standing.pod not in ("", pod):  # through nobody, so that the old one has left before the new one enters
         standing = await around.api.change(patch_to_nobody(standing, pod, around.now_us()))
     if standing.pod != pod:
-        await _until(around, (pod,), f"the pods behind the Service do not go within {ENDPOINTS_S:g} s: is the controller manager running?")
+        await _gone(around, standing)
     await around.api.change(patch_to_pod(standing, pod, epoch))
-    await _until(around, (pod,), "")
+    with trio.move_on_after(ENDPOINTS_S) as waiting:
+        while await around.api.behind_service() != {pod}:  # noqa: ASYNC110
+            await trio.sleep(POLL_S)
+    if waiting.cancelled_caught:
+        around.say(f"  {pod} is not ready yet; it stands behind the Service when it is")
 
 
 async def _put_back(around: Surroundings) -> None:
@@ -234,12 +236,13 @@ async def _put_back(around: Surroundings) -> None:
             continue
 
 
-async def _until(around: Surroundings, allowed: Iterable[str], complaint: str) -> None:
-    """Wait until nobody but these stands behind the Service."""
-    with trio.move_on_after(ENDPOINTS_S) as waiting:
-        while True:
-            if not (await around.api.behind_service()) - set(allowed):
-                return
+async def _gone(around: Surroundings, standing: Standing) -> None:
+    """Wait until nobody stands behind the Service, which says so already. Raises Conflict when it does not any more."""
+    with trio.move_on_after(ENDPOINTS_S):
+        while await around.api.behind_service():
+            if (await around.api.standing()).version != standing.version:
+                raise Conflict("the Service")
             await trio.sleep(POLL_S)
-    if waiting.cancelled_caught and complaint:
-        raise Refusal(complaint, ExitCode.UNREACHABLE)
+        return
+    raise Refusal(f"the pods behind the Service do not go within {ENDPOINTS_S:g} s: is the controller manager running? Nothing was changed but the Service; "
+                  "`twinlog kubernetes sync` puts it right", ExitCode.UNREACHABLE)
