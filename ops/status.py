@@ -31,8 +31,7 @@ class StandbyView:
     lag_commits: int | None
     lag_bytes: int | None
     lag_seconds: float | None
-    promotable: bool = True  # as far as the primary can tell
-    why_not: str = ""
+    why_not: str = ""  # why the primary would not have it take over
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _read_mark(name: str, mark: dict[str, Any]) -> MarkView:
 
 def _read_standby(entry: dict[str, Any]) -> StandbyView:
     return StandbyView(str(entry["name"]), bool(entry["connected"]), bool(entry.get("streaming")), entry.get("lag_commits"), entry.get("lag_bytes"),
-                       entry.get("lag_seconds"), bool(entry.get("promotable", True)), str(entry.get("why_not", "")))
+                       entry.get("lag_seconds"), str(entry.get("why_not", "")))
 
 
 def _read_alarm(entry: dict[str, Any]) -> AlarmView:

@@ -155,7 +155,7 @@ def switchover(standing: Standing, views: Sequence[NodeView], pods: Mapping[str,
             why_not.append(f"{standby.node} does not answer")
         elif not standby.streaming:
             why_not.append(f"{standby.node} does not stream from {old}")
-        elif not standby.promotable:
+        elif standby.why_not:
             why_not.append(f"{standby.node}: {standby.why_not}")
         elif not _stays(pods, standby.node):
             why_not.append(f"{standby.node} is being deleted")
