@@ -16,3 +16,4 @@ class ExitCode(IntEnum):
     FINDINGS = 7  # a check ran to its end and found damage
     NOT_FOUND = 8  # the document asked for does not exist
     DECLINED = 9  # the operator was asked and said no
+    NO_STANDBY = 12  # no standby could take over now without losing acknowledged writes

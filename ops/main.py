@@ -9,6 +9,7 @@ import click
 
 from .commands import (
     check,
+    cluster,
     compact,
     config,
     down,
@@ -41,6 +42,7 @@ VERBS = (
     switchover.switchover,
     promote.promote,
     kubernetes.kubernetes,
+    cluster.cluster,
     compact.compact,
     serve.serve,
     config.config,
@@ -81,6 +83,8 @@ def main(verbose: bool) -> None:  # noqa: FBT001
 
 for verb in VERBS:
     main.add_command(verb)
+for shared in (status.status, switchover.switchover):  # the same commands under two names
+    cluster.cluster.add_command(shared)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,13 @@ class NodeView:
     mark_problem: str = ""  # why a primary could not compare
     alarms: tuple[AlarmView, ...] = ()
     transactions: dict[str, int] = field(default_factory=dict)  # open, and by how the others ended
+    why: str = ""  # it has its role
+    was: str = ""  # of a fenced node: what it would be again
+    ready: bool = True
+    why_not_ready: str = ""
+    paused: dict[str, Any] | None = None  # since_us and why, while the cluster is
+    delay_s: float = 0.0  # of a delayed standby
+    reseeding: tuple[str, ...] = ()  # databases whose copy is ordered to be replaced
 
     @property
     def reachable(self) -> bool:
@@ -119,6 +126,13 @@ def read_status(host: str, status: dict[str, Any]) -> NodeView:
         marks=tuple(_read_mark(name, entry["mark"]) for name, entry in sorted(databases.items()) if _was_marked(entry)),
         alarms=tuple(_read_alarm(alarm) for alarm in status.get("alarms", ())),
         transactions=dict(status.get("transactions", {})),
+        why=str(status.get("why", "")),
+        was=str(status.get("was", "")),
+        ready=bool(status.get("ready", True)),
+        why_not_ready=str(status.get("why_not_ready", "")),
+        paused=status.get("paused"),
+        delay_s=float(status.get("delay_s", 0)),
+        reseeding=tuple(name for name, entry in sorted(databases.items()) if entry.get("reseeding")),
     )
 
 
@@ -158,6 +172,7 @@ def verdict(views: list[NodeView]) -> tuple[ExitCode, list[str]]:
         missing += [f"{mark.database}: only {', '.join(mark.answers)} answered the comparison at commit {mark.seq}"
                     for mark in primary.marks if len(mark.answers) <= len(primary.standbys)]
     alarms = [f"{view.node}: {alarm.text}" for view in views for alarm in view.alarms]
+    alarms += [f"{view.node} is fenced: {view.why}" for view in views if view.role == "fenced"]
     if unequal or any(alarm.copies_differ for view in views for alarm in view.alarms):
         return ExitCode.UNEQUAL, unequal + missing + alarms
     return (ExitCode.UNREACHABLE if missing else ExitCode.FAILED if alarms else ExitCode.OK), missing + alarms
@@ -188,6 +203,13 @@ def print_nodes(views: list[NodeView]) -> None:
             seconds(lag.lag_seconds) if lag else NOTHING,
         ])
     print_table("nodes", ("node", "address", "role", "epoch>", "writes", "behind: commits>", "bytes>", "time>"), rows)
+
+
+def print_pause(views: list[NodeView]) -> None:
+    """One line, while the cluster is paused."""
+    paused = next((view.paused for view in views if view.paused), None)
+    if paused is not None:
+        print(f"paused{': ' if paused['why'] else ''}{paused['why']}; promotions and switchovers that programs ask for are refused")
 
 
 def print_databases(views: list[NodeView]) -> None:
@@ -222,6 +244,7 @@ def as_json(views: list[NodeView]) -> dict[str, Any]:
     return {
         "ok": code is ExitCode.OK,
         "problems": problems,
+        "paused": next((view.paused for view in views if view.paused), None),
         "nodes": [_node_json(views, view) for view in views],
         "databases": {
             mark.database: {
@@ -241,7 +264,7 @@ def _node_json(views: list[NodeView], view: NodeView) -> dict[str, Any]:
     lag = lag_of(views, view.node)
     return {
         "address": view.host, "reachable": True, "node": view.node, "role": view.role, "epoch": view.epoch,
-        "writable": view.writable, "alarms": [alarm.text for alarm in view.alarms],
+        "writable": view.writable, "ready": view.ready, "why_not_ready": view.why_not_ready, "alarms": [alarm.text for alarm in view.alarms],
         "positions": {name: list(position) for name, position in view.databases.items()},
         "transactions": view.transactions,
         "lag": {"commits": lag.lag_commits, "bytes": lag.lag_bytes, "seconds": lag.lag_seconds} if lag else None,

@@ -100,13 +100,13 @@ def _behind_a_living_primary(replica: Replica) -> tuple[str, ...]:
 
 
 def _primary_heard(replica: Replica) -> dict[str, Any] | None:
-    """The newest primary that this node has heard of from itself, and how long ago."""
-    led = [peer for peer in replica.peers.values() if peer.hello is not None and peer.role is Role.PRIMARY]
-    if not led:
+    """The node that last told this one that it is primary, and how long ago."""
+    told_at, name = max(((peer.led_at, peer.name) for peer in replica.peers.values() if peer.led_at is not None), default=(0.0, ""))
+    if not name:
         return None
-    peer = max(led, key=lambda one: (one.epoch, one.heard_at))
-    heard_s_ago = round(trio.current_time() - peer.heard_at, 3)
-    return {"node": peer.name, "epoch": peer.epoch, "connected": peer.conversation is not None, "heard_s_ago": heard_s_ago}
+    peer = replica.peers[name]
+    leads = peer.conversation is not None and peer.role is Role.PRIMARY
+    return {"node": name, "epoch": peer.epoch, "connected": leads, "heard_s_ago": round(trio.current_time() - told_at, 3)}
 
 
 def _own_lag(replica: Replica) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from .replica import Replica, log
 from .roles import WHY_CHARS_MAX, Role, RoleState
 
 FENCE_DRAIN_S = 2.0
+REJOIN_HEAR_S = 10.0  # at most, for a link that is being dialled anew
 SPREAD_S = 3.0  # at most, for connected peers to confirm a word on the pause
 POLL_S = 0.002
 
@@ -85,18 +86,24 @@ def _lacks(replica: Replica, peer: Peer) -> int:
 
 
 async def rejoin(replica: Replica, *, reseed: bool) -> RoleState:
-    """Raises PromotionRefused when this node leads, or hears nobody that does."""
+    """Raises PromotionRefused when this node leads, or hears nobody that does within REJOIN_HEAR_S."""
+
+    def hears_a_primary() -> bool:
+        return any(
+            peer.conversation is not None and peer.role is Role.PRIMARY and peer.epoch >= replica.state.epoch for peer in replica.peers.values()
+        )
 
     def check() -> None:
-        state = replica.state
-        if state.role is Role.PRIMARY:
+        if replica.state.role is Role.PRIMARY:
             raise PromotionRefused(f"{replica.config.name} is the primary: switch over, or fence it first", behind=0)
-        leads = [peer.name for peer in replica.peers.values() if peer.conversation is not None and peer.role is Role.PRIMARY and peer.epoch >= state.epoch]
-        if not leads:
+        if not hears_a_primary():
             raise PromotionRefused(
                 f"{replica.config.name} hears no primary to follow: promote a node first, or unfence this one to give it back what it was", behind=0
             )
 
+    with trio.move_on_after(REJOIN_HEAR_S):
+        while replica.state.role is not Role.PRIMARY and not hears_a_primary():
+            await replica.changes.wait_past(replica.changes.value)
     state = await replica.keeper.rejoin(check)
     for database in replica.engine.databases.values():
         (replica.reseed if reseed and database.position.seq else replica.anew).add(database.uuid)

@@ -49,6 +49,7 @@ class Peer:
     role: Role = Role.STANDBY
     epoch: int = 0
     heard_at: float = 0.0
+    led_at: float | None = None  # when it last said that it is primary
     positions: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
     copies: dict[bytes, CopyKnown] = field(default_factory=dict)
     meters: dict[bytes, LagMeter] = field(default_factory=dict)

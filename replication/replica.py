@@ -243,6 +243,8 @@ class Replica:
         except ValueError as error:
             raise PeerError(f"{peer.name} has the role {role!r}, which this Twinlog does not know") from error
         peer.epoch = max(peer.epoch, epoch)
+        if peer.role is Role.PRIMARY:
+            peer.led_at = trio.current_time()
         return await self.keeper.hear(peer.name, peer.role, epoch)
 
     async def hear_pause(self, peer: Peer, told: tuple[int, int, str]) -> None:

@@ -4,8 +4,8 @@
                            └ crc32 of the JSON text behind the space, 8 hex digits; then a newline
     role_changes.log.1     what stood in it before it reached RECORD_BYTES_MAX; replaced by the next one
 
-A line is appended and synced. One that a crash tore is not a line (its crc or its newline is missing): it is skipped, counted, and closed by
-a newline before the next is written. Numbers run on from one file to the next, so the first one held says how many changes
+A line is appended and synced. One that a crash tore does not have its crc: it is skipped, counted, and closed by a newline before the
+next is written. Numbers run on from one file to the next, so the first one held says how many changes
 were let go. A change that could not be written is kept in memory, said in the log, and written with the next one.
 role.json is what counts; this file is for people.
 """
@@ -51,20 +51,19 @@ def write_change(change: RoleChange) -> bytes:
 def read_changes(data: bytes) -> tuple[list[RoleChange], int]:
     """The changes in one file, and how many lines are none."""
     changes: list[RoleChange] = []
-    lines = data.split(b"\n")
-    torn = 1 if lines.pop() else 0
-    for line in lines:
+    torn = 0
+    for line in data.split(b"\n"):
         change = _read_line(line)
         if change is not None:
             changes.append(change)
-        elif line:  # an empty one closed a torn line
+        elif line:
             torn += 1
     return changes, torn
 
 
 def _read_line(line: bytes) -> RoleChange | None:
     try:
-        if int(line[:8], 16) != zlib.crc32(line[9:]):
+        if line[8:9] != b" " or int(line[:8], 16) != zlib.crc32(line[9:]):
             return None
         value = json.loads(line[9:])
         return RoleChange(int(value["number"]), int(value["time_us"]), Role(value["role"]), int(value["epoch"]), str(value["why"]))

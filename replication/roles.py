@@ -6,7 +6,8 @@ operator's promotion does (`promoted`). A fenced node becomes primary by no orde
 only while it has heard of no other one.
 
 role.json, one JSON object, replaced whole: {"format": 1, "role": "...", "epoch": n, "why": "..."}; during a switchover also
-"hands_over_to": the node; of a fenced node also "was": the role that the fence took from it
+"hands_over_to": the node. Format 2 is that of a fenced node alone, which older programs must not take for anything else: it also has
+"was": the role that the fence took from it, as far as it is not forgotten
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from enum import Enum
 from storage import DamagedRecord, NewerFormat
 
 ROLE_FILE = "role.json"
-ROLE_FORMAT = 1
+ROLE_FORMAT = 2
+ROLE_FORMAT_UNFENCED = 1
 WHY_CHARS_MAX = 500  # of an operator's reason
 
 
@@ -145,7 +147,8 @@ def rejoined(mine: RoleState) -> RoleState:
 
 
 def write_role(state: RoleState) -> bytes:
-    value = {"format": ROLE_FORMAT, "role": state.role.value, "epoch": state.epoch, "why": state.why}
+    form = ROLE_FORMAT if state.role is Role.FENCED else ROLE_FORMAT_UNFENCED
+    value = {"format": form, "role": state.role.value, "epoch": state.epoch, "why": state.why}
     if state.hands_over_to:
         value["hands_over_to"] = state.hands_over_to
     if state.was is not None:

@@ -98,6 +98,7 @@ def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> di
         value["standbys"] = {name: _copy(replica, peer, database) for name, peer in replica.peers.items()}
     else:
         value["lag"] = _behind_primary(replica, database)
+        value["reseeding"] = uuid in replica.reseed
     return value
 
 

@@ -17,8 +17,9 @@ from ops.target import resolve, target_options
 @click.argument("node")
 @target_options
 @click.option("--force", is_flag=True, help="Even if commits are known to be missing there: they are lost.")
+@click.option("--automatic", is_flag=True, help="A program asks, not an operator: refused while the cluster is paused.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def promote(node: str, url: str | None, key_file: str | None, force: bool, yes: bool) -> None:  # noqa: FBT001
+def promote(node: str, url: str | None, key_file: str | None, force: bool, automatic: bool, yes: bool) -> None:  # noqa: FBT001
     """Make NODE the primary. The others follow it; an old primary that comes back rewinds to what they share.
 
     Refused when NODE is known to lack commits, unless --force. The answer says how many commits may be lost.
@@ -33,7 +34,7 @@ def promote(node: str, url: str | None, key_file: str | None, force: bool, yes: 
     if not yes:
         confirm(views, chosen, force=force)
     with refusals(), target.connect() as client:
-        answer = client.promote(chosen.host, force=force)
+        answer = client.promote(chosen.host, force=force, automatic=automatic)
     click.echo(in_words(chosen, answer))
 
 

@@ -7,7 +7,15 @@ import json
 import click
 
 from ops.refusal import finish
-from ops.status import as_json, ask_all, print_databases, print_nodes, print_transactions, verdict
+from ops.status import (
+    as_json,
+    ask_all,
+    print_databases,
+    print_nodes,
+    print_pause,
+    print_transactions,
+    verdict,
+)
 from ops.target import resolve, target_options
 
 
@@ -27,6 +35,7 @@ def status(url: str | None, key_file: str | None, json_wanted: bool, no_mark: bo
         click.echo(json.dumps(as_json(views), indent=2))
     else:
         print_nodes(views)
+        print_pause(views)
         click.echo()
         print_databases(views)
         print_transactions(views)

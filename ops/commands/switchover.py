@@ -19,9 +19,10 @@ TIMEOUT_S = 10.0
 @target_options
 @click.option("--timeout", default=TIMEOUT_S, show_default=True, type=click.FloatRange(0.001, 600), metavar="SECONDS",
               help="How long NODE may take to reach the primary's position; writes wait meanwhile.")
+@click.option("--automatic", is_flag=True, help="A program asks, not an operator: refused while the cluster is paused.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="The outcome as JSON.")
-def switchover(node: str, url: str | None, key_file: str | None, timeout: float, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+def switchover(node: str, url: str | None, key_file: str | None, timeout: float, automatic: bool, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Make the standby NODE the primary, and the primary a standby.
 
     Writes are refused until NODE has every commit; then it takes over. Where it does not arrive in time, or something else stands in the way,
@@ -42,7 +43,7 @@ def switchover(node: str, url: str | None, key_file: str | None, timeout: float,
     if not yes:
         confirm(leading[0].node, node)
     with refusals(), target.connect(retry_s=0) as client:
-        outcome = client.switchover(node, timeout_s=timeout)
+        outcome = client.switchover(node, timeout_s=timeout, automatic=automatic)
     if as_json:
         click.echo(json.dumps(outcome))
     else:

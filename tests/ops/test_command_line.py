@@ -35,7 +35,7 @@ def test_each_verb_has_help_and_stands_in_the_list(run, verb):
 def test_exit_codes_are_what_scripts_know():
     assert {code.name: code.value for code in ExitCode} == {
         "OK": 0, "FAILED": 1, "USAGE": 2, "UNREACHABLE": 3, "UNEQUAL": 4, "PARTIAL": 5, "CONFIG": 6, "FINDINGS": 7,
-        "NOT_FOUND": 8, "DECLINED": 9,
+        "NOT_FOUND": 8, "DECLINED": 9, "NO_STANDBY": 12,
     }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_every_row_of_rejoining(before: RoleState) -> None:
 def test_role_json_comes_back(before: RoleState) -> None:
     state = replace(before, epoch=17, why="why not")
     assert read_role(write_role(state)) == state
-    assert (b'"was"' in write_role(state)) == (state.role is Role.FENCED)
+    assert (b'"was"' in write_role(state)) == (b'"format": 2' in write_role(state)) == (state.role is Role.FENCED)
 
 
 def test_a_damaged_or_newer_role_file_is_never_guessed() -> None:
@@ -140,6 +140,6 @@ def test_a_damaged_or_newer_role_file_is_never_guessed() -> None:
         with pytest.raises(DamagedRecord):
             read_role(whole[:end])
     with pytest.raises(NewerFormat):
-        read_role(whole.replace(b'"format": 1', b'"format": 2'))
+        read_role(whole.replace(b'"format": 1', b'"format": 3'))
     with pytest.raises(DamagedRecord):
         read_role(whole.replace(b"primary", b"emperor"))
