@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ops.kubernetes.standing import POD_KEY, TARGET_KEY
+
 NODES = ("twinlog-0", "twinlog-1")
 COMMAND_SECONDS_MAX = 300
 STATE_SECONDS_MAX = 240
@@ -27,7 +29,7 @@ import json, sys, threading, time, twinlog
 over = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
 url = "twinlog://twinlog-primary:6900/shop?key=/etc/twinlog/keys/client.key&pool=1&timeout_s=5&connect_timeout_s=2&retry_s=5"
-acked, worst, last, errors = 0, 0.0, time.monotonic(), {}
+acked, worst, last, errors = 0, 0.0, None, {}
 client = None
 while not over.is_set():
     try:
@@ -37,8 +39,10 @@ while not over.is_set():
         errors[type(error).__name__] = errors.get(type(error).__name__, 0) + 1
         time.sleep(0.05)
         continue
+    if not acked:
+        print("writing", flush=True)
     now = time.monotonic()
-    worst, last, acked = max(worst, now - last), now, acked + 1
+    worst, last, acked = max(worst, now - (last or now)), now, acked + 1
     time.sleep(0.005)
 print(json.dumps({"acked": acked, "longest_gap_s": round(max(worst, time.monotonic() - last), 2), "errors": errors}))
 """
@@ -73,8 +77,12 @@ class Behind:
             except ValueError:
                 continue
             text = text[end:].lstrip()
-            addresses = [one["targetRef"]["name"] for subset in found.get("subsets") or () for one in subset.get("addresses") or ()]
-            self.seen.append(tuple(sorted(addresses)))
+            self.seen.append(pods_of(found))
+
+
+def pods_of(endpoints: dict) -> tuple[str, ...]:
+    """The pods that get what is sent to the Service."""
+    return tuple(sorted(one["targetRef"]["name"] for subset in endpoints.get("subsets") or () for one in subset.get("addresses") or ()))
 
 
 class LiveCluster:
@@ -131,15 +139,16 @@ class LiveCluster:
         return sum(one["restartCount"] for one in self.get("pod", pod)["status"].get("containerStatuses", ()))
 
     def where(self) -> dict:
-        """Asked in a pod that no step touches; {} while that cannot be said."""
+        """What the cluster says of itself, asked in a pod that no step touches; {} while it cannot be said."""
         out = self.twinlog("deploy/twinlog-sync", "kubernetes", "where", "--json", code=None)
         return json.loads(out.splitlines()[0]) if out.startswith("{") else {}
 
     def primary(self) -> str:
-        """The pod whose node is primary and that alone stands behind the Service; "" while there is none such."""
-        found = self.where()
-        leading = [node["pod"] for node in found.get("nodes", ()) if node["role"] == "primary"]
-        return leading[0] if len(leading) == 1 and found["behind"] == leading and not found["moving_to"] else ""
+        """The pod that the Service points to and that alone stands behind it; "" while a move is under way or nobody does."""
+        service, behind = self.get("service", "twinlog-primary"), self.get("endpoints", "twinlog-primary")
+        pod = (service["spec"].get("selector") or {}).get(POD_KEY, "")
+        moving = (service["metadata"].get("annotations") or {}).get(TARGET_KEY)
+        return pod if not moving and pods_of(behind) == (pod,) else ""
 
     def other(self, pod: str) -> str:
         return NODES[1 - NODES.index(pod)]
@@ -148,19 +157,17 @@ class LiveCluster:
         """Both ready, the primary behind the Service, both copies equal; the primary."""
         self.wait("ready", self.ready)
         self.wait("the primary behind its Service", lambda: bool(self.primary()))
-        self.wait("equal", lambda: "equal" in self.twinlog("deploy/twinlog-sync", "status", code=None) and self._status_code() == 0)
-        return self.primary()
-
-    def _status_code(self) -> int:
-        return subprocess.run(["kubectl", "-n", self.namespace, "exec", "deploy/twinlog-sync", "--", "twinlog", "status", "--json"], capture_output=True,
-                              timeout=COMMAND_SECONDS_MAX).returncode
+        self.wait("equal", lambda: '"ok": true' in self.twinlog("deploy/twinlog-sync", "status", "--json", code=None))
+        (primary,) = [node["pod"] for node in self.where()["nodes"] if node["role"] == "primary"]
+        assert primary == self.primary(), self.told()
+        return primary
 
     # Watchers.
 
     def write(self, prefix: str) -> Writer:
         process = subprocess.Popen(["kubectl", "-n", self.namespace, "exec", "-i", "deploy/twinlog-sync", "--", "python", "-c", WRITER.replace("PREFIX", prefix)],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.wait("the first document written", lambda: self.written(prefix) > 0)
+        assert process.stdout.readline() == "writing\n", process.stderr.read()
         return Writer(process, prefix)
 
     def written(self, prefix: str) -> int:
