@@ -51,8 +51,8 @@ def access_from(environ: Mapping[str, str], account: Path = ACCOUNT) -> Access:
     host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not (account / "token").is_file():
         raise Refusal(
-            "this runs inside the cluster: kubectl exec twinlog-0 -- twinlog kubernetes ... (or any other of its pods); from outside, run "
-            "`kubectl proxy` and set TWINLOG_KUBE_API=http://127.0.0.1:8001 and TWINLOG_KUBE_NAMESPACE", ExitCode.USAGE,
+            "this runs inside the cluster: kubectl exec twinlog-0 -- twinlog kubernetes ... (or any other of its pods); from a machine "
+            "that reaches the pods by their names, run `kubectl proxy` and set TWINLOG_KUBE_API=http://127.0.0.1:8001 and TWINLOG_KUBE_NAMESPACE", ExitCode.USAGE,
         )
     bracketed = f"[{host}]" if ":" in host else host
     return Access(f"https://{bracketed}:{port}", (account / "namespace").read_text().strip(), account)

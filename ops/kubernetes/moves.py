@@ -168,6 +168,8 @@ async def _promote(around: Surroundings, old: str, target: str, *, force: bool) 
         around.say(f"2 {target} is promoted")
         epoch = await around.nodes.promote(target, force=force, automatic=around.automatic)
     except Refusal:
+        if old:
+            around.say(f"  {old} may be fenced by now: `twinlog cluster unfence {old}` gives it its office back")
         await _put_back(around)
         raise
     return await _enter(around, target, epoch)

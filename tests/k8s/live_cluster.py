@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,6 +139,11 @@ class LiveCluster:
     def restarts(self, pod: str) -> int:
         return sum(one["restartCount"] for one in self.get("pod", pod)["status"].get("containerStatuses", ()))
 
+    def waits(self, pod: str) -> bool:
+        """Whether Kubernetes waits before it starts the pod's container again."""
+        found = self.get("pod", pod)["status"].get("containerStatuses", ())
+        return any((one["state"].get("waiting") or {}).get("reason") == "CrashLoopBackOff" for one in found)
+
     def where(self) -> dict:
         """What the cluster says of itself, asked in a pod that no step touches; {} while it cannot be said."""
         out = self.twinlog("deploy/twinlog-sync", "kubernetes", "where", "--json", code=None)
@@ -202,4 +208,5 @@ class LiveCluster:
     def send(self, pod: str, number: signal.Signals) -> None:
         process = self.process_of(pod)
         assert process is not None, f"the process of {pod} is not on this machine"
-        os.kill(process, number)
+        with suppress(ProcessLookupError):
+            os.kill(process, number)

@@ -4,6 +4,8 @@ Needs KUBECONFIG, a default StorageClass, and TWINLOG_KUBERNETES_IMAGE, an image
 process need root on the pods' machine. Figures go to the end of the output (-s) as one line of JSON.
 
     TWINLOG_KUBERNETES_IMAGE=docker.io/library/twinlog:try KUBECONFIG=... python -m pytest -m kubernetes -s
+
+TWINLOG_KUBERNETES_STEPS="crash switch_over" takes only these.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def test_a_pair_lives_through_what_an_operator_and_a_cluster_do_to_it(cluster):
     acked = {}
     can_kill = cluster.process_of("twinlog-0") is not None
     steps = [switch_over, restart_in_order, evict_one_after_the_other, lose_both_pods]
-    for step in [crash, freeze_and_fail_over, *steps] if can_kill else steps:
+    steps = [crash, crash_in_a_loop_and_fail_over, freeze_and_fail_over, *steps] if can_kill else steps
+    chosen = os.environ.get("TWINLOG_KUBERNETES_STEPS", "").split()
+    for step in [step for step in steps if not chosen or step.__name__ in chosen]:
         name = step.__name__.replace("_", "-")
         writer = cluster.write(name)
         step(cluster)
@@ -98,6 +102,29 @@ def crash(cluster: LiveCluster) -> None:
     cluster.wait("ready again", lambda: cluster.ready(old))
     cluster.figures["crash: ready again_s"] = time.monotonic() - began
     assert cluster.wait_well() == old
+
+
+def crash_in_a_loop_and_fail_over(cluster: LiveCluster) -> None:
+    """A primary that dies whenever it is started, until Kubernetes waits before it starts it again: failover by script, then it returns and follows."""
+    old = cluster.primary()
+    new = cluster.other(old)
+
+    def given_up() -> bool:
+        if cluster.waits(old):
+            return True
+        if cluster.process_of(old) is not None:
+            cluster.send(old, signal.SIGKILL)
+        return False
+
+    cluster.wait("waited for by Kubernetes", given_up)
+    began = time.monotonic()
+    said = cluster.twinlog(new, "kubernetes", "failover", code=None)
+    cluster.figures["crash loop: failover by script_s"] = time.monotonic() - began
+    assert "and the Service points to it" in said, said  # to the old one, if it was quicker after all
+    cluster.figures["crash loop: primary afterwards"] = "the other" if f"{new} is primary" in said else "the same"
+    began = time.monotonic()
+    cluster.wait_well()
+    cluster.figures["crash loop: both well again after_s"] = time.monotonic() - began
 
 
 def freeze_and_fail_over(cluster: LiveCluster) -> None:
