@@ -9,7 +9,7 @@ Knows the shape of the node's status answer, here and nowhere else in ops; asks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .exit_codes import ExitCode
@@ -93,7 +93,9 @@ def ask_all(target: Target, *, mark: bool) -> list[NodeView]:
     views = {host: ask(target, host, mark=False) for host in hosts}
     if mark:
         for host in sorted(hosts, key=lambda host: views[host].role != PRIMARY):
-            views[host] = ask(target, host, mark=views[host].role == PRIMARY)
+            before, views[host] = views[host], ask(target, host, mark=views[host].role == PRIMARY)
+            if before.role == PRIMARY and not views[host].reachable:  # it answered a moment ago: the comparison is what failed
+                views[host] = replace(before, mark_problem=views[host].problem)
     return [views[host] for host in hosts]
 
 

@@ -22,6 +22,7 @@ from .replica import Replica, log
 from .roles import WHY_CHARS_MAX, Role, RoleState
 
 FENCE_DRAIN_S = 2.0
+FENCE_HEARD_S = 2.0  # at most, for the links of the old role to end
 REJOIN_HEAR_S = 10.0  # at most, for a link that is being dialled anew
 SPREAD_S = 3.0  # at most, for connected peers to confirm a word on the pause
 POLL_S = 0.002
@@ -55,6 +56,7 @@ def check_reason(why: str) -> None:
 async def fence(replica: Replica, why: str) -> dict[str, int]:
     """Returns how many commits each standby is known to lack. Raises OSError when the role cannot be written: nothing has changed then."""
     check_reason(why)
+    ending = list(replica.conversations)
     if not replica.leads:
         await replica.keeper.fence(why)
         return {}
@@ -73,6 +75,9 @@ async def fence(replica: Replica, why: str) -> dict[str, int]:
     finally:
         replica.fencing = ""
         replica.open_or_close_all()
+    with trio.move_on_after(FENCE_HEARD_S):  # whoever is promoted next must not take this node for a living primary
+        for conversation in ending:
+            await conversation.gone.wait()
     return lacking
 
 

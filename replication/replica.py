@@ -186,14 +186,14 @@ class Replica:
             where = self.primary_address()
             told = f"write to the primary at {where}" if where else "no primary is known: promote a standby, or unfence this node"
             return NotPrimary(f"node {self.config.name} is fenced ({state.why}); {told}", primary=where)
+        if self.fencing:
+            return ReadOnly(f"node {self.config.name} is being fenced: {self.fencing}")
         if not self.leads:
             where = self.primary_address()
             told = f"write to the primary at {where}" if where else "no primary is known: promote a node"
             return NotPrimary(f"node {self.config.name} is a standby of epoch {state.epoch}; {told}", primary=where)
         if self.switching_to:
             return ReadOnly(f"node {self.config.name} is handing over to {self.switching_to}: send it again in a moment")
-        if self.fencing:
-            return ReadOnly(f"node {self.config.name} is being fenced: {self.fencing}")
         if database is not None and database.uuid not in self.ready and database.uuid not in self.founded:
             hunt = self.hunts.get(database.uuid)
             reason = hunt.explain() if hunt else f"its reign of epoch {state.epoch} has not begun"

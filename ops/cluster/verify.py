@@ -47,6 +47,8 @@ def judge(views: list[NodeView], primary: NodeView, marks: list[MarkView]) -> tu
     unequal = [f"{mark.database} differs between the nodes at commit {mark.seq} (INV-6)" for mark in marks if mark.equal is False]
     everybody = {primary.node, *(standby.node for standby in primary.standbys)}
     missing = [f"{view.host} does not answer: {view.problem}" for view in views if not view.reachable]
+    if primary.mark_problem:
+        missing.append(f"{primary.node} could not compare: {primary.mark_problem}")
     for mark in marks:
         silent = sorted(everybody - set(mark.answers))
         if silent:

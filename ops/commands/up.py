@@ -35,15 +35,19 @@ def up(directory: Path, **settings: object) -> None:
 
 
 def what_is_missing(pair: LocalPair) -> str | None:
-    """None when one node takes writes and every other follows it."""
+    """None when one node takes writes and every other follows it. A fenced one is not waited for: only an operator ends that."""
     views = ask_all(Target(pair.url(), None, str(pair.state_file)), mark=False)
     for view in views:
         if not view.reachable:
             return f"node at {view.host} does not answer yet ({view.problem})"
+    fenced = [view.node for view in views if view.role == "fenced"]
     primaries = [view for view in views if view.role == "primary"]
+    if fenced and not primaries:
+        click.echo(f"node {', '.join(fenced)} is fenced and nobody leads: `twinlog cluster unfence`, or `failover`")
+        return None
     if len(primaries) != 1:
         return f"{len(primaries)} nodes say they are primary"
-    return standbys_missing(primaries[0], len(views) - 1)
+    return standbys_missing(primaries[0], len(views) - 1 - len(fenced))
 
 
 def standbys_missing(primary: NodeView, expected: int) -> str | None:

@@ -103,8 +103,7 @@ def test_a_fence_and_its_end(directory):
     assert "not by force" in run("cluster", "failover", "a", "--force", "--yes", code=ExitCode.FAILED)
     run("promote", "a", "--force", "--yes", code=ExitCode.FAILED)
     kill(directory, "a")
-    with opened(directory) as local:
-        local.start_missing()
+    assert "a is fenced and nobody leads" in run("up"), "a fenced node is not waited for"
     assert "primary of epoch 1" in eventually("cluster", "unfence", "a", "--yes"), "nobody else took the office"
     assert "is not fenced" in run("cluster", "unfence", "a", "--yes")
     run("insert", "people", '{"_id": 2}')

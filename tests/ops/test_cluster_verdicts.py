@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,6 +139,12 @@ def test_verify_is_good_only_when_everybody_answered_alike(answers, equal, silen
     primary = status("a", "primary", standbys=[{"name": "b", "connected": True}])
     found, problems = verify.judge([primary, SILENT] if silent else [primary], primary, [mark])
     assert found is code and bool(problems) == (code is not ExitCode.OK)
+
+
+def test_a_comparison_that_failed_proves_nothing():
+    primary = replace(status("a", "primary"), mark_problem="no answer within 30 s")
+    code, problems = verify.judge([primary], primary, [])
+    assert code is ExitCode.UNREACHABLE and problems == ["a could not compare: no answer within 30 s"]
 
 
 @pytest.mark.parametrize(

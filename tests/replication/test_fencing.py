@@ -102,6 +102,23 @@ async def test_a_fence_survives_restarts_and_unfencing_gives_the_office_back(kin
             await world.member("a").unfence()
 
 
+@BOTH
+async def test_an_office_that_is_given_back_after_a_crash_waits_for_what_the_standbys_have(kind: str, autojump_clock: object) -> None:
+    async with open_world(kind, "ab", acks=1) as world:
+        await pair(world)
+        await world.member("a").fence()
+        await world.kill("a")
+        await world.stop("b")
+        await world.start("a")
+        assert await world.member("a").unfence() == {"role": "primary", "epoch": 1}
+        with pytest.raises(ReadOnly, match="takes no writes yet"):
+            world.write("a")
+        await world.start("b")
+        await world.until(lambda: world.member("a").status()["databases"]["d"]["writable"])
+        world.write("a")
+        await world.until(lambda: world.same("a", "b"))
+
+
 @pytest.mark.parametrize("heard", [False, True])
 async def test_the_office_is_not_given_back_when_somebody_else_took_it(heard: bool, autojump_clock: object) -> None:
     async with open_world("fake", "ab") as world:

@@ -64,7 +64,7 @@ def test_a_peers_word_has_bounds(told: tuple[int, int, str]) -> None:
 
 
 async def test_one_order_reaches_all_and_one_that_was_away_learns_it(autojump_clock: object) -> None:
-    async with open_world("fake", "abc") as world:
+    async with open_world("fake", "abc", heartbeat_s=30) as world:  # so that no beat does what the order itself must do at once
         await world.start("a", "b")
         await world.until(lambda: world.member("b").primary_address() == "a:6900")
         told = await world.member("b").pause("new switches")
