@@ -32,8 +32,10 @@ ENV PATH=/opt/twinlog/bin:$PATH PYTHONUNBUFFERED=1 TWINLOG_DATA=/data
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 6900 6901 6902
+# 6902, admin HTTP, is for inside: it asks for no key, so `docker run -P` does not publish it.
+EXPOSE 6900 6901
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["twinlog-health"]
+# While it opens its databases a node is not ready, which counts only after the start period: a long log takes its time.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 CMD ["twinlog-health"]
 ENTRYPOINT ["twinlog"]
 CMD ["serve"]

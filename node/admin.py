@@ -1,10 +1,10 @@
-"""Admin HTTP: is the node alive, is it ready, what does it look like, what has it counted. Read-only, no secrets.
+"""Admin HTTP: is the node alive, is it ready, where do writes go, what has it counted. Read-only, no secrets; GET and HEAD.
 
-    GET /livez     200 while the process answers
-    GET /readyz    200 when requests are taken, 503 with the reason when not
-    GET /status    JSON: the same map as the client port's status
-    GET /metrics   Prometheus text
+    /livez /readyz /primary /standby /health /cluster    JSON with `ok` and `why`: see health.py, which decides
+    /status                                              JSON: the same map as the client port's status
+    /metrics                                             Prometheus text
 
+It answers from the moment the ports are bound until the engine is closed. Any other path is 404, any other method 405, both in JSON.
 Starlette on hypercorn's protocol, on sockets that the node has bound already, over connections that are counted here: at most
 ADMIN_CONNECTIONS_MAX, none silent for longer than KEEP_ALIVE_S or slow to read for longer than SEND_S_MAX (INV-8).
 """
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import trio
@@ -24,46 +22,63 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from .health import CHECKS, Answer, answer, livez
 from .links import ADMIN_CONNECTIONS_MAX, LinkCount
 from .metrics import Metrics
+from .vitals import Vitals
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 15.0  # without a request, or in the middle of one
 SEND_S_MAX = 5.0  # for a piece of an answer
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PATHS = ("/livez", *CHECKS, "/status", "/metrics")
+PATH_CHARS_MAX = 80  # of an unknown path, as the answer repeats it
 
 
-def application(
-    metrics: Metrics, status: Callable[[], dict[str, Any]], not_ready: Callable[[], str | None]
-) -> Starlette:
-    """status: the node's view of itself; not_ready: why requests are not taken, or None."""
+def application(metrics: Metrics, vitals: Vitals) -> Starlette:
+    """The routes over one node's vitals and counters."""
 
-    async def livez(request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+    async def show_livez(request: Request) -> Response:
+        return _json(livez(vitals.named(), await vitals.pulse.turn()))
 
-    async def readyz(request: Request) -> Response:
-        reason = not_ready()
-        return PlainTextResponse("ok\n") if reason is None else PlainTextResponse(f"{reason}\n", status_code=503)
+    async def show_check(request: Request) -> Response:
+        return _json(answer(request.url.path, vitals.seen(), request.query_params.multi_items()))
 
     async def show_status(request: Request) -> Response:
-        return Response(msgspec.json.encode(status(), enc_hook=str), media_type="application/json")
+        seen = vitals.seen()
+        if seen.status is None:
+            return _json(Answer(503, {"ok": False, "why": f"the node {seen.doing}", "node": seen.node}))
+        return _json(Answer(200, seen.status))
 
     async def show_metrics(request: Request) -> Response:
         return Response(metrics.exposition(), media_type=METRICS_TYPE)
 
-    return Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/status", show_status),
-            Route("/metrics", show_metrics),
-        ]
-    )
+    async def refuse(request: Request, error: Exception) -> Response:
+        """A path or method that is not served."""
+        assert isinstance(error, HTTPException), "only these are handed here"
+        why = f"{request.method} is not served: this port takes GET and HEAD"
+        if error.status_code == 404:
+            why = f"there is nothing at {request.url.path[:PATH_CHARS_MAX]!r}: {' '.join(PATHS)} are here"
+        refusal = _json(Answer(error.status_code, {"ok": False, "why": why}))
+        refusal.headers.update(error.headers or {})
+        return refusal
+
+    shown = {"/livez": show_livez, "/status": show_status, "/metrics": show_metrics}
+    routes = [Route(path, shown.get(path, show_check)) for path in PATHS]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refuse})
+    app.router.redirect_slashes = False  # or "/livez/" would be a redirect, which some probers take for success
+    return app
+
+
+def _json(told: Answer) -> Response:
+    content = msgspec.json.encode(told.body, enc_hook=str) + b"\n"
+    return Response(content, told.code, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
 async def run(

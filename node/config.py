@@ -32,6 +32,7 @@ class NodeAddresses:
     client: Address
     cluster: Address
     admin: Address | None
+    delay_s: int = 0  # of a delayed standby
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,11 @@ class StorageConfig:
     transactions_max: int
     transaction_time_limit_s: float
     transactions_bytes_max: int
+    archive: str
+    archive_interval_s: float
 
     @classmethod
-    def read(cls, section: Section) -> Self:
+    def read(cls, section: Section, base: Path) -> Self:
         segment_mb, keep_mb = section.value("log_segment_mb"), section.value("log_keep_mb")
         if keep_mb < segment_mb:
             raise section.error(
@@ -102,6 +105,8 @@ class StorageConfig:
             transactions_max=section.value("transactions_max"),
             transaction_time_limit_s=section.value("transaction_time_limit_s"),
             transactions_bytes_max=section.value("transactions_mb") * MIB,
+            archive=_below(base, section.value("archive")) or "",
+            archive_interval_s=section.value("archive_interval_ms") / 1000,
         )
 
 
@@ -118,10 +123,12 @@ class ReplicationConfig:
     seed_chunk_bytes: int
 
     @classmethod
-    def read(cls, section: Section, *, peers: int) -> Self:
+    def read(cls, section: Section, *, peers: int, delayed: int = 0) -> Self:
+        """peers: the other nodes, without the delayed ones, as a primary sees them; delayed: how many those are."""
         acks, timeout_ms, heartbeat_ms = (section.value(key) for key in ("acks", "ack_timeout_ms", "heartbeat_ms"))
         if acks > peers:
-            raise section.error("acks", f"{acks} must be at most the number of other nodes ({peers}); no write could be answered")
+            which = "other nodes without a delay" if delayed else "other nodes"
+            raise section.error("acks", f"{acks} must be at most the number of {which} ({peers}); no write could be answered")
         if acks and timeout_ms < 2 * heartbeat_ms:
             raise section.error(
                 "ack_timeout_ms",
@@ -210,6 +217,7 @@ class NodeConfig:
         node = section.value("node") or ALONE
         if nodes:
             _check_cluster(section, nodes)
+        delayed = sum(1 for addresses in nodes.values() if addresses.delay_s)
         listen = _read_listen(section, nodes.get(node))
         files = {key: _below(base, section.value(key)) for key in ("client_keys", "cluster_key", "users")}
         allow_plain = section.value("allow_plain")
@@ -221,8 +229,8 @@ class NodeConfig:
             nodes=nodes,
             listen=listen,
             allow_plain=allow_plain,
-            storage=StorageConfig.read(section),
-            replication=ReplicationConfig.read(section, peers=max(len(nodes) - 1, 0)),
+            storage=StorageConfig.read(section, base),
+            replication=ReplicationConfig.read(section, peers=max(len(nodes) - delayed - 1, 0), delayed=delayed),
             limits=Limits.read(section.section("limits")),
             **files,
         )
@@ -279,7 +287,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _lay_over(content: dict[Any, Any], name: str, value: Any) -> None:
-    if isinstance(value, str) and any(row.path == name and row.kind in (Kind.INTEGER, Kind.RATIO, Kind.FLAG) for row in SETTINGS):
+    if isinstance(value, str) and any(_is_row(row.path, name) and row.kind in (Kind.INTEGER, Kind.RATIO, Kind.FLAG) for row in SETTINGS):
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -295,6 +303,12 @@ def _lay_over(content: dict[Any, Any], name: str, value: Any) -> None:
     content[key] = value
 
 
+def _is_row(row: str, name: str) -> bool:
+    """Whether a row of the table is the one of this setting; `*` stands for any name, which has no dot here."""
+    steps, given = row.split("."), name.split(".")
+    return len(steps) == len(given) and all(step in ("*", one) for step, one in zip(steps, given, strict=True))
+
+
 def _below(base: Path, given: str | None) -> str | None:
     return None if given is None else str(base / given)
 
@@ -306,7 +320,7 @@ def _read_nodes(section: Section) -> dict[str, NodeAddresses]:
     for name, entry in listed.each():
         client = entry.required("client", "where clients reach this node, as host:port")
         cluster = entry.required("cluster", "where the other nodes reach this node, as host:port")
-        admin = entry.value("admin")
+        admin, delay_s = entry.value("admin"), entry.value("delay_s")
         for key, address in (("client", client), ("cluster", cluster), ("admin", admin)):
             if address == NONE and key == "admin":
                 admin = None
@@ -317,7 +331,7 @@ def _read_nodes(section: Section) -> dict[str, NodeAddresses]:
                     raise entry.error(key, f"{address} is taken by {taken[address]} already")
                 taken[address] = f"{entry.path}.{key}"
         entry.finish()
-        nodes[name] = NodeAddresses(client=client, cluster=cluster, admin=admin)
+        nodes[name] = NodeAddresses(client=client, cluster=cluster, admin=admin, delay_s=delay_s)
     listed.finish()
     return nodes
 
@@ -329,6 +343,9 @@ def _check_cluster(section: Section, nodes: dict[str, NodeAddresses]) -> None:
         name = section.required(key, f"with nodes, {why}")
         if name not in nodes:
             raise section.error(key, f"{name!r} is not one of the nodes ({known})")
+    first = section.value("primary")
+    if nodes[first].delay_s:
+        raise section.error(f"nodes.{first}.delay_s", f"{nodes[first].delay_s} must be 0: {first} is the `primary`, which is behind nobody")
 
 
 def _read_listen(section: Section, own: NodeAddresses | None) -> ListenConfig:

@@ -13,6 +13,15 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+import replication
+
+from .health import readiness, why_no_writes
+
+ROLES = tuple(sorted({role.value for role in replication.Role} | {"fenced"}))
+PHASES = tuple(phase.value for phase in replication.Phase)
+LAG_UNITS = ("commits", "bytes", "seconds")
+ROLE_CHANGES = ("promotion", "switchover")  # of which a status may tell when the last one was
+
 
 class QueueFill(NamedTuple):
     """How full one queue is. owner: its database or standby; "" where the node has one."""
@@ -85,8 +94,11 @@ class Metrics:
             yield CounterMetricFamily(f"twinlog_{name}", meaning, value=count)
         for name, (meaning, read) in sorted(self._gauges.items()):
             yield GaugeMetricFamily(f"twinlog_{name}", meaning, value=read())
-        if self._status is not None:
-            yield from _status_families(self._status())
+        status = None if self._status is None else self._status()
+        ready = status is not None and readiness(status)[0]
+        yield GaugeMetricFamily("twinlog_ready", "1 while requests of the node's role are taken", value=ready)
+        if status is not None:
+            yield from _status_families(status)
         if self._queues is not None:
             yield from _queue_families(self._queues())
 
@@ -103,24 +115,63 @@ def _queue_families(fills: Sequence[QueueFill]) -> Iterator[Metric]:
 
 
 def _status_families(status: dict[str, Any]) -> Iterator[Metric]:
-    role = GaugeMetricFamily("twinlog_role", "1 for the role this node has", labels=["role"])
-    role.add_metric([str(status.get("role", "unknown"))], 1)
-    yield role
-    yield GaugeMetricFamily("twinlog_epoch", "The node's epoch", value=status.get("epoch", 0))
-    yield GaugeMetricFamily("twinlog_alarms", "Alarms that stand", value=len(status.get("alarms", ())))
+    yield _one_of("twinlog_role", "1 for the role this node has", "role", ROLES, status.get("role"))
+    yield _one_of("twinlog_phase", "1 for what this node is doing", "phase", PHASES, status.get("phase"))
+    for name, meaning, value in (
+        ("twinlog_paused", "1 while automation must not change roles", status.get("paused") is not None),
+        ("twinlog_fenced", "1 while this node is fenced", status.get("role") == "fenced"),
+        ("twinlog_takes_writes", "1 on the primary that takes writes", not why_no_writes(status)),
+        ("twinlog_epoch", "The node's epoch", status.get("epoch", 0)),
+        ("twinlog_alarms", "Alarms that stand", len(status.get("alarms", ()))),
+        ("twinlog_failed_databases", "Databases that have failed: damaged, on a failed disk, not followed", len(status.get("failures", ()))),
+    ):
+        yield GaugeMetricFamily(name, meaning, value=value)
+    for change in ROLE_CHANGES:
+        if (at_us := status.get(f"last_{change}_us")) is not None:
+            yield GaugeMetricFamily(f"twinlog_last_{change}_timestamp_seconds", f"Unix time of the last {change}", value=at_us / 1e6)
+    yield from _database_families(status.get("databases", {}))
+    yield from _standby_families(status.get("standbys", ()))
+
+
+def _database_families(databases: dict[str, dict[str, Any]]) -> Iterator[Metric]:
     position = GaugeMetricFamily("twinlog_position_seq", "Newest visible commit", labels=["db"])
-    for name, database in sorted(status.get("databases", {}).items()):
+    for name, database in sorted(databases.items()):
         position.add_metric([name], database["position"][1])
     yield position
-    standbys = status.get("standbys", ())
-    connected = GaugeMetricFamily("twinlog_standby_connected", "1 while the standby's link is up", labels=["standby"])
+    for unit in LAG_UNITS:
+        lag = GaugeMetricFamily(f"twinlog_lag_{unit}", f"On a standby: how far its copy is behind the primary, in {unit}", labels=["db"])
+        for name, database in sorted(databases.items()):
+            if database.get("lag"):
+                lag.add_metric([name], database["lag"][unit])
+        yield lag
+
+
+def _standby_families(standbys: Sequence[dict[str, Any]]) -> Iterator[Metric]:
+    """The other nodes, as this one knows them; lag only on the primary."""
+    connected = GaugeMetricFamily("twinlog_standby_connected", "1 while the other node's link is up", labels=["standby"])
+    phases = GaugeMetricFamily("twinlog_standby_phase", "1 for what the other node is doing, as far as this one can know", labels=["standby", "phase"])
     for standby in standbys:
         connected.add_metric([str(standby.get("name"))], 1 if standby.get("connected") else 0)
+        for phase in PHASES:
+            phases.add_metric([str(standby.get("name")), phase], 1 if standby.get("phase") == phase else 0)
     yield connected
-    for unit in ("commits", "bytes", "seconds"):
+    yield phases
+    delay = GaugeMetricFamily("twinlog_standby_delay_seconds", "How far a delayed standby stays behind on purpose", labels=["standby"])
+    for standby in standbys:
+        delay.add_metric([str(standby.get("name"))], standby.get("delay_s", 0))
+    yield delay
+    for unit in LAG_UNITS:
         lag = GaugeMetricFamily(f"twinlog_standby_lag_{unit}", f"How far the standby is behind, in {unit}", labels=["standby"])
         for standby in standbys:
             value = standby.get(f"lag_{unit}")
             if value is not None:
                 lag.add_metric([str(standby.get("name"))], value)
         yield lag
+
+
+def _one_of(name: str, meaning: str, label: str, values: Sequence[str], now: str | None) -> Metric:
+    """A gauge for each value, 1 for the one that is so."""
+    family = GaugeMetricFamily(name, meaning, labels=[label])
+    for value in values:
+        family.add_metric([value], 1 if value == now else 0)
+    return family

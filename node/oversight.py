@@ -11,6 +11,7 @@ import trio
 from storage import BadRequest, ScrubReport, operations
 
 from . import wire
+from .health import readiness
 from .outcomes import Done
 from .users import Logins, Role
 
@@ -18,16 +19,24 @@ SWITCHOVER_MS_MAX = 600_000
 
 
 class Oversight:
-    """Over one engine and one member, under the node's name. transactions: how many are open, and how the others ended."""
+    """Over one engine and one member, under the node's name. transactions: how many are open, and how the others ended. stopping: whether
+    requests are refused because the node ends."""
 
     def __init__(
-        self, engine: Any, member: Any, logins: Logins, node: str, transactions: Callable[[], dict[str, int]]
+        self,
+        engine: Any,
+        member: Any,
+        logins: Logins,
+        node: str,
+        transactions: Callable[[], dict[str, int]],
+        stopping: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._member = member
         self._logins = logins
         self._node = node
         self._transactions = transactions
+        self._stopping = stopping
         self._version = _version()
 
     def hello_now(self, caller: Any, request: wire.Hello) -> Done:
@@ -41,6 +50,7 @@ class Oversight:
             "version": self._version,
             "protocol": wire.VERSION,
             "databases": databases,
+            "delay_s": self._member.delay_s,
         }
         return Done(wire.encode_fields(answer))
 
@@ -119,7 +129,7 @@ class Oversight:
     def status_now(self, marks: dict[str, dict[str, tuple[int, int, str]]] | None = None) -> dict[str, Any]:
         """The node's view of itself and its peers; marks: what each node answered at a MARK, by database.
 
-        {node, version, role, epoch, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
+        {node, version, role, phase, epoch, ready, why_not_ready, stopping, failures, databases: {name: {position, chain, mark: {seq, hash, equal}, ...}}, standbys, alarms,
         transactions: {open, committed, aborted, conflict, ended}}
         Plain values within 64 bits with sign: chains and ids are hex.
         """
@@ -129,6 +139,9 @@ class Oversight:
                 database["history"] = [_reign(*row) for row in database["history"]]
             if (db := self._engine.databases.get(name)) is not None:
                 database["scrub"] = _scrubbed(db.scrubbing.report)
+                if (archive := db.archiving.state) is not None:
+                    database["archive"] = archive.as_plain()
+                    status["alarms"] += _archive_alarm(name, archive)
             answers = (marks or {}).get(name)
             if answers and self._node in answers:
                 seq, _, digest = answers[self._node]
@@ -136,6 +149,8 @@ class Oversight:
                 equal = same if len(answers) > 1 else None
                 database["mark"] = {"seq": seq, "hash": digest, "equal": equal, "nodes": _by_node(answers)}
         status["standbys"] = _standbys(status)
+        status["stopping"] = self._stopping()
+        status["ready"], status["why_not_ready"] = readiness(status)
         return status
 
 
@@ -149,6 +164,14 @@ def _scrubbed(report: ScrubReport) -> dict[str, Any]:
         "repaired": report.repaired,
         "damaged": len(report.damaged),
     }
+
+
+def _archive_alarm(database: str, archive: Any) -> list[dict[str, Any]]:
+    """A log that is not archived any more is an alarm for as long as that lasts."""
+    if not archive.failure:
+        return []
+    message = f"the log is not archived to {archive.directory} since commit {archive.seq}: {archive.failure}"
+    return [{"kind": "archive-failing", "database": database, "peer": "", "message": message, "since_us": archive.failing_since_us}]
 
 
 def _reign(epoch: int, reign_id: int, first_seq: int, chain: int) -> dict[str, Any]:

@@ -88,6 +88,10 @@ def _add_replication(watch: QueueWatch, parts: Parts) -> None:
     watch.add_each(
         "replication_window_bytes", "log under way to a standby and not durable there", "its log waits here", lambda: member.window_fills()
     )
+    watch.add(
+        "delayed_bytes", "log that a delayed standby holds until it is old enough", "the link is cut",
+        lambda: member.held_fill()[0], lambda: max(1, member.held_fill()[1]),
+    )  # fmt: skip
     watch.add("links", "links of peers", "more are closed at once", lambda: parts.links.links, lambda: parts.config.limits.links_max)
 
 

@@ -3,7 +3,7 @@
     async with Node.open(config) as node: ...      everything up; addresses are the real ones, ports of 0 included
     await serve(config)                            the same until SIGTERM or SIGINT
 
-Order of the start: secrets, lock, ports, node.json, worker, engine, member, client port. Order of the end: no more connections,
+Order of the start: secrets, lock, ports, node.json, admin HTTP, worker, engine, member, client port. Order of the end: no more connections,
 requests refused by ShuttingDown, those under way finish (bounded), answers leave, then the member, then the engine
 flushes and closes. Nothing here decides; it composes.
 """
@@ -36,6 +36,7 @@ from .queue_watch import QueueWatch
 from .section import Address
 from .service import Service
 from .users import Logins
+from .vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +85,16 @@ class Node:
             ports = await Ports.bind(config)
             held.callback(ports.close)
             node_id = await disk.run(partial(_identify, config, seams, adopt=adopt))
+            admin = await held.enter_async_context(Admin.open(config, ports, seams))
             for worker in workers:
                 held.push_async_callback(worker.aclose)
             if workers:
                 await workers[0].start()  # the index worker starts with its first job
             engine = await held.enter_async_context(storage.Engine.open(seams, options=engine_options(config), refusal=_unsettled()))
             engine.node_id = node_id
+            held.callback(admin.vitals.is_ending)
             async with trio.open_nursery() as nursery:
-                node = await cls._compose(config, seams, secrets, engine, ports, workers, nursery)
+                node = await cls._compose(config, seams, secrets, engine, ports, workers, admin, nursery)
                 addresses = {"client": str(node.client_address), "admin": str(node.admin_address or "")}
                 await disk.run(partial(node_file.write_addresses, disk, **addresses))
                 try:
@@ -110,9 +113,10 @@ class Node:
         engine: Any,
         ports: Ports,
         workers: Sequence[storage.WorkerProcess],
+        admin: Admin,
         nursery: trio.Nursery,
     ) -> Node:
-        metrics = Metrics()
+        metrics = admin.metrics
         own = config.nodes.get(config.node)
         client_address = own.client if own is not None else links.bound_address(ports.client)
         member = replication.Member(
@@ -137,9 +141,9 @@ class Node:
         _watch_engine(metrics, engine)
         hub = Hub(ports.client, service, _session_maker(config, secrets, seams), config.limits, metrics)
         node = cls(config, engine, member, service, hub, metrics, ports)
-        held, admin_held = links.LinkCount(), links.LinkCount()
+        held = links.LinkCount()
         watch = QueueWatch(metrics)
-        parts = queues.Parts(config, engine, member, service, hub, logins, seams.disk, workers, held, admin_held)
+        parts = queues.Parts(config, engine, member, service, hub, logins, seams.disk, workers, held, admin.held)
         queues.fill_table(watch, parts)
         await nursery.start(watch.run)
         await nursery.start(member.run)
@@ -159,15 +163,8 @@ class Node:
                 )
             )
         await nursery.start(hub.run)
-        if ports.admin:
-            admin = await seams.disk.run(import_module, "node.admin")  # takes 0.15 s, for which clients do not wait
-            app = admin.application(metrics, service.oversight.status_now, node.not_ready)
-            await nursery.start(partial(admin.run, app, ports.admin, held=admin_held))
+        admin.vitals.is_up(service.oversight.status_now)
         return node
-
-    def not_ready(self) -> str | None:
-        """Why requests are not taken, or None."""
-        return "the node is stopping" if self.service.stopping else None
 
     async def _stop(self) -> None:
         """No new connections, no new requests; those under way finish within the bound."""
@@ -229,6 +226,39 @@ class Ports:
             listener.close()
 
 
+class Admin:
+    """What watches a node from before its engine is opened until after it is closed: counters, pulse and, if it has the port, admin HTTP."""
+
+    def __init__(self, node: str) -> None:
+        self.metrics = Metrics()
+        self.vitals = Vitals(node)
+        self.held = links.LinkCount()
+        self.metrics.watch("loop_late_seconds", "By how much the event loop was late at worst within the last minute", lambda: self.vitals.pulse.late_s)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: NodeConfig, ports: Ports, seams: storage.Seams) -> AsyncIterator[Admin]:
+        """While inside, it runs. What the inside raises comes out as it is."""
+        admin = cls(config.node)
+        raised: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            try:
+                await nursery.start(admin.vitals.pulse.run)
+                if ports.admin:
+                    nursery.start_soon(admin._serve, ports.admin, seams)
+                yield admin
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery: not as a group
+                raised = error
+            finally:
+                nursery.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
+
+    async def _serve(self, listeners: list[socket.socket], seams: storage.Seams) -> None:
+        http = await seams.disk.run(import_module, "node.admin")  # takes 0.15 s, for which nobody waits
+        await http.run(http.application(self.metrics, self.vitals), listeners, held=self.held)
+
+
 def engine_options(config: NodeConfig) -> storage.EngineOptions:
     """The engine's part of the configuration, as the engine takes it."""
     chosen = config.storage
@@ -256,6 +286,8 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         transactions_max=chosen.transactions_max,
         transaction_time_limit_s=chosen.transaction_time_limit_s,
         transactions_bytes_max=chosen.transactions_bytes_max,
+        archive=chosen.archive,
+        archive_interval_s=chosen.archive_interval_s,
     )
 
 
@@ -275,6 +307,8 @@ def member_config(config: NodeConfig, client_address: Address) -> replication.Me
         window_bytes=chosen.window_bytes,
         seed_chunk_bytes=chosen.seed_chunk_bytes,
         client_address=str(client_address),
+        delay_s=config.nodes[config.node].delay_s if config.nodes else 0,
+        peer_delays_s={name: addresses.delay_s for name, addresses in config.peers.items() if addresses.delay_s},
     )
 
 
@@ -334,6 +368,10 @@ def _held_total(engine: Any) -> int:
     return sum(database.sealing.held for database in engine.databases.values())
 
 
+def _outruns(engine: Any) -> int:
+    return sum(storage.load_of(database).log_outruns for database in engine.databases.values())
+
+
 def _unsettled() -> errors.ReadOnly:
     return errors.ReadOnly("this node is starting and its role is not settled yet: try again soon")
 
@@ -352,6 +390,7 @@ def _watch_engine(metrics: Metrics, engine: Any) -> None:
         metrics.watch(f"disk_{name}", meaning, partial(_disk_total, engine, read))
     for name in ("builds", "merges", "failures"):
         metrics.watch(f"field_index_{name}", f"Field indexes of all databases: {name}", partial(_index_total, engine, name))
+    metrics.watch("log_outruns", "Segments of the log that went, at log_keep_mb, while a standby still needed them", partial(_outruns, engine))
     metrics.watch("held_databases", "Databases whose files a hold keeps", partial(_held_total, engine))
     _watch_compaction(metrics, engine)
     for place, (name, meaning) in enumerate(SCRUB_METRICS):

@@ -156,7 +156,7 @@ class Service:
         writes = Writes(engine, member, self._touch)
         self._reads = Reads(engine, self.cursors, limits, writes)
         self.transactions = Transactions(engine, member, self.cursors, limits, self._reads, writes, metrics)
-        self.oversight = Oversight(engine, member, logins, node, self.transactions.counts)
+        self.oversight = Oversight(engine, member, logins, node, self.transactions.counts, lambda: self.stopping)
         self._verbs = self._build_verbs(self._reads, writes)
         self._batch = InsertBatch(
             engine,

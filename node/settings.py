@@ -13,6 +13,7 @@ from typing import Any
 DEFAULT_CLIENT_PORT = 6900
 DEFAULT_ADMIN_PORT = 6902
 NAME_CHARS_MAX = 64
+DELAY_S_MAX = 2_592_000  # 30 days
 
 
 class Kind(Enum):
@@ -73,6 +74,10 @@ _IDENTITY = (
     Setting("nodes.*.client", Kind.ADDRESS, None, "", "Where clients reach that node; required."),
     Setting("nodes.*.cluster", Kind.ADDRESS, None, "", "Where its peers reach that node; required."),
     Setting("nodes.*.admin", Kind.ADDRESS, None, "", "Where that node answers admin HTTP; without it, it has none."),
+    _integer(
+        "nodes.*.delay_s", 0, "s", 0, DELAY_S_MAX,
+        "As a standby, that node shows the primary's state of so long ago. It counts for no `acks` and is not promoted unless forced.",
+    ),
     Setting(
         "listen.client", Kind.ADDRESS, None, "",
         "What this node binds for clients, when not its address in `nodes`; alone, 127.0.0.1:6900. Port 0 takes a free one.",
@@ -110,7 +115,7 @@ _ENGINE = (
     _integer("memtable_mb", 32, "MiB", 1, 1_024, "A memtable of this size is sealed."),
     _integer("seal_age_s", 300, "s", 1, 86_400, "A memtable of this age is sealed."),
     _integer("log_segment_mb", 64, "MiB", 1, 4_096, "Size of one commit log segment."),
-    _integer("log_keep_mb", 1_024, "MiB", 1, 1_048_576, "Commit log kept at most for standbys that are away, each database."),
+    _integer("log_keep_mb", 1_024, "MiB", 1, 1_048_576, "Commit log kept at most for standbys that are away and for an archive that fails, each database."),
     _integer("copy_grace_s", 60, "s", 0, 86_400, "Files that nothing needs any more stay so long, for copies of the live directory by cp, rsync or tar."),
     _integer("copy_grace_mb", 1_024, "MiB", 0, 1_048_576, "Commit log kept at most for that, each database."),
     _integer("view_age_s", 600, "s", 1, 86_400, "A query still reading after so long ends with SnapshotTooOld."),
@@ -123,6 +128,11 @@ _ENGINE = (
     _integer("transactions_mb", 256, "MiB", 1, 65_536, "What open transactions have written, each database; a write that goes over it is refused by name."),
     _integer("scrub_interval_h", 24, "h", 0, 8_760, "Time between two scrubs, which read every file and repair what is damaged; 0: none by itself."),
     _integer("scrub_mb_per_s", 20, "MiB/s", 1, 100_000, "How fast such a scrub reads, all databases together."),
+    Setting(
+        "archive", Kind.DIRECTORY, None, "",
+        "Directory to which the primary's commit logs are copied as they grow, for restores to any moment; without it backups restore to their own.",
+    ),
+    _integer("archive_interval_ms", 1_000, "ms", 10, 3_600_000, "Time between two copies: how much of the newest past an archive may lack."),
     _integer("free_mb_min", 1, "MiB", 1, 1_048_576, "At least so much disk space is kept free; what seals and compaction need is worked out and kept in any case."),
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from .commands import (
     insert,
     keygen,
     kubernetes,
+    kv,
     promote,
     scrub,
     serve,
@@ -51,6 +52,7 @@ VERBS = (
     check.check,
     scrub.scrub,
     hold.hold,
+    kv.kv,
 )
 
 

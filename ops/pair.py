@@ -1,8 +1,8 @@
-"""A primary and a standby as two background processes on this machine, below one directory.
+"""A primary and its standbys as background processes on this machine, below one directory. Two nodes are a pair; there may be more.
 
     DIR/cluster.yaml   made once: names, addresses, key files; yours to edit after that
     DIR/keys/          client.key and cluster.key, readable by their owner only
-    DIR/a  DIR/b       data directories
+    DIR/a  DIR/b ...   data directories
     DIR/a.log  b.log   what the nodes print
     DIR/pair.json      the URL for clients, and each node's pid with the process's start time
     DIR/lock           held while `up` or `down` is at work, so that two of them take turns
@@ -33,8 +33,8 @@ from .keyfiles import write_key_file
 from .refusal import Refusal
 from .target import PAIR_FILE
 
-NODES = ("a", "b")
-PORTS_USUAL = (6900, 6901, 6902, 6910, 6911, 6912)  # client, cluster, admin of each node
+STANDBYS_MAX = 15
+PORTS_USUAL = (6900, 6901, 6902, 6910, 6911, 6912)  # client, cluster, admin of each node of a pair; more nodes go on from there by tens
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.1
@@ -65,21 +65,35 @@ class LocalPair:
             state = json.loads(self.state_file.read_text())
             self.running = {name: Running(**process) for name, process in state["processes"].items()}
 
-    def prepare(self, settings: dict[str, object] | None = None) -> None:
-        """Makes keys and configuration, the first time only. settings: of its nodes, beside what a pair needs."""
+    def prepare(self, settings: dict[str, object] | None = None, *, standbys: int | None = None, delay_s: int | None = None) -> None:
+        """Makes keys and configuration, the first time only. settings: of its nodes, beside what a pair needs. standbys: how many, 1 unless
+        told; delay_s: one more, which stays so far behind."""
         (self.directory / "keys").mkdir(mode=0o700, exist_ok=True)
         for key_file in (self.client_key, self.directory / "keys" / "cluster.key"):
             if not key_file.exists():
                 write_key_file(key_file)
         if not self.config_file.exists():
-            self.config_file.write_text(_cluster_yaml(choose_ports()) + (yaml.safe_dump(settings) if settings else ""))
-        elif settings:
-            raise Refusal(f"{self.config_file} is there already: change {', '.join(settings)} in it while the pair is down")
+            names = names_of(1 + (standbys or 1) + (1 if delay_s else 0))
+            text = _cluster_yaml(names, choose_ports(len(names)), delay_s or 0)
+            self.config_file.write_text(text + (yaml.safe_dump(settings) if settings else ""))
+            return
+        delays = [node["delay_s"] for node in self._nodes().values() if node.get("delay_s")]
+        has = {"standbys": len(self.names) - len(delays) - 1, "delay_s": delays[0] if delays else None}
+        asked = {"standbys": standbys, "delay_s": delay_s, **(settings or {})}
+        if changed := [name for name, value in asked.items() if value is not None and value != has.get(name)]:
+            raise Refusal(f"{self.config_file} is there already: change {', '.join(changed)} in it while its nodes are down")
+
+    def _nodes(self) -> dict[str, dict]:
+        """As the configuration has them; none before there is one."""
+        return yaml.safe_load(self.config_file.read_text())["nodes"] if self.config_file.exists() else {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._nodes())
 
     def addresses(self) -> dict[str, str]:
-        """Each node's client address, as the configuration has it."""
-        nodes = yaml.safe_load(self.config_file.read_text())["nodes"]
-        return {name: nodes[name]["client"] for name in NODES}
+        """Each node's client address."""
+        return {name: node["client"] for name, node in self._nodes().items()}
 
     def url(self) -> str:
         return f"twinlog://{','.join(self.addresses().values())}/?key={self.client_key}"
@@ -88,12 +102,12 @@ class LocalPair:
         return self.directory / f"{name}.log"
 
     def alive(self) -> list[str]:
-        return [name for name in NODES if name in self.running and self.running[name].alive()]
+        return [name for name in self.running if self.running[name].alive()]
 
     def start_missing(self) -> list[str]:
         """Starts the nodes that do not run; returns their names."""
         already = self.alive()
-        missing = [name for name in NODES if name not in already]
+        missing = [name for name in self.names if name not in already]
         for name in missing:
             self.running[name] = self._start(name)
             self._remember()
@@ -104,18 +118,18 @@ class LocalPair:
         """Asks until the probe has nothing left to wait for (it returns None, else what is missing)."""
         deadline = time.monotonic() + START_SECONDS_MAX
         while (missing := probe()) is not None:
-            gone = [name for name in NODES if name not in self.alive()]
+            gone = [name for name in self.names if name not in self.alive()]
             if gone:
                 raise Refusal(f"node {gone[0]} stopped while starting; the end of {self.log_file(gone[0])}:\n"
                               f"{self._log_tail(gone[0])}")
             if time.monotonic() > deadline:
-                raise Refusal(f"the pair is not ready after {START_SECONDS_MAX:.0f} s: {missing}; "
-                              f"see {self.log_file('a')} and {self.log_file('b')}", ExitCode.UNREACHABLE)
+                logs = " and ".join(str(self.log_file(name)) for name in self.names)
+                raise Refusal(f"the nodes are not ready after {START_SECONDS_MAX:.0f} s: {missing}; see {logs}", ExitCode.UNREACHABLE)
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> list[str]:
-        """Ends the recorded processes and no others, standby first; returns the names of those that were running."""
-        stopped = [name for name in reversed(NODES) if name in self.alive()]
+        """Ends the recorded processes and no others, the last node first; returns the names of those that were running."""
+        stopped = sorted(self.alive(), reverse=True)
         for name in stopped:
             _terminate(self.running[name])
         self.running = {}
@@ -152,12 +166,20 @@ def opened(directory: Path) -> Iterator[LocalPair]:
         yield LocalPair(directory)
 
 
-def choose_ports() -> list[int]:
-    """The usual ports if all are free on loopback, else six that the kernel picks."""
+def names_of(count: int) -> list[str]:
+    """a, b, c ..."""
+    return [chr(ord("a") + number) for number in range(count)]
+
+
+def choose_ports(nodes: int = 2) -> list[int]:
+    """Three for each node: the usual ones if all are free on loopback, else such that the kernel picks."""
+    usual = [*PORTS_USUAL]
+    while len(usual) < 3 * nodes:
+        usual.append(usual[-3] + 10 if usual[-3] else 0)
     try:
-        return _bind_all(PORTS_USUAL)
+        return _bind_all(tuple(usual[: 3 * nodes]))
     except OSError:
-        return _bind_all((0,) * len(PORTS_USUAL))
+        return _bind_all((0,) * (3 * nodes))
 
 
 def started_at(pid: int) -> int:
@@ -199,15 +221,20 @@ def wait_gone(process: Running) -> bool:
     return True
 
 
-def _cluster_yaml(ports: list[int]) -> str:
+def _cluster_yaml(names: list[str], ports: list[int], delay_s: int) -> str:
+    """delay_s: of the last node; 0 for no delayed standby."""
     hosts = [f"127.0.0.1:{port}" for port in ports]
+    delays = ["" for _ in names[1:]] + [f", delay_s: {delay_s}" if delay_s else ""]
+    rows = [
+        f"  {name}: {{client: '{hosts[3 * at]}', cluster: '{hosts[3 * at + 1]}', admin: '{hosts[3 * at + 2]}'{delays[at]}}}\n"
+        for at, name in enumerate(names)
+    ]
     return (
-        "# A primary and a standby on one machine, written by `twinlog up`. Edit it while the pair is down.\n"
+        "# A primary and its standbys on one machine, written by `twinlog up`. Edit it while they are down.\n"
         "cluster: local-pair\n"
         "primary: a\n"
         "nodes:\n"
-        f"  a: {{client: '{hosts[0]}', cluster: '{hosts[1]}', admin: '{hosts[2]}'}}\n"
-        f"  b: {{client: '{hosts[3]}', cluster: '{hosts[4]}', admin: '{hosts[5]}'}}\n"
+        f"{''.join(rows)}"
         "client_keys: keys/client.key\n"
         "cluster_key: keys/cluster.key\n"
     )

@@ -31,6 +31,7 @@ class StandbyView:
     lag_commits: int | None
     lag_bytes: int | None
     lag_seconds: float | None
+    delay_s: int = 0  # of a delayed standby
     why_not: str = ""  # why the primary would not have it take over
 
 
@@ -73,12 +74,12 @@ class NodeView:
     mark_problem: str = ""  # why a primary could not compare
     alarms: tuple[AlarmView, ...] = ()
     transactions: dict[str, int] = field(default_factory=dict)  # open, and by how the others ended
+    delay_s: float = 0.0  # of a delayed standby
     why: str = ""  # it has its role
     was: str = ""  # of a fenced node: what it would be again
     ready: bool = True
     why_not_ready: str = ""
     paused: dict[str, Any] | None = None  # since_us and why, while the cluster is
-    delay_s: float = 0.0  # of a delayed standby
     reseeding: tuple[str, ...] = ()  # databases whose copy is ordered to be replaced
 
     @property
@@ -128,12 +129,12 @@ def read_status(host: str, status: dict[str, Any]) -> NodeView:
         marks=tuple(_read_mark(name, entry["mark"]) for name, entry in sorted(databases.items()) if _was_marked(entry)),
         alarms=tuple(_read_alarm(alarm) for alarm in status.get("alarms", ())),
         transactions=dict(status.get("transactions", {})),
+        delay_s=float(status.get("delay_s", 0)),
         why=str(status.get("why", "")),
         was=str(status.get("was", "")),
         ready=bool(status.get("ready", True)),
         why_not_ready=str(status.get("why_not_ready", "")),
         paused=status.get("paused"),
-        delay_s=float(status.get("delay_s", 0)),
         reseeding=tuple(name for name, entry in sorted(databases.items()) if entry.get("reseeding")),
     )
 
@@ -149,7 +150,7 @@ def _read_mark(name: str, mark: dict[str, Any]) -> MarkView:
 
 def _read_standby(entry: dict[str, Any]) -> StandbyView:
     return StandbyView(str(entry["name"]), bool(entry["connected"]), bool(entry.get("streaming")), entry.get("lag_commits"), entry.get("lag_bytes"),
-                       entry.get("lag_seconds"), str(entry.get("why_not", "")))
+                       entry.get("lag_seconds"), int(entry.get("delay_s", 0)), str(entry.get("why_not", "")))
 
 
 def _read_alarm(entry: dict[str, Any]) -> AlarmView:
@@ -172,7 +173,7 @@ def verdict(views: list[NodeView]) -> tuple[ExitCode, list[str]]:
         missing += [f"standby {standby.node} is not connected to {primary.node}"
                     for standby in primary.standbys if not standby.connected]
         missing += [f"{mark.database}: only {', '.join(mark.answers)} answered the comparison at commit {mark.seq}"
-                    for mark in primary.marks if len(mark.answers) <= len(primary.standbys)]
+                    for mark in primary.marks if any(not one.delay_s and one.node not in mark.answers for one in primary.standbys)]
     alarms = [f"{view.node}: {alarm.text}" for view in views for alarm in view.alarms]
     alarms += [f"{view.node} is fenced: {view.why}" for view in views if view.role == "fenced"]
     if unequal or any(alarm.copies_differ for view in views for alarm in view.alarms):
@@ -199,7 +200,7 @@ def print_nodes(views: list[NodeView]) -> None:
             continue
         lag = lag_of(views, view.node)
         rows.append([
-            view.node, view.host, view.role, number(view.epoch), yes_no(view.writable),
+            view.node, view.host, f"{view.role}, {view.delay_s} s behind" if view.delay_s else view.role, number(view.epoch), yes_no(view.writable),
             number(lag.lag_commits) if lag else NOTHING,
             size(lag.lag_bytes) if lag else NOTHING,
             seconds(lag.lag_seconds) if lag else NOTHING,
@@ -226,7 +227,7 @@ def print_databases(views: list[NodeView]) -> None:
                 position = view.databases.get(name)
                 rows.append([
                     name, view.node, f"({position[0]}, {position[1]})" if position else "not there",
-                    number(seq), short_hash(chain), short_hash(digest), ("NO" if mark.equal is False else yes_no(mark.equal)) if mark else NOTHING,
+                    number(seq), short_hash(chain), short_hash(digest), ("NO" if mark.equal is False else yes_no(mark.equal)) if mark and view.node in mark.answers else NOTHING,
                 ])
     if rows:
         print_table("databases", ("database", "node", "position", "compared at>", "chain", "state hash", "equal"), rows)
@@ -268,6 +269,6 @@ def _node_json(views: list[NodeView], view: NodeView) -> dict[str, Any]:
         "address": view.host, "reachable": True, "node": view.node, "role": view.role, "epoch": view.epoch,
         "writable": view.writable, "ready": view.ready, "why_not_ready": view.why_not_ready, "alarms": [alarm.text for alarm in view.alarms],
         "positions": {name: list(position) for name, position in view.databases.items()},
-        "transactions": view.transactions,
+        "transactions": view.transactions, "delay_s": view.delay_s,
         "lag": {"commits": lag.lag_commits, "bytes": lag.lag_bytes, "seconds": lag.lag_seconds} if lag else None,
     }

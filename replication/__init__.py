@@ -9,6 +9,7 @@ from .acknowledge import OnAckTimeout
 from .alarms import Alarm, AlarmKind
 from .links import MESSAGE_BYTES_MAX, Dial, MessageLink
 from .member import Member
+from .phases import Phase
 from .roles import ROLE_FILE, Role, RoleState, read_role
 from .settings import MemberConfig
 
@@ -22,6 +23,7 @@ __all__ = [
     "MemberConfig",
     "MessageLink",
     "OnAckTimeout",
+    "Phase",
     "Role",
     "RoleState",
     "read_role",

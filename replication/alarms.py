@@ -25,17 +25,20 @@ class AlarmKind(Enum):
     NO_REIGN = "no-reign"
     STANDBY_FAILED = "standby-failed"
     DAMAGED = "damaged"
+    LOG_OUTRUN = "log-outrun"
+    DELAY_SHORT = "delay-short"
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """database and peer are names, empty when the alarm is not about one."""
+    """database and peer are names, empty when the alarm is not about one. passes: what it tells of goes by itself, as a full disk does."""
 
     kind: AlarmKind
     database: str
     peer: str
     message: str
     since_us: int
+    passes: bool = False
 
 
 class Alarms:
@@ -45,14 +48,16 @@ class Alarms:
         self._by_key: dict[tuple[AlarmKind, str, str], Alarm] = {}
         self.left_out = 0
 
-    def put(self, kind: AlarmKind, message: str, *, now_us: int, database: str = "", peer: str = "") -> bool:
+    def put(
+        self, kind: AlarmKind, message: str, *, now_us: int, database: str = "", peer: str = "", passes: bool = False
+    ) -> bool:
         """Whether it is new (worth a log line)."""
         key = (kind, database, peer)
         old = self._by_key.get(key)
         if old is None and len(self._by_key) >= ALARMS_MAX:
             self.left_out += 1
             return False
-        self._by_key[key] = Alarm(kind, database, peer, message, old.since_us if old else now_us)
+        self._by_key[key] = Alarm(kind, database, peer, message, old.since_us if old else now_us, passes)
         return old is None
 
     def clear(self, kind: AlarmKind, *, database: str = "", peer: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a node knows of a failover: whether it could lead itself, which of its standbys could, what would be lost; and whether it is ready.
+"""What a node knows of a failover: whether it could lead itself, which of its standbys could, what would be lost; and whether it does its work.
 
 Plain values for the status and for operators who decide. Changes nothing, and promotes nobody (INV-4).
 """
@@ -17,8 +17,8 @@ from .roles import Role
 from .waiting import Acknowledger
 
 
-def why_not_ready(replica: Replica) -> str:
-    """Why requests of this node's role are not taken; empty when they are."""
+def why_not_working(replica: Replica) -> str:
+    """Why this node does not do what its role is there for (which is stricter than taking requests); empty when it does."""
     state = replica.state
     if state.role in (Role.FENCED, Role.FROZEN):
         return f"it is {state.role.value}: {state.why}"
@@ -54,6 +54,7 @@ def standby_row(replica: Replica, peer: Peer) -> dict[str, Any]:
         unfit=peer.unfit,
         not_streaming=tuple(not_streaming),
         lag_seconds=max(late),
+        delay_s=peer.delay_s,
     )
     why_not = why_not_promotable(facts)
     return {"fenced": fenced, "promotable": not why_not, "why_not": why_not}
@@ -82,12 +83,13 @@ def check(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any]:
 def _why_not_itself(replica: Replica) -> str:
     """Why this node could not lead, apart from what it lacks; of a primary, why it does not take writes."""
     if replica.leads:
-        return why_not_ready(replica)
+        return why_not_working(replica)
     facts = StandbyFacts(
         connected=True,
         role=replica.state.role if replica.state.role is not Role.FROZEN else Role.STANDBY,  # promoting one of two is the way out
         unfit=replica.why_unfit(),
         not_streaming=_behind_a_living_primary(replica),
+        delay_s=replica.config.delay_s,
     )
     return why_not_promotable(facts)
 

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from storage import Database, PeerError, TwinlogError
+from storage import Database, DiskFull, PeerError, TwinlogError
 
 from .alarms import AlarmKind
 from .conversation import Conversation
+from .delaying import HeldFrames
 from .links import CHORES_MAX, FRAMES_BYTES_MAX
 from .listening import take_common
 from .matching import match
@@ -62,18 +63,29 @@ class Following:
         self._subscriptions: dict[bytes, list[Callable[[], None]]] = {}
         self._targets: dict[bytes, object] = {}
         self._retries: dict[bytes, tuple[float, Callable[[], Awaitable[None]]]] = {}  # when, and what to try again
+        config = replica.config
+        self._held = HeldFrames(delay_us=config.delay_s * 1_000_000, window_bytes=config.window_bytes) if config.delay_s else None
+        self._held_bell = trio.Event()
+        replica.held = self._held
 
     async def run(self) -> None:
+        self._replica.session = self._session
         try:
-            await self._reconcile()
-            while True:
-                self._chore_bell = trio.Event()
-                while self._chores:
-                    await self._chores.popleft()()
-                await self._chore_bell.wait()
+            async with trio.open_nursery() as nursery:
+                if self._held is not None:
+                    nursery.start_soon(self._take_when_due, self._held)
+                await self._reconcile()
+                while True:
+                    self._chore_bell = trio.Event()
+                    while self._chores:
+                        await self._chores.popleft()()
+                    await self._chore_bell.wait()
         finally:
+            if self._replica.session is self._session:
+                self._replica.session = None
             for uuid in list(self._subscriptions):
                 self._unsubscribe(uuid)
+            self._replica.held = None
 
     def on_beat(self) -> None:
         now = trio.current_time()
@@ -101,8 +113,11 @@ class Following:
             return
         event = self._session.receive(message)
         match event:
+            case Append() if self._held is not None:
+                self._held.add(event.uuid, event.data)
+                self._held_bell.set()
             case Append():
-                await self._append(event)
+                await self._append(event.uuid, event.data)
             case Instruct():
                 self._obey(event)
             case SeedBegin():
@@ -121,31 +136,47 @@ class Following:
                 self._unsubscribe(event.uuid)
                 self._alarm(AlarmKind.REFUSED_COPY, event.uuid, f"{self._peer.name} stopped shipping: {event.reason}")
 
-    async def _append(self, append: Append) -> None:
+    async def _append(self, uuid: bytes, data: bytes) -> None:
         """INV-3: whole commits, in order, checked by header and chain."""
-        offset = 0
-        while offset < len(append.data):
-            database = self._replica.database(append.uuid)
+        offset, stream = 0, self._subscriptions.get(uuid)
+        while offset < len(data):
+            database = self._replica.database(uuid)
             if database is not None:
                 try:
                     await database.wait_room()
                 except TwinlogError as error:
-                    return self._fail(append.uuid, error)
-            if not self._current or self._session.phase(append.uuid) is not Phase.STREAMING:
+                    return self._fail(uuid, error)
+            if not self._current or self._session.phase(uuid) is not Phase.STREAMING or self._subscriptions.get(uuid) is not stream:
                 return
-            if database is None or self._replica.database(append.uuid) is not database:
-                return self._halt(append.uuid, "its database is gone here")
+            if database is None or self._replica.database(uuid) is not database:
+                return self._halt(uuid, "its database is gone here")
             try:
-                offset = database.append_some(append.data, offset)
+                offset = database.append_some(data, offset)
                 database.flush()
             except PeerError as error:
-                self._alarm(AlarmKind.CHAIN_DIFFERS, append.uuid, f"INV-6: {error}")
-                return self._halt(append.uuid, str(error))
+                self._alarm(AlarmKind.CHAIN_DIFFERS, uuid, f"INV-6: {error}")
+                return self._halt(uuid, str(error))
             except TwinlogError as error:
-                return self._fail(append.uuid, error)
+                return self._fail(uuid, error)
             await trio.lowlevel.checkpoint()  # one slice at a time (INV-9); who we are is looked at again after it
-        self._acks_due[append.uuid] = None
+        self._acks_due[uuid] = None
         self._conversation.wake()
+
+    async def _take_when_due(self, held: HeldFrames) -> None:
+        """A delayed standby's commits, each once it is old enough by this node's clock. The clock is looked at again every
+        heartbeat, since it may be set."""
+        while True:
+            self._held_bell = trio.Event()
+            while (piece := held.take_due(self._replica.seams.time_us())) is not None:
+                await self._append(*piece)
+                if not self._current:
+                    return  # promoted: what is still held is not this node's history any more
+            due_us = held.next_due_us()
+            if due_us is None:
+                await self._held_bell.wait()
+                continue
+            wait_s = max(0.0, (due_us - self._replica.seams.time_us()) / 1e6)
+            await trio.sleep(min(wait_s, self._replica.config.heartbeat_s))
 
     def _obey(self, order: Instruct) -> None:
         """An order, checked against this node's own verdict: nothing older or foreign replaces a copy."""
@@ -206,6 +237,8 @@ class Following:
         self._replica.streams.discard(uuid)
         self._acks_due.pop(uuid, None)
         self._marks_due.pop(uuid, None)
+        if self._held is not None:
+            self._held.forget(uuid)
 
     async def next_messages(self) -> list[Message]:
         messages: list[Message] = []
@@ -290,7 +323,8 @@ class Following:
             with trio.CancelScope(shield=True):
                 await self._replica.engine.create_database(state.name, uuid=state.uuid, shards=shards, crc=crc)
         except TwinlogError as error:
-            self._alarm_named(AlarmKind.STANDBY_FAILED, state.name, f"it cannot be made here: {error}")
+            passes = isinstance(error, DiskFull)
+            self._alarm_named(AlarmKind.STANDBY_FAILED, state.name, f"it cannot be made here: {error}", passes=passes)
             self._retries[state.uuid] = trio.current_time() + RETRY_S, lambda: self._adopt(state)
             return None
         self._replica.refresh()
@@ -384,13 +418,13 @@ class Following:
 
     def _fail(self, uuid: bytes, error: TwinlogError) -> None:
         """This node could not keep up its copy: say so, and try again later."""
-        self._alarm(AlarmKind.STANDBY_FAILED, uuid, f"{error.name}: {error}")
+        self._alarm(AlarmKind.STANDBY_FAILED, uuid, f"{error.name}: {error}", passes=isinstance(error, DiskFull))
         self._halt(uuid, f"{error.name}: {error}")
         self._retries[uuid] = trio.current_time() + RETRY_S, lambda: self._ask_again(uuid)
 
-    def _alarm(self, kind: AlarmKind, uuid: bytes, message: str) -> None:
+    def _alarm(self, kind: AlarmKind, uuid: bytes, message: str, *, passes: bool = False) -> None:
         database = self._replica.database(uuid)
-        self._alarm_named(kind, database.name if database else uuid.hex(), message)
+        self._alarm_named(kind, database.name if database else uuid.hex(), message, passes=passes)
 
-    def _alarm_named(self, kind: AlarmKind, name: str, message: str) -> None:
-        self._replica.alarm(kind, message, database=name, peer=self._peer.name)
+    def _alarm_named(self, kind: AlarmKind, name: str, message: str, *, passes: bool = False) -> None:
+        self._replica.alarm(kind, message, database=name, peer=self._peer.name, passes=passes)

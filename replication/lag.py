@@ -6,15 +6,15 @@ at or below s; it has been behind since the first sample beyond s. Between sampl
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
-SAMPLES_MAX = 1_200  # ten minutes at two a second
+SAMPLES_MAX = 1_200  # ten minutes at two a second; then they are thinned, to about 600 for a month
+GAP_PART = 0.02  # of a sample's age: so far apart two of them may be then
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """bytes and seconds are lower bounds once a copy is further behind than the samples reach."""
+    """bytes and seconds are lower bounds: by the time between two samples, and where a copy is further behind than they reach."""
 
     commits: int
     bytes: int
@@ -25,7 +25,7 @@ class LagMeter:
     """Samples of one log's end. Invariant: seqs, bytes and times never fall from one sample to the next."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[int, int, float]] = deque(maxlen=SAMPLES_MAX)
+        self._samples: list[tuple[int, int, float]] = []
 
     def observe(self, seq: int, log_bytes: int, now: float) -> None:
         if self._samples:
@@ -35,6 +35,16 @@ class LagMeter:
             elif seq == last_seq:
                 return
         self._samples.append((seq, log_bytes, now))
+        if len(self._samples) > SAMPLES_MAX:
+            self._thin(now)
+
+    def _thin(self, now: float) -> None:
+        oldest, *between, newest = self._samples
+        kept = [newest]
+        for sample in reversed(between):
+            if kept[-1][2] - sample[2] >= GAP_PART * (now - sample[2]):
+                kept.append(sample)
+        self._samples = [oldest, *reversed(kept)][-SAMPLES_MAX:]
 
     @property
     def seq(self) -> int:

@@ -12,7 +12,7 @@ from storage import Database, PeerError
 
 from .alarms import AlarmKind
 from .conversation import Conversation
-from .links import FRAMES_BYTES_MAX, PACE_S
+from .links import PACE_DELAYED_S, PACE_S
 from .listening import take_common
 from .matching import Verdict, match, settle
 from .messages import (
@@ -45,7 +45,7 @@ class Leading:
         self._conversation = conversation
         self._peer = peer
         self._session = PrimarySession(
-            window_bytes=replica.config.window_bytes, seed_chunk_bytes=replica.config.seed_chunk_bytes
+            window_bytes=replica.config.window_bytes, seed_chunk_bytes=replica.config.seed_chunk_bytes, shares=bool(peer.delay_s)
         )
         self._announced = {state.uuid: state.name for state in sent.databases}
         self._asked: dict[bytes, Follow] = {}
@@ -91,7 +91,7 @@ class Leading:
             case Follow():
                 self._asked[event.state.uuid] = event
                 if (hunt := self._replica.hunts.get(event.state.uuid)) is not None:
-                    hunt.answer(self._peer.name, event.state)
+                    hunt.answer(self._peer.name, event.state, counts=not self._peer.delay_s)
                 self._replica.bump()
             case Ack():
                 self._take_ack(event)
@@ -108,7 +108,9 @@ class Leading:
             case Stopped():
                 self._asked.pop(event.uuid, None)
                 known = self._peer.copy(event.uuid)
-                known.streaming = False
+                known.streaming, known.stopped = False, event.reason
+                if (pin := self._pins.pop(event.uuid, None)) is not None:
+                    pin.release()  # it may be a long time before it asks again, and then it is offered a newer one
                 log.error("%s stopped following database %s: %s", self._peer.name, event.uuid.hex(), event.reason)
         self._conversation.wake()
 
@@ -152,7 +154,8 @@ class Leading:
             standby_chain=copy.chain,
             rewindable=follow.rewindable,
             reseed=follow.reseed,
-            files_rather=database.sealed_bytes >= self._replica.config.seed_bytes_min,
+            # A delayed standby is seeded only when it must be: by the log it comes to its delay, by files it is too new for a while.
+            files_rather=database.sealed_bytes >= self._replica.config.seed_bytes_min and not self._peer.delay_s,
         )
         if not self._is_at(database, Phase.ASKED):
             return
@@ -164,6 +167,7 @@ class Leading:
         log.info("%s: %s: %s %d %s", self._peer.name, database.name, verdict.order.name, verdict.seq, verdict.reason)
         known = self._peer.copy(uuid)
         known.streaming = verdict.order is Order.STREAM
+        known.seed_bytes_left, known.stopped = 0, ""
         known.durable_seq = None
         if verdict.order in (Order.STREAM, Order.REWIND):
             known.durable_seq = min(copy.durable_seq, verdict.seq)
@@ -190,6 +194,7 @@ class Leading:
         options = dict(database.options)
         begin = SeedBegin(database.uuid, database.name, options, pin.seq, pin.manifest, list(pin.files))
         self._conversation.post(self._session.offer(begin))
+        self._peer.copy(database.uuid).seed_bytes_left = sum(length for _, length in pin.files)
 
     def _is_at(self, database: Database, phase: Phase) -> bool:
         """After waiting: whether nothing has overtaken what is being done."""
@@ -255,7 +260,7 @@ class Leading:
             self._session.stop(step.uuid)
             return []
         await self._keep_pace(step.uuid)
-        run = await database.read_log(step.after_seq, FRAMES_BYTES_MAX)
+        run = await database.read_log(step.after_seq, step.bytes_max)
         shipment = self._session.shipment(step.uuid)
         if not self._is_at(database, Phase.STREAMING) or shipment is None or shipment.sent_seq != step.after_seq:
             return []
@@ -269,8 +274,8 @@ class Leading:
             return []
         if not run.data:
             return []
-        if run.last_seq >= database.visible.seq and not self._replica.config.acks:
-            self._ship_at[step.uuid] = trio.current_time() + PACE_S
+        if run.last_seq >= database.visible.seq and (self._peer.delay_s or not self._replica.config.acks):
+            self._ship_at[step.uuid] = trio.current_time() + (PACE_DELAYED_S if self._peer.delay_s else PACE_S)
         return list(self._session.shipped(step.uuid, run.data, run.last_seq))
 
     async def _keep_pace(self, uuid: bytes) -> None:
@@ -299,9 +304,11 @@ class Leading:
     # Checks and tails.
 
     async def _compare_chains(self) -> None:
-        """INV-6, once a heartbeat: the chain at each standby's durable end equals ours there."""
+        """INV-6, once a heartbeat: the chain at each standby's durable end equals ours there. A delayed one's end stands deep in the log,
+        where looking a commit up costs a pass over its segment: so seldomer."""
+        config = self._replica.config
         while True:
-            await trio.sleep(self._replica.config.heartbeat_s)
+            await trio.sleep(config.mark_interval_s if self._peer.delay_s else config.heartbeat_s)
             for database in list(self._replica.engine.databases.values()):
                 known = self._peer.copies.get(database.uuid)
                 if known is None or not known.streaming or not known.durable_seq:

@@ -12,6 +12,7 @@ from typing import Protocol
 MESSAGE_BYTES_MAX = 17 * 2**20
 FRAMES_BYTES_MAX = 2**20 - 2**10  # of log in one message, which with its head then fills one packet of the wire
 PACE_S = 0.002  # a standby that is up to date and that no write waits for is sent to so often at most
+PACE_DELAYED_S = 0.02  # a delayed standby, for which nothing is urgent
 WINDOW_BYTES = 16 * 2**20  # shipped to one standby and not yet durable there, over all databases
 OUTBOX_MESSAGES_MAX = 4_096  # control messages waiting on one link
 CHORES_MAX = 256  # slow steps (create, rewind, seed) waiting on one link

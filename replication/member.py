@@ -90,8 +90,20 @@ class Member:
         return [(database.name, sizes.get(database.uuid, 0), self._config.ack_queue_max) for database in databases]
 
     def window_fills(self) -> list[tuple[str, int, int]]:
-        """(standby, bytes of log under way to it, bound) of each that has a link to this primary."""
-        return [(name, source.unacked_bytes, self._config.window_bytes) for name, source in self._replica.tail_sources.items()]
+        """(standby, bytes of log under way to it, bound) of each that has a link to this primary. Not of delayed ones: theirs is
+        usually full, of commits that are not old enough."""
+        links, peers = self._replica.tail_sources, self._replica.peers
+        return [(name, link.unacked_bytes, self._config.window_bytes) for name, link in links.items() if not peers[name].delay_s]
+
+    @property
+    def delay_s(self) -> int:
+        """How far this node stays behind its primary; 0 while it is the primary."""
+        return 0 if self.role is Role.PRIMARY else self._config.delay_s
+
+    def held_fill(self) -> tuple[int, int]:
+        """Bytes of log that this delayed standby holds back, and their bound; (0, 0) on any other node."""
+        held = self._replica.held
+        return (held.bytes, held.bound) if held is not None else (0, 0)
 
     async def drop_database(self, name: str) -> None:
         """Drop on the primary: remembered first, so that standbys which are away let go of their copies later."""
@@ -231,6 +243,12 @@ class Member:
         if force:
             log.warning("%s is promoted by force, %d commits known elsewhere may be lost", self._config.name, behind)
             return
+        if self._config.delay_s:
+            raise PromotionRefused(
+                f"{self._config.name} is a delayed standby (delay_s {self._config.delay_s}), {behind} commits behind what other nodes were "
+                "heard to have: promote another node, or this one with force to go back to what it shows",
+                behind=behind,
+            )
         for peer in replica.peers.values():
             if peer.conversation is not None and peer.role is Role.PRIMARY and peer.epoch >= self.epoch:
                 raise PromotionRefused(
@@ -320,7 +338,7 @@ class Member:
                 continue
             if seq in known.marks:
                 answers[peer.name] = (seq, *known.marks[seq])
-            elif known.streaming:
+            elif known.streaming and not peer.delay_s:  # a delayed one comes to this MARK when nobody waits any more
                 missing = True
         return missing
 

@@ -76,6 +76,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     hands_over_to: str = ""  # the node to which the sender, primary until now, was ordered to give the office
     declined: str = ""  # the node whose office the sender declined in this epoch
     reason: str = ""  # why it did
+    delay_s: int = 0  # the sender, as a standby, stays so far behind
     pause: tuple[int, int, str] = (0, 0, "")  # the newest word on the pause that the sender knows (pausing.py)
 
 
@@ -292,6 +293,8 @@ def _check(message: Message) -> None:
                     f"Hello names {len(message.databases)} databases (limit {DATABASES_MAX}) and "
                     f"{len(message.dropped)} dropped ones (limit {DROPPED_MAX})"
                 )
+            if message.delay_s < 0:
+                raise PeerError(f"Hello names a delay of {message.delay_s} s")
             for state in message.databases:
                 _check_state(state)
         case Follow(state=state) | Instruct(state=state) | Created(state=state):

@@ -102,7 +102,8 @@ class Reigns:
         self.failed.add(uuid)
         database = self._replica.database(uuid)
         name = database.name if database else uuid.hex()
-        self._replica.alarm(AlarmKind.NO_REIGN, f"its reign cannot begin, it stays read-only: {error}", database=name)
+        message, passes = f"its reign cannot begin, it stays read-only: {error}", isinstance(error, DiskFull)
+        self._replica.alarm(AlarmKind.NO_REIGN, message, database=name, passes=passes)
         self._replica.bump()
 
     def _open(self, database: Database) -> None:
@@ -119,7 +120,7 @@ class Reigns:
         """Until enough standbys have answered and the longest tail is here; or until this is forced or over."""
         replica = self._replica
         began = replica.state
-        needed = answers_needed(acks=replica.config.acks, standbys=len(replica.peers))
+        needed = answers_needed(acks=replica.config.acks, standbys=len(replica.counting))
         hunt = replica.hunts[database.uuid] = TailHunt(database.name, needed)
         replica.open_or_close(database)
         replica.bump()
@@ -127,6 +128,7 @@ class Reigns:
             seen = replica.changes.value
             if hunt.forced:
                 break
+            hunt.needed = answers_needed(acks=replica.config.acks, standbys=len(replica.counting))  # a Hello may have said that one is delayed
             if hunt.enough:
                 best = hunt.best(database.history, database.position.seq, my_epoch=began.epoch)
                 if best is None:

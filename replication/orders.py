@@ -83,7 +83,7 @@ async def fence(replica: Replica, why: str) -> dict[str, int]:
 
 def _streams_all(replica: Replica, peer: Peer) -> bool:
     copies = [peer.copies.get(uuid) for uuid in (one.uuid for one in replica.engine.databases.values())]
-    return peer.conversation is not None and all(known is not None and known.streaming for known in copies)
+    return peer.conversation is not None and not peer.delay_s and all(known is not None and known.streaming for known in copies)
 
 
 def _lacks(replica: Replica, peer: Peer) -> int:

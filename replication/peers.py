@@ -28,6 +28,7 @@ class CopyKnown:
     checked_seq: int = 0  # up to where the chain was compared
     streaming: bool = False
     seed_bytes_left: int = 0
+    stopped: str = ""  # why the standby gave it up, while it has not asked again
     marks: dict[int, tuple[int, str]] = field(default_factory=dict)  # seq -> (chain, state hash)
     compared_mark: int = 0
     mark_equal: bool | None = None
@@ -54,6 +55,7 @@ class Peer:
     copies: dict[bytes, CopyKnown] = field(default_factory=dict)
     meters: dict[bytes, LagMeter] = field(default_factory=dict)
     last_error: str = ""
+    delay_s: int = 0  # a delayed standby: it counts for no acknowledgement and is not promoted unless forced
     pause: PauseWord = NEVER  # the newest word that it has told
     unfit: str = ""  # why it could not lead, by its own word
 

@@ -3,7 +3,8 @@
 It multiplexes all databases over the link: `next_step` names the next read, one database after the other, so that a
 seed or a long catch-up does not starve the rest. Catch-up and live are one thing: log bytes after the last seq sent.
 
-Invariants: bytes shipped and not yet durable at the standby stay below window_bytes plus one batch (INV-8); an
+Invariants: bytes shipped and not yet durable at the standby stay below window_bytes plus one batch, or where the databases share
+the window below twice window_bytes plus one batch (INV-8); an
 acknowledgement never goes beyond what was sent; nothing is sent for a database between an order and the standby's answer.
 """
 
@@ -50,6 +51,7 @@ class Phase(Enum):
 class ShipLog:
     uuid: bytes
     after_seq: int
+    bytes_max: int = FRAMES_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Shipment:
     chain: int = 0
     visible_seq: int = 0
     unacked: deque[tuple[int, int]] = field(default_factory=deque)
+    unacked_bytes: int = 0
     files: dict[str, int] = field(default_factory=dict)
     plan: SeedPlan | None = None
 
@@ -88,8 +91,11 @@ _AFTER_ORDER = {
 class PrimarySession:
     """Every database's shipment over one link, and whose turn it is."""
 
-    def __init__(self, *, window_bytes: int, seed_chunk_bytes: int) -> None:
+    def __init__(self, *, window_bytes: int, seed_chunk_bytes: int, shares: bool = False) -> None:
+        """shares: each database has its equal part of the window. For a standby that takes its time with what it was sent, a delayed one:
+        commits of one database that wait to be old enough must not keep another's, which are older, from being sent."""
         self._window_bytes = window_bytes
+        self._shares = shares
         self._seed_chunk_bytes = seed_chunk_bytes
         self.unacked_bytes = 0
         self._shipments: dict[bytes, Shipment] = {}
@@ -100,8 +106,8 @@ class PrimarySession:
 
     @property
     def window_full(self) -> bool:
-        """Whether no log goes out before something is acknowledged."""
-        return self.unacked_bytes >= self._window_bytes
+        """Whether an acknowledgement may be what the next log waits for."""
+        return self._shares or self.unacked_bytes >= self._window_bytes
 
     def receive(self, message: Message) -> Event:
         """What a message of the standby means; None when it is late and means nothing any more."""
@@ -172,7 +178,11 @@ class PrimarySession:
                 assert shipment.plan is not None
                 return ShipChunk(uuid, shipment.plan.next())
             behind = shipment.phase is Phase.STREAMING and shipment.visible_seq > shipment.sent_seq
-            if behind and not self.window_full:
+            if behind and self._shares:
+                share = max(1, self._window_bytes // len(self._shipments))
+                if shipment.unacked_bytes < share and self.unacked_bytes < 2 * self._window_bytes:
+                    return ShipLog(uuid, shipment.sent_seq, min(FRAMES_BYTES_MAX, share))
+            elif behind and not self.window_full:
                 return ShipLog(uuid, shipment.sent_seq)
         return None
 
@@ -182,6 +192,7 @@ class PrimarySession:
         assert last_seq > shipment.sent_seq, f"a batch up to {last_seq} after {shipment.sent_seq}"
         shipment.sent_seq = last_seq
         shipment.unacked.append((last_seq, len(data)))
+        shipment.unacked_bytes += len(data)
         self.unacked_bytes += len(data)
         return [Frames(uuid, part, rest) for part, rest in cut(data, FRAMES_BYTES_MAX)]
 
@@ -218,10 +229,13 @@ class PrimarySession:
         shipment.durable_seq = message.durable_seq
         shipment.chain = message.chain
         while shipment.unacked and shipment.unacked[0][0] <= message.durable_seq:
-            self.unacked_bytes -= shipment.unacked.popleft()[1]
+            size = shipment.unacked.popleft()[1]
+            shipment.unacked_bytes -= size
+            self.unacked_bytes -= size
         return message
 
     def _clear(self, shipment: Shipment) -> None:
-        self.unacked_bytes -= sum(size for _, size in shipment.unacked)
+        self.unacked_bytes -= shipment.unacked_bytes
+        shipment.unacked_bytes = 0
         shipment.unacked.clear()
         shipment.plan = None

@@ -23,11 +23,15 @@ from storage import (
     history_from_lists,
 )
 
+from .age import watch_age
 from .alarms import AlarmKind, Alarms
 from .conversation import Conversation
+from .delaying import HeldFrames
 from .dropped import DroppedList
 from .lag import LagMeter
+from .mark_memory import MarkMemory
 from .messages import PROTOCOL, UNFIT_CHARS_MAX, DatabaseState, Heartbeat, Hello
+from .outrun import forget_outrun, watch_outrun
 from .pause_keeper import PauseKeeper
 from .pausing import PauseWord
 from .peers import Peer
@@ -35,6 +39,7 @@ from .repairing import Repairs
 from .role_keeper import RoleKeeper
 from .roles import Role, RoleState
 from .settings import MemberConfig
+from .standby_session import StandbySession
 from .tails import TailHunt, TailSource
 
 log = logging.getLogger("twinlog.replication")
@@ -53,14 +58,19 @@ class Replica:
         self.seams = seams
         self.alarms = Alarms()
         self.changes = Advance()
-        self.peers = {name: Peer(name, address) for name, address in config.peers.items() if name != config.name}
+        delays = config.peer_delays_s
+        self.peers = {
+            name: Peer(name, address, delay_s=delays.get(name, 0)) for name, address in config.peers.items() if name != config.name
+        }
         self.conversations: set[Conversation] = set()
         self.follower: Conversation | None = None
+        self.session: StandbySession | None = None  # with the primary that this node follows now
         self.ready: set[bytes] = set()
         self.founded: set[bytes] = set()
         self.hunts: dict[bytes, TailHunt] = {}
         self.tail_sources: dict[str, TailSource] = {}
         self.stopped: set[tuple[str, bytes]] = set()
+        self.held: HeldFrames | None = None  # what this delayed standby holds back
         self.switching_to = ""  # the node to which this primary is handing over, while it takes no writes for that
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.fencing = ""  # why, while this primary takes no writes because it is being fenced
@@ -79,6 +89,7 @@ class Replica:
         self.on_role: Callable[[RoleState, RoleState], None] = lambda old, new: None
         self._tended: dict[bytes, tuple[Database, Callable[[], None]]] = {}
         self._meters: dict[bytes, LagMeter] = {}
+        self._old_marks: dict[bytes, MarkMemory] = {}
 
     @property
     def state(self) -> RoleState:
@@ -129,6 +140,7 @@ class Replica:
             hands_over_to=state.hands_over_to,
             declined=declined[0],
             reason=declined[1],
+            delay_s=self.config.delay_s,
             pause=self.pauses.word.told(),
         )
 
@@ -145,10 +157,14 @@ class Replica:
             self.founded.discard(uuid)
             self.hunts.pop(uuid, None)
             self._meters.pop(uuid, None)
+            self._old_marks.pop(uuid, None)
             for peer in self.peers.values():
                 peer.forget_database(uuid)
         for database in fresh:
             self._tended[database.uuid] = (database, self._tend(database))
+            self._old_marks.pop(database.uuid, None)
+            if self.peers:
+                database.set_floor(0)  # until more is known of them: log that is dropped now may be what one of them lacks
             self.open_or_close(database)
         if gone or fresh:
             self.bump()
@@ -161,7 +177,11 @@ class Replica:
         def advanced(_seq: int) -> None:
             self.on_advance(uuid)
 
-        def marked(_seq: int) -> None:
+        def marked(seq: int) -> None:
+            if (state_hash := database.marks.get(seq)) is not None:
+                delay_s = max((peer.delay_s for peer in self.peers.values()), default=0)
+                memory = self._old_marks.setdefault(uuid, MarkMemory())
+                memory.note(seq, state_hash, now=trio.current_time(), delay_s=delay_s)
             for peer in self.peers.values():
                 if uuid in peer.copies and not self.compare_marks(peer, database):
                     self.wake_all()
@@ -222,6 +242,7 @@ class Replica:
         self.ready.clear()
         self.founded.clear()
         self.hunts.clear()
+        self._old_marks.clear()
         for peer in self.peers.values():
             peer.copies.clear()  # what counts for one reign's acknowledgements says nothing about another's
         if new.role is Role.FROZEN:
@@ -303,13 +324,21 @@ class Replica:
         """The seq that this node and every known standby have durably; 0 while one was never heard."""
         return min([database.visible.seq, *(peer.durable(database.uuid) for peer in self.peers.values())])
 
+    @property
+    def counting(self) -> list[Peer]:
+        """The peers whose copies count for acknowledgements (INV-1): a delayed standby's would hold every answer for its delay."""
+        return [peer for peer in self.peers.values() if not peer.delay_s]
+
     def sample(self) -> None:
-        """Once a heartbeat: the primary's own ends for lag, and its floors."""
+        """Once a heartbeat: the primary's own ends for lag, its floors, and whom its log has outrun; a delayed standby's age."""
+        watch_age(self)
         if not self.leads:
+            forget_outrun(self)
             return
         for database in self.engine.databases.values():
             self.own_meter(database.uuid).observe(database.visible.seq, database.log_bytes, trio.current_time())
             database.set_floor(self.floor(database))
+        watch_outrun(self)
 
     def own_meter(self, uuid: bytes) -> LagMeter:
         return self._meters.setdefault(uuid, LagMeter())
@@ -324,7 +353,8 @@ class Replica:
             peer.meters.setdefault(uuid, LagMeter()).observe(seq, log_bytes, now)
 
     def hear_states(self, peer: Peer, hello: Hello) -> None:
-        """The positions in a Hello, so that a promotion right after it knows of them; heartbeats then tell more."""
+        """The positions in a Hello, so that a promotion right after it knows of them; heartbeats then tell more. And the peer's delay."""
+        peer.delay_s = max(hello.delay_s, self.config.peer_delays_s.get(peer.name, 0))
         for state in hello.databases:
             log_bytes = peer.positions.get(state.uuid, (0, 0, 0))[2]
             peer.positions[state.uuid] = (state.epoch, state.durable_seq, log_bytes)
@@ -344,16 +374,17 @@ class Replica:
 
     # Alarms.
 
-    def alarm(self, kind: AlarmKind, message: str, *, database: str = "", peer: str = "") -> None:
+    def alarm(self, kind: AlarmKind, message: str, *, database: str = "", peer: str = "", passes: bool = False) -> None:
         """INV-6: a difference is an alarm, not a log line (and a log line too, once)."""
-        if self.alarms.put(kind, message, now_us=self.seams.time_us(), database=database, peer=peer):
+        if self.alarms.put(kind, message, now_us=self.seams.time_us(), database=database, peer=peer, passes=passes):
             log.error("%s: %s%s", kind.value, f"database {database!r}: " if database else "", message)
 
     def compare_marks(self, peer: Peer, database: Database) -> bool:
         """INV-6 at MARKs: whether the peer's hashes and chains equal ours wherever both are known."""
         known = peer.copy(database.uuid)
+        old = self._old_marks.get(database.uuid)
         for seq in sorted(known.marks):
-            ours = database.marks.get(seq)
+            ours = database.marks.get(seq) or (old.get(seq) if old is not None and peer.delay_s else None)
             if ours is None or seq <= known.compared_mark:
                 continue
             known.compared_mark = seq

@@ -31,3 +31,5 @@ class MemberConfig:
     seed_bytes_min: int = SEED_BYTES_MIN
     ack_queue_max: int = ACK_QUEUE_MAX
     client_address: str = ""
+    delay_s: int = 0  # this node, as a standby, stays so far behind its primary
+    peer_delays_s: dict[str, int] = field(default_factory=dict)  # the same of peers, by name; a peer may say more in its Hello

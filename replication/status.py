@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import trio
-
-from .candidacy import standby_row, why_not_ready
+from .candidacy import standby_row, why_not_working
+from .facts import failures, lag_behind_primary, lag_of_standby, own_phase, peer_phase, streams
 from .lag import Lag
 from .peers import Peer
 from .replica import Replica
@@ -18,25 +17,33 @@ REIGNS_TOLD = 1_000  # the newest of each database, in a history
 
 
 def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any]:
-    """role, epoch, databases (by name) with their copies elsewhere, peers (by name), alarms."""
+    """role, phase, epoch, databases (by name) with their copies elsewhere, peers (by name), alarms.
+
+    closed: why no database takes writes, "" where some may. failures: what has failed, by database. works: whether the node does
+    what its role is there for. phase of a peer: None where it cannot be known.
+    """
     state = replica.state
-    unready = why_not_ready(replica)
+    idle = why_not_working(replica)
     return {
         "node": replica.config.name,
         "role": state.role.value,
+        "phase": own_phase(replica).value,
         "epoch": state.epoch,
+        "closed": str(replica.why_closed() or ""),
+        "failures": failures(replica),
         "why": state.why,
         "was": state.was.value if state.was is not None else "",
         "primary": replica.primary_address(),
         "paused": replica.pauses.word.shown(),
-        "ready": not unready,
-        "why_not_ready": unready,
+        "works": not idle,
+        "why_not_working": idle,
         "acks": replica.config.acks,
+        "delay_s": 0 if state.role is Role.PRIMARY else replica.config.delay_s,
         "databases": {
             database.name: _database(replica, acknowledger, database)
             for database in list(replica.engine.databases.values())
         },
-        "peers": {name: {**_peer(peer), **standby_row(replica, peer)} for name, peer in replica.peers.items()},
+        "peers": {name: {**_peer(replica, peer), **standby_row(replica, peer)} for name, peer in replica.peers.items()},
         "alarms": [
             {
                 "kind": alarm.kind.value,
@@ -92,11 +99,13 @@ def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> di
         "waiting_acks": acknowledger.sizes().get(uuid, 0),
         "degraded": acknowledger.is_degraded(uuid),
         "disk": disk,
+        "newest_us": database.last_time_us,  # commit time of the newest commit: a delayed standby shows the state of then
     }
     if replica.state.role is Role.PRIMARY:
         value["floor"] = replica.floor(database)
         value["standbys"] = {name: _copy(replica, peer, database) for name, peer in replica.peers.items()}
     else:
+        value["streaming"] = streams(replica, database)
         value["lag"] = _behind_primary(replica, database)
         value["reseeding"] = uuid in replica.reseed
     return value
@@ -106,9 +115,6 @@ def _copy(replica: Replica, peer: Peer, database: Any) -> dict[str, Any]:
     """One standby's copy, as this primary knows it."""
     known = peer.copies.get(database.uuid)
     durable = peer.durable(database.uuid)
-    meter = replica.own_meter(database.uuid)
-    now = trio.current_time()
-    meter.observe(database.visible.seq, database.log_bytes, now)
     return {
         "connected": peer.conversation is not None,
         "streaming": bool(known and known.streaming),
@@ -116,30 +122,28 @@ def _copy(replica: Replica, peer: Peer, database: Any) -> dict[str, Any]:
         "durable_seq": durable,
         "known": bool(known and known.durable_seq is not None),
         "seed_bytes_left": known.seed_bytes_left if known else 0,
-        "lag": _lag(meter.of(durable, now)),
+        "lag": _lag(lag_of_standby(replica, peer, database)),
         "mark": {"seq": known.compared_mark, "equal": known.mark_equal} if known and known.compared_mark else None,
     }
 
 
 def _behind_primary(replica: Replica, database: Any) -> dict[str, Any] | None:
-    """This standby's own lag behind the last heard position of its primary; None while no primary was heard."""
-    now = trio.current_time()
-    for peer in replica.peers.values():
-        meter = peer.meters.get(database.uuid)
-        if peer.role is Role.PRIMARY and peer.epoch == replica.state.epoch and meter is not None:
-            return {"heard_s_ago": round(now - peer.heard_at, 3), **_lag(meter.of(database.visible.seq, now))}
-    return None
+    found = lag_behind_primary(replica, database)
+    return {"heard_s_ago": round(found[0], 3), **_lag(found[1])} if found else None
 
 
 def _lag(lag: Lag) -> dict[str, Any]:
     return {"commits": lag.commits, "bytes": lag.bytes, "seconds": round(lag.seconds, 3)}
 
 
-def _peer(peer: Peer) -> dict[str, Any]:
+def _peer(replica: Replica, peer: Peer) -> dict[str, Any]:
+    phase = peer_phase(replica, peer)
     return {
         "address": peer.hello.address if peer.hello else peer.address,
         "connected": peer.conversation is not None,
         "role": peer.role.value if peer.hello else "unknown",
+        "phase": phase.value if phase else None,
         "epoch": peer.epoch,
         "last_error": peer.last_error,
+        "delay_s": peer.delay_s,
     }

@@ -37,6 +37,8 @@ async def hand_over(replica: Replica, to: str, timeout_s: float) -> tuple[int, f
         raise BadRequest(f"there is no other node {to!r} in this cluster: {', '.join(sorted(replica.peers)) or 'it has no other'}")
     peer = replica.peers[to]
     _check(replica, peer)
+    if peer.delay_s:
+        raise _refused(to, f"it is a delayed standby (delay_s {peer.delay_s}), which would not have everything before that: choose another")
     began = replica.state
     stopped_at = trio.current_time()
     replica.switching_to = to

@@ -41,16 +41,19 @@ class TailHunt:
         self.forced = False
         self.lost = ""
         self._answers: dict[str, DatabaseState] = {}
+        self._uncounted: set[str] = set()  # delayed standbys: nothing was acknowledged because of them, but what they have is welcome
 
-    def answer(self, peer: str, state: DatabaseState) -> None:
+    def answer(self, peer: str, state: DatabaseState, *, counts: bool = True) -> None:
         self._answers[peer] = state
+        if not counts:
+            self._uncounted.add(peer)
 
     def forget(self, peer: str) -> None:
         self._answers.pop(peer, None)
 
     @property
     def enough(self) -> bool:
-        return self.forced or len(self._answers) >= self.needed
+        return self.forced or len(self._answers.keys() - self._uncounted) >= self.needed
 
     def best(self, mine: History, my_end: int, *, my_epoch: int) -> tuple[str, int] | None:
         """Who has the longest durable continuation of this copy, and up to where; None when nobody has one."""
@@ -69,5 +72,5 @@ class TailHunt:
             return self.lost
         return (
             f"after an unclean stop {self.needed} standbys must answer about the tail of its log, "
-            f"{len(self._answers)} have; start them, or promote this node with force and lose what only they have"
+            f"{len(self._answers.keys() - self._uncounted)} have; start them, or promote this node with force and lose what only they have"
         )

@@ -90,7 +90,7 @@ class Acknowledger:
 
     def _advance(self, queue: AckQueue, database: Database) -> None:
         replica = self._replica
-        durables = [peer.durable(database.uuid) for peer in replica.peers.values()]
+        durables = [peer.durable(database.uuid) for peer in replica.counting]
         own = database.visible.seq
         was_degraded = queue.degraded
         for callback in queue.advance(acknowledged_seq(own, durables, replica.config.acks), own):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from . import errors, native, operations
 from .advance import Advance
 from .check import check_database, check_node, database_names
-from .commit.codec import DOCUMENT_BYTES_MAX, decode_head
+from .commit.codec import DOCUMENT_BYTES_MAX, decode_head, frames_until
 from .database import Database
 from .disk import Disk, File, OsDisk
 from .disk_memory import MemoryDisk
@@ -92,6 +92,7 @@ __all__ = [
     "decode_value",
     "encode_document",
     "find_record",
+    "frames_until",
     "encode_value",
     "errors",
     "history_from_lists",

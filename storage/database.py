@@ -20,6 +20,7 @@ from operator import itemgetter
 import trio
 
 from .advance import Advance
+from .archiving import Archiving
 from .cache import DocumentCache
 from .catalog import Catalog
 from .commit.codec import (
@@ -106,6 +107,7 @@ class Database:
         self.indexing = Indexing(self)
         self.compacting = Compacting(self)
         self.scrubbing = Scrubbing(self)
+        self.archiving = Archiving(self)
         self.visible_advance = Advance(found.last_seq)
         self.transactions = Transactions(self)
         self.marking = Marking(self)
@@ -141,6 +143,11 @@ class Database:
     def log_bytes(self) -> int:
         """Bytes appended to the log since it was opened."""
         return self.log.bytes_appended
+
+    @property
+    def outrun_seq(self) -> int:
+        """Up to here the log went at log_keep_bytes while a standby still needed it, since it was opened; 0: it never did."""
+        return self.sealing.outrun_seq
 
     @property
     def sealed_bytes(self) -> int:
@@ -488,6 +495,7 @@ class Database:
             nursery.start_soon(self.space.run)
             nursery.start_soon(self.marking.run)
             nursery.start_soon(self.transactions.run)
+            nursery.start_soon(self.archiving.run)
             task_status.started()
 
     @property

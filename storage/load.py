@@ -11,12 +11,13 @@ from .database import Database
 
 
 class Load(NamedTuple):
-    """One database's queues: (value, bound) of each but the last, which has the bound of those who ask."""
+    """One database's queues: (value, bound) where it has one of its own."""
 
     memtable_records: tuple[int, int]
     memtable_bytes: tuple[int, int]
     log_kept: tuple[int, int]  # bytes
     query_turns: int  # steps of queries that wait for a thread
+    log_outruns: int  # segments of the log that went while a standby needed them, since it was opened
 
 
 def load_of(db: Database) -> Load:
@@ -28,4 +29,5 @@ def load_of(db: Database) -> Load:
         (sum(memtable.bytes for memtable in memtables), 2 * options.memtable_bytes_max),
         (sealing.log_kept_bytes, options.log_keep_bytes),
         db.indexing.turns.statistics().tasks_waiting,
+        sealing.outruns,
     )

@@ -118,6 +118,10 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     if not state.damaged:
         base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
         _make_durable(disk, directory, verdict, 0 if copied else state.last_seq if state.clean else max(vouched, base_seq))
+    elif not is_read_only:  # it is shown all the same, and what a process that was killed had acknowledged is in there
+        for segment in verdict.segments:
+            disk.open_append(segment.path).sync()
+        disk.sync_dir(f"{directory}/commit")
     return state
 
 

@@ -57,6 +57,8 @@ class Sealing:
         self.failures = 0
         self.last_error = ""
         self.log_kept_bytes = 0  # after the newest seal
+        self.outrun_seq = 0  # up to here log that a standby or a seed still needed went at log_keep_bytes, since this was opened
+        self.outruns = 0  # how many segments of it
         self.is_failing = False
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
         self._wanted = trio.Event()
@@ -254,7 +256,10 @@ class Sealing:
         self.held = not database.space.full and await disk.run(is_held, disk, database.name, database.seams.time_us())
         if self.held:
             return
-        needed = await disk.run(_needed, disk, database.directory, self.floor, frozenset(self.pins))
+        floor = self.floor
+        if floor is not None and floor < self.outrun_seq:
+            floor = None  # the log from there is gone: its checkpoint can be rewound to by nobody, and would hold old shard logs for ever
+        needed = await disk.run(_needed, disk, database.directory, floor, frozenset(self.pins))
         if not needed.seqs:
             return
         second_newest = needed.seqs[-2] if len(needed.seqs) > 1 else 0
@@ -267,7 +272,8 @@ class Sealing:
             spans = [(first, size) for (_, first), size in zip(segments, sizes, strict=True)]
             copies = within(copies, second_newest, spans, options.copy_grace_bytes)
         kept = await disk.run(_drop_checkpoints, disk, database.directory, needed, copies)
-        lowest = min([second_newest, *copies, *self.pins, *([self.floor] if self.floor is not None else [])])
+        others_need = [seq for seq in (self.floor, database.archiving.floor) if seq is not None]
+        lowest = min([second_newest, *copies, *self.pins, *others_need])
         gone = database.log.drop_below(lowest + 1)
         await disk.run(_remove, disk, gone)
         await self._bound_log(min([second_newest, *copies]), options.log_keep_bytes)
@@ -276,15 +282,22 @@ class Sealing:
         self._files = await disk.run(_drop_files, disk, database.directory, kept, known, in_progress)
 
     async def _bound_log(self, second_newest: int, bound: int) -> None:
-        """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8)."""
+        """Lagging standbys hold the log only up to a bound; beyond it they will be seeded (INV-8). A seed under way holds as much log as
+        the copy that it sends is large, if that is more: one that takes longer than writing all that again has to begin again."""
         database, disk = self._database, self._database.seams.disk
+        bound_of_seeds = max(bound, database.sealed_bytes)
         sizes = await disk.run(_sizes, disk, [path for path, _ in database.log.segments])
         self.log_kept_bytes = sum(sizes)
         while sum(sizes) > bound and len(database.log.segments) > 1:
             next_first = database.log.segments[1][1]
-            if next_first > second_newest + 1 or any(pin < next_first - 1 for pin in self.pins):
+            is_pinned = any(pin < next_first - 1 for pin in self.pins)
+            if next_first > second_newest + 1 or (is_pinned and sum(sizes) <= bound_of_seeds):
                 return
-            log.warning("%s: the log kept for standbys is over %d bytes, its oldest segment goes", database.name, bound)
+            log.warning(
+                "%s: the log kept for standbys and the archive has %d bytes, over log_keep_mb (%d bytes): its commits up to %d go",
+                database.name, sum(sizes), bound, next_first - 1,
+            )  # fmt: skip
+            self.outrun_seq, self.outruns = next_first - 1, self.outruns + 1
             await disk.run(_remove, disk, database.log.drop_below(next_first))
             sizes.pop(0)
         self.log_kept_bytes = sum(sizes)

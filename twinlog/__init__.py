@@ -1,4 +1,4 @@
-"""Twinlog's client library: open() an embedded database, connect() to a cluster, connect_async() on trio.
+"""Twinlog's client library: open() an embedded database, connect() to a cluster, connect_async() on trio, open_kv() for keys and values.
 
     with twinlog.connect("twinlog://localhost:6900/shop") as client:
         orders = client["shop"]["orders"]
@@ -30,6 +30,7 @@ from .database import Database
 from .embedded import open, open_async
 from .errors import TwinlogError
 from .indexes import IndexModel
+from .kv import KeyValueStore, open_kv
 from .options import ASCENDING, DESCENDING, HASHED, TEXT
 from .results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 from .transaction import Transaction
@@ -61,6 +62,7 @@ __all__ = [
     "InsertManyResult",
     "InsertOne",
     "InsertOneResult",
+    "KeyValueStore",
     "ReadFrom",
     "ReplaceOne",
     "ReturnDocument",
@@ -74,5 +76,6 @@ __all__ = [
     "errors",
     "open",
     "open_async",
+    "open_kv",
     "set_client_logging",
 ]

@@ -6,12 +6,13 @@ The stream is a binary one as for the blocking client, since files are such; its
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from storage.exchange import Asked, Format, Writer, ZipWriter
 
+from .engine_errors import engine_errors_here
 from .errors import BulkWriteError, InvalidDocument
-from .exchanged import engine_errors_here
 from .importing import (
     Batch,
     ImportCollectionResult,
@@ -25,6 +26,7 @@ from .transport import in_thread
 
 if TYPE_CHECKING:
     from .async_collection import AsyncCollection
+    from .async_transaction import AsyncTransaction
 
 
 class AsyncTransfers:
@@ -35,6 +37,7 @@ class AsyncTransfers:
 
         def __getitem__(self, name: str) -> AsyncCollection: ...
         async def list_collection_names(self) -> list[str]: ...
+        def transaction(self) -> AsyncTransaction: ...
 
     async def export_collection(
         self, stream: BinaryIO, collection: str, format: str | Format = Format.JSONL, *, pretty: bool = False, canonical: bool = False
@@ -43,11 +46,12 @@ class AsyncTransfers:
 
         Raises OperationFailure (BadRequest) for what the format cannot say, InvalidDocument naming the document that it cannot carry.
         """
-        chosen = format_named(format)
-        total = await self[collection].count_documents({}) if chosen is Format.SKV else 0
-        return await self._export(
-            stream, Asked(format=chosen, collections=[collection], created_at=now(), pretty=pretty, canonical=canonical, total=total)
-        )
+        asked = Asked(format=format_named(format), collections=[collection], created_at=now(), pretty=pretty, canonical=canonical)
+        if asked.format is not Format.SKV:
+            return await self._export(stream, asked, self)
+        async with self.transaction() as moment:  # the count at the beginning of the text and what follows are of one state
+            total = await moment[collection].count_documents({})
+            return await self._export(stream, replace(asked, total=total), moment)
 
     async def export_database(
         self, stream: BinaryIO, format: str | Format = Format.ALOS, *, collections: Sequence[str] = (), pretty: bool = False, canonical: bool = False
@@ -59,6 +63,7 @@ class AsyncTransfers:
             Asked(
                 format=format_named(format), collections=names, created_at=now(), database=self.name, pretty=pretty, canonical=canonical
             ),
+            self,
         )
 
     async def export_collection_zip(self, stream: BinaryIO, collection: str) -> int:
@@ -80,7 +85,7 @@ class AsyncTransfers:
     import_collection_zip = import_collection
     import_database_zip = import_database
 
-    async def _export(self, stream: BinaryIO, asked: Asked) -> int:
+    async def _export(self, stream: BinaryIO, asked: Asked, source: AsyncTransfers | AsyncTransaction) -> int:
         if asked.format is Format.ZIP:
             return await self._export_zip(stream, asked.collections)
         count = 0
@@ -89,7 +94,7 @@ class AsyncTransfers:
             await _write(stream, writer.begin())
             for name in asked.collections:
                 text, documents = writer.collection(name), []
-                async for document in self[name].find():
+                async for document in source[name].find():
                     documents.append(document)
                     if len(documents) >= WRITE_DOCUMENTS:
                         await _write(stream, text + writer.documents(documents))

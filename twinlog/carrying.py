@@ -191,7 +191,8 @@ def _named(node: str, failure: ConnectionFailure) -> TwinlogError:
 def _no_candidate(exchange: Exchange, nodes: Nodes) -> TwinlogError:
     kind = "standby" if exchange.read_from is ReadFrom.STANDBY else "node"
     return ServerSelectionTimeoutError(
-        f"no {kind} among {', '.join(nodes.addresses)}: name a {kind} in the URL, or read from another kind of node"
+        f"no {kind} among {', '.join(nodes.addresses)}: name a {kind} in the URL, or read from another kind of node (a delayed standby is asked only "
+        "when the URL names nothing else)"
     )
 
 

@@ -27,6 +27,7 @@ from . import transport
 from .conversation import Conversation, ReadCause, ReadFailed, unasked
 from .errors import ConnectionFailure, DocumentTooLarge, NetworkTimeout, TwinlogError
 from .exchange import Exchange
+from .nodes import role_in
 from .url import Settings
 
 ASKERS_MAX = 64
@@ -82,7 +83,7 @@ class Connection:
     @property
     def role(self) -> str:
         """What the node said it is."""
-        return str(self._conversation.hello.get("role", ""))
+        return role_in(self._conversation.hello)
 
     def is_stale(self) -> bool:
         """Whether it ended while nobody used it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import administration
 from .collection import Collection
+from .dumps import Dumps
 from .scope import Scope
 from .transacting import ATTEMPTS, Transacting
 from .transaction import Transaction, run_again
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Database(Transfers):
+class Database(Dumps, Transfers):
     """One database of a client; created by its first write. db["name"] and db.name are collections."""
 
     def __init__(self, client: Client, name: str, scope: Scope) -> None:

@@ -12,6 +12,7 @@
       InvalidDocument                  a document breaks the format's rules
         DocumentTooLarge
       OperationFailure                 the node refused; `code` and `details` say what
+        KeyNotFound, KeyExists         of a key-value store
         WriteError, DuplicateKeyError, WTimeoutError, BulkWriteError, CursorNotFound, ExecutionTimeout, Overloaded,
         WriteConflict, NoSuchTransaction, TransactionTooLarge
 
@@ -134,6 +135,16 @@ class NoSuchTransaction(OperationFailure):
 
 class TransactionTooLarge(OperationFailure):
     """The transaction wrote more than one commit may hold: 5,000 documents or 16 MiB. Split it."""
+
+
+class KeyNotFound(OperationFailure, KeyError):
+    """A key-value store does not have the key."""
+
+    __str__ = Exception.__str__  # KeyError's shows the message in quotes
+
+
+class KeyExists(OperationFailure):
+    """A key-value store has the key already."""
 
 
 class WriteError(OperationFailure):

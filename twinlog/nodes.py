@@ -15,6 +15,12 @@ from .url import HOSTS_MAX, ReadFrom
 
 PRIMARY = "primary"
 STANDBY = "standby"
+DELAYED = "delayed"  # a standby that stays behind on purpose
+
+
+def role_in(hello: Mapping[str, Any]) -> str:
+    """What a node says of itself when somebody connects."""
+    return DELAYED if hello.get("delay_s") else str(hello.get("role", ""))
 
 
 class Nodes:
@@ -25,6 +31,11 @@ class Nodes:
         self.primary: str | None = None
         self._roles: Mapping[str, str] = {}
         self._turn = 0
+        self._is_alone = len(self.addresses) == 1
+
+    def _may_read(self, node: str) -> bool:
+        """A delayed standby is asked only when the URL names nothing else: nobody shall read old data by chance."""
+        return self._roles.get(node) != DELAYED or self._is_alone
 
     def role(self, node: str) -> str | None:
         return self._roles.get(node)
@@ -39,7 +50,8 @@ class Nodes:
 
     def learn_refusal(self, node: str, fields: Mapping[str, Any]) -> None:
         """A node said that it is not the primary, and perhaps which one is."""
-        self.learn_role(node, STANDBY)
+        if self._roles.get(node) != DELAYED:
+            self.learn_role(node, STANDBY)
         named = fields.get("primary")
         if not isinstance(named, str) or not named or named == node:
             return
@@ -64,21 +76,19 @@ class Nodes:
         if exchange.kind is not Kind.READ or exchange.read_from is ReadFrom.PRIMARY:
             if self.primary in left:
                 return self.primary
-            left.sort(key=lambda node: self._roles.get(node) == STANDBY)
+            left.sort(key=lambda node: self._roles.get(node) in (STANDBY, DELAYED))
             return left[0] if left else None
-        left = self._rotated(left)
+        left = self._rotated([node for node in left if self._may_read(node)])
         if exchange.read_from is ReadFrom.STANDBY:
             left = [node for node in left if self._roles.get(node) != PRIMARY]
-            left.sort(key=lambda node: self._roles.get(node) != STANDBY)
+            left.sort(key=lambda node: self._roles.get(node) not in (STANDBY, DELAYED))
         return left[0] if left else None
 
     def serves(self, node: str, exchange: Exchange) -> bool:
         """Whether a node that we are connected to fits the exchange. The primary itself refuses what it must."""
-        return not (
-            exchange.kind is Kind.READ
-            and exchange.read_from is ReadFrom.STANDBY
-            and self._roles.get(node) == PRIMARY
-        )
+        if exchange.kind is not Kind.READ or exchange.read_from is ReadFrom.PRIMARY:
+            return True
+        return self._may_read(node) and not (exchange.read_from is ReadFrom.STANDBY and self._roles.get(node) == PRIMARY)
 
     def _rotated(self, nodes: list[str]) -> list[str]:
         if not nodes:

@@ -7,14 +7,15 @@ of it, sorted by nothing: documents stand in the order of their last writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from storage.exchange import Asked, Format, Writer, ZipWriter, format_of
 
+from .engine_errors import engine_errors_here
 from .errors import BulkWriteError, InvalidDocument
-from .exchanged import engine_errors_here
 from .importing import (
     Batch,
     ImportCollectionResult,
@@ -26,6 +27,7 @@ from .importing import (
 
 if TYPE_CHECKING:
     from .collection import Collection
+    from .transaction import Transaction
 
 WRITE_DOCUMENTS = 500  # made into text at a time
 
@@ -38,6 +40,7 @@ class Transfers:
 
         def __getitem__(self, name: str) -> Collection: ...
         def list_collection_names(self) -> list[str]: ...
+        def transaction(self) -> Transaction: ...
 
     def export_collection(
         self, stream: BinaryIO, collection: str, format: str | Format = Format.JSONL, *, pretty: bool = False, canonical: bool = False
@@ -46,9 +49,11 @@ class Transfers:
 
         Raises OperationFailure (BadRequest) for what the format cannot say, InvalidDocument naming the document that it cannot carry.
         """
-        chosen = format_named(format)
-        total = self[collection].count_documents({}) if chosen is Format.SKV else 0
-        return self._export(stream, Asked(format=chosen, collections=[collection], created_at=now(), pretty=pretty, canonical=canonical, total=total))
+        asked = Asked(format=format_named(format), collections=[collection], created_at=now(), pretty=pretty, canonical=canonical)
+        if asked.format is not Format.SKV:
+            return self._export(stream, asked, self)
+        with self.transaction() as moment:  # the count at the beginning of the text and what follows are of one state
+            return self._export(stream, replace(asked, total=moment[collection].count_documents({})), moment)
 
     def export_database(
         self, stream: BinaryIO, format: str | Format = Format.ALOS, *, collections: Sequence[str] = (), pretty: bool = False, canonical: bool = False
@@ -60,6 +65,7 @@ class Transfers:
             Asked(
                 format=format_named(format), collections=names, created_at=now(), database=self.name, pretty=pretty, canonical=canonical
             ),
+            self,
         )
 
     def export_collection_zip(self, stream: BinaryIO, collection: str) -> int:
@@ -81,7 +87,7 @@ class Transfers:
     import_collection_zip = import_collection
     import_database_zip = import_database
 
-    def _export(self, stream: BinaryIO, asked: Asked) -> int:
+    def _export(self, stream: BinaryIO, asked: Asked, source: Transfers | Transaction) -> int:
         if asked.format is Format.ZIP:
             return self._export_zip(stream, asked.collections)
         count = 0
@@ -90,7 +96,7 @@ class Transfers:
             stream.write(writer.begin())
             for name in asked.collections:
                 stream.write(writer.collection(name))
-                for documents in _batches(self[name].find()):
+                for documents in _batches(source[name].find()):
                     stream.write(writer.documents(documents))
                     count += len(documents)
             stream.write(writer.end())

@@ -29,7 +29,7 @@ from .errors import (
     WaitQueueTimeoutError,
 )
 from .exchange import Exchange
-from .nodes import Nodes
+from .nodes import Nodes, role_in
 from .url import Settings
 from .verbs import Plan
 
@@ -67,7 +67,7 @@ class TrioConnection:
     @property
     def role(self) -> str:
         """What the node said it is."""
-        return str(self._conversation.hello.get("role", ""))
+        return role_in(self._conversation.hello)
 
     def is_stale(self) -> bool:
         return transport.is_stale(self._stream.socket.fileno())

@@ -12,7 +12,7 @@ from ops.refusal import Refusal, refusals
 from ops.streams import STANDARD, unpacked_name, writing
 from ops.target import database_name, database_option, resolve, target_options
 
-FORMATS = ("alos", "jsonl", "json", "mongo", "zip", "skv")
+FORMATS = ("alos", "jsonl", "json", "mongo", "zip", "skv", "bson")
 
 
 @click.command()
@@ -23,10 +23,12 @@ FORMATS = ("alos", "jsonl", "json", "mongo", "zip", "skv")
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="Default: by FILE's ending; else jsonl for one collection, alos for more.")
 @click.option("--pretty", is_flag=True, help="json only: two blanks a level.")
 @click.option("--canonical", is_flag=True, help="Canonical Extended JSON: every type spelled out.")
+@click.option("--dump", type=click.Path(file_okay=False), metavar="DIR", help="Write mongodump's directory instead: DIR/<db>/<collection>.bson and .metadata.json.")
+@click.option("--gzip", "packed", is_flag=True, help="With --dump: each file packed, as mongodump --gzip.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
 def export(
     collections: tuple[str, ...], url: str | None, key_file: str | None, database: str | None, out: str, kind: str | None,
-    pretty: bool, canonical: bool, as_json: bool,  # noqa: FBT001
+    pretty: bool, canonical: bool, dump: str | None, packed: bool, as_json: bool,  # noqa: FBT001
 ) -> None:
     """Write one COLLECTION, several, or without any the whole database.
 
@@ -40,17 +42,27 @@ def export(
         known = db.list_collection_names()
         if missing := [name for name in collections if name not in known]:
             raise Refusal(f"there is no collection {missing[0]!r} in {db.name}; there are {', '.join(known) or 'none'}")
+        if dump is not None:
+            counts = db.export_dump(dump, collections=collections, packed=packed)
+            tell(f"{db.name} -> {dump}", {"file": dump, "format": "dump", "documents": sum(counts.values()), "collections": counts}, began, as_json=as_json)
+            return
         chosen = kind or kind_of(out, is_one=len(collections) == 1)
         with writing(out) as stream:
             if len(collections) == 1:
                 count = db.export_collection(stream, collections[0], chosen, pretty=pretty, canonical=canonical)
             else:
                 count = db.export_database(stream, chosen, collections=collections, pretty=pretty, canonical=canonical)
+    what = f"{db.name}{'.' + collections[0] if len(collections) == 1 else ''} -> {out}"
+    tell(what, {"file": out, "format": chosen, "documents": count}, began, as_json=as_json)
+
+
+def tell(what: str, summary: dict, began: float, *, as_json: bool) -> None:
+    """On stderr: stdout may be the export itself."""
     took = time.perf_counter() - began
     if as_json:
-        click.echo(json.dumps({"file": out, "format": chosen, "documents": count, "seconds": round(took, 3)}), err=True)
+        click.echo(json.dumps({**summary, "seconds": round(took, 3)}), err=True)
     else:
-        click.echo(f"{db.name}{'.' + collections[0] if len(collections) == 1 else ''} -> {out}: {count:,} documents as {chosen} in {took:.1f} s", err=True)
+        click.echo(f"{what}: {summary['documents']:,} documents as {summary['format']} in {took:.1f} s", err=True)
 
 
 def kind_of(out: str, *, is_one: bool) -> str:

@@ -25,8 +25,8 @@ from ops.target import database_name, database_option, resolve, target_options
 
 BATCH_DEFAULT = 1000
 BATCH_MAX = 100_000
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".mongojl", ".alos", ".zip")
-FORMATS = ("alos", "jsonl", "json", "mongo", "zip", "skv")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".mongojl", ".alos", ".zip", ".bson")
+FORMATS = ("alos", "jsonl", "json", "mongo", "zip", "skv", "bson")
 
 
 @dataclass
@@ -102,7 +102,8 @@ def import_(
     files: tuple[str, ...], url: str | None, key_file: str | None, database: str | None, collection: str | None, kind: str | None,
     keep_ids: bool, mode: str, batch: int, stop_on_error: bool, dry_run: bool, as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Import each FILE (`-` is stdin; .gz and .zst are unpacked): what `twinlog export` or mongoexport writes, in any format.
+    """Import each FILE (`-` is stdin; .gz and .zst are unpacked): what `twinlog export` or mongoexport writes, in any format. A directory is
+    what mongodump wrote: its collections, then their declared indexes.
 
     Lines that are bad, or that the database refuses, are named on stderr with their reason; the others go in. Exit
     code 0: all went in, 5: some lines were left out, 3: the cluster was lost on the way.
@@ -119,7 +120,10 @@ def import_(
             tally = Tally(file, f"{database_name(target, database)}.{collection or default or '*'}", progress.console, dry_run)
             tallies.append(tally)
             try:
-                import_file(file, into, {**options, "collection": collection, "default_collection": default}, tally, progress)
+                if file != STANDARD and Path(file).is_dir():
+                    import_directory(file, into, {**options, "collections": [collection] if collection else []}, tally)
+                else:
+                    import_file(file, into, {**options, "collection": collection, "default_collection": default}, tally, progress)
             finally:
                 report(tally, as_json=as_json, progress=progress)
             if stop_on_error and tally.refused:
@@ -159,6 +163,21 @@ def import_file(file: str, into: Any, options: dict[str, Any], tally: Tally, pro
         finally:
             tally.seconds = time.perf_counter() - started
             progress.remove_task(task)
+
+
+def import_directory(directory: str, into: Any, options: dict[str, Any], tally: Tally) -> None:
+    """A dump, collection by collection."""
+    started = time.perf_counter()
+    options = {name: value for name, value in options.items() if name != "format"}
+    try:
+        result = into.import_dump(directory, **options, on_bad=tally.refuse)
+        tally.format, tally.inserted = "dump", result.total_inserted
+        tally.refused = result.total_errors + len(result.left_out)
+        tally.collections = {name: {"inserted": one.inserted, "errors": one.errors} for name, one in result.collections.items()}
+        for name, index, reason in result.left_out:
+            click.echo(f"{directory}: index {index!r} of {name}: {reason}", err=True)
+    finally:
+        tally.seconds = time.perf_counter() - started
 
 
 def report(tally: Tally, *, as_json: bool, progress: Progress) -> None:

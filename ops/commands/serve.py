@@ -44,10 +44,11 @@ IN_MEMORY = "memory"  # stands for the directory that a node without a disk does
 @click.option("--client", metavar="HOST:PORT", help="Where to listen for clients.")
 @click.option("--cluster", metavar="HOST:PORT", help="Where to listen for the other nodes.")
 @click.option("--admin", metavar="HOST:PORT", help="Where to listen for admin HTTP, or none.")
-@click.option("--client-keys", type=click.Path(), help="Key file for clients.")
-@click.option("--cluster-key", type=click.Path(), help="Key file between nodes.")
-@click.option("--users", type=click.Path(), help="Users file.")
+@click.option("--client-keys", envvar="TWINLOG_CLIENT_KEYS_FILE", type=click.Path(), help="Key file for clients (TWINLOG_CLIENT_KEYS_FILE).")
+@click.option("--cluster-key", envvar="TWINLOG_CLUSTER_KEY_FILE", type=click.Path(), help="Key file between nodes (TWINLOG_CLUSTER_KEY_FILE).")
+@click.option("--users", envvar="TWINLOG_USERS_FILE", type=click.Path(), help="Users file (TWINLOG_USERS_FILE).")
 @click.option("--acks", help="Standbys that must confirm a write.")
+@click.option("--delay-s", metavar="SECONDS", help="As a standby, show the primary's state of so long ago; of the node that --node names.")
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Any setting, such as limits.cursors_max=50.")
 @click.option("--adopt", is_flag=True, help="DATA is a copy of this node's directory and takes its place.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
@@ -74,9 +75,14 @@ def serve(
 def overrides_from(flags: dict[str, object], settings: tuple[str, ...]) -> dict[str, object]:
     """Setting path to value, from the flags that were given and from --set."""
     listening = {"client", "cluster", "admin"}
+    delay_s = flags.pop("delay_s", None)
+    if delay_s is not None and not flags.get("node"):
+        raise Refusal("--delay-s is a setting of one node: say which by --node", ExitCode.USAGE)
     overrides = {
         f"listen.{name}" if name in listening else name: value for name, value in flags.items() if value is not None
     }
+    if delay_s is not None:
+        overrides[f"nodes.{flags['node']}.delay_s"] = delay_s
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals or not path:

@@ -1,4 +1,4 @@
-"""`twinlog up [DIR]`: a primary and a standby on this machine. Done twice, it changes nothing."""
+"""`twinlog up [DIR]`: a primary and a standby, or more of them, on this machine. Done twice, it changes nothing."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from pathlib import Path
 
 import click
 
-from ops.pair import LocalPair, opened
+from ops.pair import STANDBYS_MAX, LocalPair, opened
 from ops.status import NodeView, ask_all
 from ops.target import PAIR_DIRECTORY, Target
 
 
 @click.command()
 @click.argument("directory", default=PAIR_DIRECTORY, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--standbys", type=click.IntRange(1, STANDBYS_MAX), help="How many standbys; 1 unless told.")
+@click.option("--delayed", type=click.IntRange(1), metavar="SECONDS", help="And one standby more, which stays so far behind (delay_s).")
 @click.option("--compaction/--no-compaction", default=None, help="Rewrite shard files by itself when enough of them is stale.")
 @click.option("--compact-stale-ratio", type=float, metavar="RATIO", help="How large a part must be stale, as 0.5.")
 @click.option("--compact-min-size", type=int, metavar="MIB", help="Shards of smaller files are left alone.")
-def up(directory: Path, **settings: object) -> None:
-    """Start a primary and a standby below DIRECTORY (default .local-pair) and wait until both are well.
+def up(directory: Path, standbys: int | None, delayed: int | None, **settings: object) -> None:
+    """Start a primary and a standby (or more) below DIRECTORY (default .local-pair) and wait until all are well.
 
-    Settings go into the pair's configuration when it is made; later they are changed there.
+    Settings go into the configuration when it is made; later they are changed there.
     """
     with opened(directory) as pair:
-        pair.prepare({name: value for name, value in settings.items() if value is not None})
+        pair.prepare({name: value for name, value in settings.items() if value is not None}, standbys=standbys, delay_s=delayed)
         started = pair.start_missing()
         for name in started:
             click.echo(f"started node {name} (pid {pair.running[name].pid}, log {pair.log_file(name)})")
         if not started:
-            click.echo("both nodes are running already")
+            click.echo(f"all {len(pair.names)} nodes are running already" if len(pair.names) > 2 else "both nodes are running already")
         pair.wait_ready(lambda: what_is_missing(pair))
         click.echo(how_to_use(pair, directory))
 

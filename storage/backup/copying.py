@@ -48,7 +48,7 @@ def copy_backup(disk: Disk, order: CopyOrder) -> Manifest:
     """Raises OSError as the disks give it (a full one: nothing is left behind), DamagedRecord when a file is not what the checkpoint says."""
     target = other_disk(disk, order.root)
     part = f"{order.shelf}/{order.name}{PART}"
-    _make_durable_dir(target, order.shelf)
+    make_durable_dir(target, order.shelf)
     _clear_parts(target, order.shelf)
     checkpoint = checkpoints.load(disk, order.directory, order.seq)
     try:
@@ -88,7 +88,7 @@ def other_disk(disk: Disk, root: str) -> Disk:
     return OsDisk(root) if root else disk
 
 
-def _make_durable_dir(target: Disk, path: str) -> None:
+def make_durable_dir(target: Disk, path: str) -> None:
     """The directory, and every one that leads to it, survives a power cut."""
     target.make_dir(path)
     while path not in ("", "."):

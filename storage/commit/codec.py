@@ -41,6 +41,7 @@ HEAD = struct.Struct("<IIIIIIQQQQ")
 _HEAD_AFTER_CRC = struct.Struct("<IIIIIQQQQ")
 _CHAINED = struct.Struct("<IIIIIQQQ")
 _LENGTH_AND_SEQ = struct.Struct("<I12xQ")  # from byte 8 of a frame
+_LENGTH_AND_TIME = struct.Struct("<I28xQ")  # likewise
 ENTRY = struct.Struct("<BBHII")
 HEAD_BYTES = 56
 ENTRY_BYTES = 12
@@ -223,6 +224,19 @@ def frames(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, Head, bytes]]:
         check_body(head, body)
         yield offset, head, body
         offset = end
+
+
+def frames_until(data: bytes, offset: int, time_us: int) -> tuple[int, int | None]:
+    """Over the whole frames from offset on whose commit time is at most time_us: the offset after them, and the commit time of the next
+    one, None when there is none. By their lengths and times as they stand there: for choosing frames, not for believing them.
+    A frame that says impossible things is stepped over, for whoever takes it to refuse.
+    """
+    while len(data) - offset >= HEAD_BYTES:
+        body_len, found_us = _LENGTH_AND_TIME.unpack_from(data, offset + 8)
+        if found_us > time_us:
+            return offset, found_us
+        offset = min(len(data), offset + HEAD_BYTES + body_len)
+    return len(data), None
 
 
 def step_over(data: bytes, offset: int, seq: int, to_seq: int, limit: int) -> tuple[int, int]:

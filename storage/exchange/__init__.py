@@ -4,16 +4,19 @@
     reading.py      Export: any of them as (collection, line, document or BadLine)      jsonl.py, json_object.py, skv.py, zipped.py below it
     writing.py      Writer: documents as pieces of text, for whoever writes them        ZipWriter (zipped.py) for archives
     extjson.py      MongoDB's Extended JSON, one document at a time
+    dump.py         the directory that mongodump writes, around bson_stream.py
 
 This module is the face of it.
 """
 
 from __future__ import annotations
 
+from . import dump
 from .extjson import parse_line, to_json
 from .formats import EXTENSIONS, Format, format_of
 from .jsonl import BadLine, read_documents
 from .reading import Export, Item
+from .skv import as_text
 from .writing import Asked, Writer
 from .zipped import ZipWriter, read_zip
 
@@ -26,6 +29,8 @@ __all__ = [
     "Item",
     "Writer",
     "ZipWriter",
+    "as_text",
+    "dump",
     "format_of",
     "parse_line",
     "read_documents",

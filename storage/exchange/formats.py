@@ -6,6 +6,7 @@
     mongo   a document a line, as mongoexport writes and mongoimport reads them (also with --jsonArray): relaxed Extended JSON
     zip     <collection>/<id>.json, a document each
     skv     one object whose "records" is an array of {"key", "value", "encoding": "text" or "base64"}
+    bson    BSON documents one after the other: a collection's file of mongodump
 
 Every JSON in them is Extended JSON version 2 (extjson.py), so that no type is lost. The first three and zip are those of ALOS DB.
 jsonl and mongo of one collection are the same bytes, so a stream of lines without a header is told to be jsonl.
@@ -19,6 +20,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import BadRequest
+from .bson_stream import looks_like_bson
 
 VERSION = 1
 EXPORT_MARK = "__alos_export"
@@ -39,9 +41,10 @@ class Format(Enum):
     MONGO = "mongo"
     ZIP = "zip"
     SKV = "skv"
+    BSON = "bson"
 
 
-EXTENSIONS = {".alos": Format.ALOS, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".json": Format.JSON, ".zip": Format.ZIP}
+EXTENSIONS = {".alos": Format.ALOS, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".json": Format.JSON, ".zip": Format.ZIP, ".bson": Format.BSON}
 
 
 def format_of(name: str) -> Format:
@@ -57,6 +60,8 @@ def detect(head: bytes) -> Format:
     """The format of the stream that begins with head (HEAD_BYTES of it, or all there is). Never fails: what is nothing else is lines."""
     if head.startswith(ZIP_BEGINNINGS):
         return Format.ZIP
+    if looks_like_bson(head):
+        return Format.BSON
     head = head.removeprefix(_BOM).lstrip(_BLANK)
     if head.startswith(b"["):
         return Format.JSON

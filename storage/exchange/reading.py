@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from ..errors import BadDocument
 from . import skv
 from .ahead import Ahead
+from .bson_stream import read_bson
 from .formats import COLLECTION_MARK, EXPORT_MARK, HEAD_BYTES, Format, detect, is_alos_header
 from .json_object import JsonObject
 from .jsonl import LINE_BYTES_MAX, BadLine, read_documents
@@ -39,6 +40,8 @@ class Export:
         assert self.format is not Format.ZIP, "zipped.py reads those"
         if self._is_object and self.format in (Format.JSON, Format.SKV):
             return self._of_object()
+        if self.format is Format.BSON:
+            return ((None, number, found) for number, found in read_bson(self.stream, self._line_bytes_max))
         if self.format is Format.ALOS:
             return self._tagged()
         return self._of_lines()

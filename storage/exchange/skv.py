@@ -13,8 +13,9 @@
         ]
     }
 
-A key or a value that is no UTF-8 makes both of the record base64. Four blanks a level. Records are documents {"_id": key, "value":
-value}; keys and values are text or bytes.
+encoding is the value's: base64 where it is no UTF-8. A key stands as it is; one that is no UTF-8, for which the reference has no way, stands in base64 and the
+record has one more line, "key_encoding": "base64", which the reference's reader passes over. Four blanks a level. Records are documents {"_id": key,
+"value": value}; keys and values are text or bytes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 from ..errors import BadDocument
 
 VERSION = "1.0"
+TEXT, BASE64 = "text", "base64"
 
 
 def begin(created_at: str, total: int) -> str:
@@ -45,12 +47,16 @@ def record(document: Mapping[str, Any], *, is_first: bool) -> str:
             f"the document {document.get('_id')!r} is no key-value record: SKV's format takes {{_id: text or bytes, value: text or bytes}}; "
             "choose another format"
         )
-    key, value = _as_text(document["_id"]), _as_text(document["value"])
-    encoding = "text" if isinstance(key, str) and isinstance(value, str) else "base64"
-    if encoding == "base64":
-        key, value = (base64.b64encode(part.encode() if isinstance(part, str) else part).decode() for part in (key, value))
-    parts = [f'            "{name}": {_text(part)}' for name, part in (("key", key), ("value", value), ("encoding", encoding))]
+    key, value = as_text(document["_id"]), as_text(document["value"])
+    lines = [("key", _in_json(key)), ("value", _in_json(value)), ("encoding", TEXT if isinstance(value, str) else BASE64)]
+    if isinstance(key, bytes):
+        lines.append(("key_encoding", BASE64))
+    parts = [f'            "{name}": {_text(part)}' for name, part in lines]
     return ("" if is_first else ",") + "\n        {\n" + ",\n".join(parts) + "\n        }"
+
+
+def _in_json(part: bytes | str) -> str:
+    return part if isinstance(part, str) else base64.b64encode(part).decode()
 
 
 def end(*, is_empty: bool) -> str:
@@ -68,22 +74,22 @@ def _text(value: str) -> str:
 
 def document_of(found: Mapping[str, Any]) -> dict[str, Any]:
     """The document of one record as read. Raises BadDocument."""
-    key, value, encoding = found.get("key"), found.get("value"), found.get("encoding", "text")
-    if not isinstance(key, str) or not isinstance(value, str) or encoding not in ("text", "base64"):
+    key, value = found.get("key"), found.get("value")
+    encodings = found.get("key_encoding", TEXT), found.get("encoding", TEXT)
+    if not isinstance(key, str) or not isinstance(value, str) or any(encoding not in (TEXT, BASE64) for encoding in encodings):
         raise BadDocument('a record has "key" and "value", both text, and "encoding", which is "text" or "base64"')
-    if encoding == "text":
-        return {"_id": key, "value": value}
     try:
-        return {"_id": _plain(key), "value": _plain(value)}
+        plain = [part if encoding == TEXT else _plain(part) for part, encoding in zip((key, value), encodings)]
     except (binascii.Error, ValueError):
         raise BadDocument(f"the record {key[:40]!r} says base64 and is not") from None
+    return {"_id": plain[0], "value": plain[1]}
 
 
 def _plain(text: str) -> bytes | str:
-    return _as_text(base64.b64decode(text, validate=True))
+    return as_text(base64.b64decode(text, validate=True))
 
 
-def _as_text(value: bytes | str) -> bytes | str:
+def as_text(value: bytes | str) -> bytes | str:
     """Bytes that are UTF-8 are text: SKV knows no difference."""
     if isinstance(value, str):
         return value

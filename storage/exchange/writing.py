@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import BadDocument, BadRequest
 from . import skv
+from .bson_stream import encode
 from .extjson import to_json
 from .formats import COLLECTION_MARK, EXPORT_MARK, VERSION, Format
 
@@ -48,8 +49,10 @@ class Writer:
         asked = self.asked
         if asked.format is Format.ZIP:
             raise BadRequest("a zip archive is not written as text; it has functions of its own")
-        if asked.format is Format.MONGO and asked.database is not None:
-            raise BadRequest("mongoexport's format holds one collection: export each to a file of its own, or choose jsonl or alos")
+        if asked.format in (Format.MONGO, Format.BSON) and asked.database is not None:
+            raise BadRequest(
+                f"a {asked.format.value} stream holds one collection: export each to a file of its own, a whole database as a dump directory, or choose jsonl or alos"
+            )
         if asked.format is Format.SKV and len(asked.collections) != 1:
             raise BadRequest("SKV's format holds one key-value collection: name one")
         if asked.pretty and asked.format is not Format.JSON:
@@ -88,6 +91,8 @@ class Writer:
 
     def documents(self, documents: Iterable[Document]) -> bytes:
         """Some documents of the collection that is open. Raises BadDocument."""
+        if self.asked.format is Format.BSON:
+            return b"".join(map(encode, documents))
         write = _ONE[self.asked.format]
         parts = []
         for document in documents:

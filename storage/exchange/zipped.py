@@ -126,5 +126,6 @@ def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, number: int, l
         return collection, number, document
     except BadDocument as error:
         return None, number, BadLine(number, f"the entry {shown}: {error.message}")
+    # zipfile says RuntimeError of an encrypted entry and NotImplementedError of a compression that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, json.JSONDecodeError) as error:
         return None, number, BadLine(number, f"the entry {shown} cannot be read: {error}")

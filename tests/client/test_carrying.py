@@ -11,7 +11,7 @@ from node.wire import EMPTY_MAP, Failure, Insert, Ping, Reply
 from twinlog import errors
 from twinlog.carrying import PAUSE_MOST_S, Attempt, Patience, Pause, Refused, carry
 from twinlog.exchange import Exchange, Kind
-from twinlog.nodes import Nodes
+from twinlog.nodes import Nodes, role_in
 from twinlog.url import HOSTS_MAX, ReadFrom
 
 
@@ -263,3 +263,19 @@ def test_every_request_is_answered_once_whatever_is_lost(count, window, choices)
     exchange.take()
     assert exchange.finished
     assert answers_to(exchange) == [bytes([number]) for number in range(count)]
+
+
+def test_a_delayed_standby_is_read_only_by_who_names_it_alone():
+    for kind in (ReadFrom.STANDBY, ReadFrom.ANY):
+        exchange = Exchange(Kind.READ, iter([Ping(0)]), read_from=kind)
+        nodes = Nodes(["a", "b", "c"])
+        for node, role in (("a", "primary"), ("b", "standby"), ("c", role_in({"role": "standby", "delay_s": 60}))):
+            nodes.learn_role(node, role)
+        nodes.learn_refusal("c", {"primary": "a"})
+        assert "c" not in {nodes.choose(exchange, ()) for _ in range(6)}
+        assert nodes.choose(exchange, ("a", "b")) is None and not nodes.serves("c", exchange)
+        alone = Nodes(["c"])
+        alone.learn_role("c", role_in({"role": "standby", "delay_s": 60}))
+        alone.learn_refusal("c", {"primary": "a"})
+        assert "c" in {alone.choose(exchange, ()) for _ in range(6)} and alone.serves("c", exchange)
+    assert role_in({"role": "primary", "delay_s": 0}) == "primary"

@@ -16,6 +16,7 @@ def test_the_image_runs_as_nobody_special_and_keeps_data_in_a_volume(image):
     assert config["User"] == "10001:10001"
     assert list(config["Volumes"]) == ["/data"]
     assert config["Healthcheck"]["Test"] == ["CMD", "twinlog-health"]
+    assert set(config["ExposedPorts"]) == {"6900/tcp", "6901/tcp"}, "-P must not publish the admin port"
     assert config["Entrypoint"] == ["twinlog"] and config["Cmd"] == ["serve"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 
 import pytest
@@ -10,6 +11,8 @@ import trio.testing
 
 from storage import MemoryDisk, SyncMode, encode_document, operations
 from storage.commit.log import RESERVE_BYTES_MIN
+from storage.commit.segment import HEADER_BYTES
+from storage.disk_memory import MemoryFile
 from storage.errors import DiskFailed, DiskFull
 from tests.engine.model import everything, insert, new_database, opened
 
@@ -127,3 +130,33 @@ async def test_a_full_disk_can_be_opened_and_read_after_an_unclean_stop(autojump
         with pytest.raises(DiskFull):
             await insert(database, {"_id": 2})
         assert [name for name in disk.list_dir("db/commit") if name.endswith(".new")] == []
+
+
+@pytest.mark.parametrize("harm", ["a torn end that a full disk cannot set aside", "damage in the middle"])
+async def test_what_is_shown_of_a_log_that_cannot_be_mended_is_synced_first(
+    harm: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """A kill leaves acknowledged commits in the page cache only; a power cut after the next opening must not take them."""
+    disk = MemoryDisk()
+    async with opened(disk, log_segment_bytes=300) as engine:
+        database = await new_database(engine)
+        for number in range(6):
+            await insert(database, {"_id": number, "pad": "x" * 100})
+            database.flush()
+            await trio.sleep(1)  # beyond the flush interval: the next frame vouches for this one
+        paths = [path for path, _ in database.log.segments]
+        disk = copy.deepcopy(disk)
+    assert len(paths) > 2
+    if harm == "damage in the middle":
+        disk.overwrite(paths[-2], HEADER_BYTES + 20, b"?")
+        readable = paths[:-2]
+    else:
+        disk.open_append(paths[-1]).append(b"torn")
+        disk.capacity_bytes = 1
+        readable = paths
+    synced: set[str] = set()
+    monkeypatch.setattr(MemoryFile, "sync", lambda self: synced.add(self.path) or 0.0)
+    async with opened(disk, start=2, free_bytes_min=100) as engine:
+        database = engine.database("db")
+        assert database.damaged and await everything(database) != []
+        assert set(readable) <= synced

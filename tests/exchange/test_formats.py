@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import zipfile
@@ -109,23 +108,26 @@ def test_the_reference_s_own_examples_are_read() -> None:
     assert found is Format.JSONL and items[0][::2] == ("users", {"_id": 1})
     assert isinstance(items[1][2], BadLine) and "__collection" in items[1][2].reason
     skv = {"version": "1.0", "created_at": WHEN, "total_records": 2, "records": [
-        {"key": "username", "value": "alice", "encoding": "text"}, {"key": "YmluYXJ5X2RhdGE=", "value": "AQID/w==", "encoding": "base64"},
-        {"key": 1, "value": "x", "encoding": "text"}, {"key": "a", "value": "???", "encoding": "base64"},
+        {"key": "username", "value": "alice", "encoding": "text"}, {"key": "binary_data", "value": "AQID/w==", "encoding": "base64"},
+        {"key": "/w==", "value": "YWxpY2U=", "encoding": "base64", "key_encoding": "base64"}, {"key": 1, "value": "x", "encoding": "text"}, {"key": "a", "value": "???", "encoding": "base64"},
     ]}  # fmt: skip
     for text in (json.dumps(skv), json.dumps(skv, indent=4)):
         found, items = read(text.encode(), cut=5)
         assert found is Format.SKV
-        assert [item[2] for item in items[:2]] == [{"_id": "username", "value": "alice"}, {"_id": "binary_data", "value": b"\x01\x02\x03\xff"}]
-        assert all(isinstance(item[2], BadLine) for item in items[2:])
+        assert [item[2] for item in items[:3]] == [
+            {"_id": "username", "value": "alice"}, {"_id": "binary_data", "value": b"\x01\x02\x03\xff"}, {"_id": b"\xff", "value": "alice"},
+        ]  # fmt: skip
+        assert len(items) == 5 and all(isinstance(item[2], BadLine) for item in items[3:])
 
 
 def test_a_backup_of_skv_is_the_reference_s_bytes() -> None:
-    docs = [{"_id": "username", "value": "alice"}, {"_id": b"binary_data", "value": b"\x01\x02\x03\xff"}]
-    data = write(Asked(format=Format.SKV, collections=["kv"], created_at="2024-12-06T12:00:00Z", total=2), {"kv": docs})
+    docs = [{"_id": "username", "value": "alice"}, {"_id": b"binary_data", "value": b"\x01\x02\x03\xff"}, {"_id": b"\xff", "value": "x"}]
+    data = write(Asked(format=Format.SKV, collections=["kv"], created_at="2024-12-06T12:00:00Z", total=3), {"kv": docs})
     expected = {
-        "version": "1.0", "created_at": "2024-12-06T12:00:00Z", "total_records": 2, "records": [
+        "version": "1.0", "created_at": "2024-12-06T12:00:00Z", "total_records": 3, "records": [
             {"key": "username", "value": "alice", "encoding": "text"},
-            {"key": base64.b64encode(b"binary_data").decode(), "value": "AQID/w==", "encoding": "base64"},
+            {"key": "binary_data", "value": "AQID/w==", "encoding": "base64"},
+            {"key": "/w==", "value": "x", "encoding": "text", "key_encoding": "base64"},
         ],
     }  # fmt: skip
     assert data.decode() == json.dumps(expected, indent=4)

@@ -30,7 +30,7 @@ async def _port(**bounds: Any):
     address, held = links.bound_address(listeners), links.LinkCount()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: admin.run(app, listeners, held=held, **bounds))
-        with trio.fail_after(20):
+        with trio.fail_after(120):
             yield address, held
         nursery.cancel_scope.cancel()
 

@@ -107,7 +107,7 @@ def test_every_wrong_value_is_refused_with_its_path_and_rule(tmp_path, text, pat
     assert path in refused.message and says in refused.message
 
 
-@pytest.mark.parametrize("row", [row for row in SETTINGS if row.kind is Kind.INTEGER], ids=lambda row: row.path)
+@pytest.mark.parametrize("row", [row for row in SETTINGS if row.kind is Kind.INTEGER and "*" not in row.path], ids=lambda row: row.path)
 def test_every_number_is_refused_beyond_its_limits(row):
     for value in (row.at_least - 1, row.at_most + 1):
         with pytest.raises(errors.ConfigError) as refused:
@@ -167,3 +167,23 @@ def test_compaction_is_told_by_three_settings(tmp_path):
     for wrong in ("0", "1.5", "true", "half"):
         with pytest.raises(errors.ConfigError, match="compact_stale_ratio.*above 0 and at most 1"):
             _load(tmp_path, "data: d\n", compact_stale_ratio=wrong)
+
+
+TRIO = PAIR.replace("client_keys", '  c: {client: "db-c:6900", cluster: "db-c:6901", delay_s: 3600}\nclient_keys')
+
+
+def test_a_delayed_standby_is_known_to_every_node_and_may_be_told_on_the_command_line(tmp_path):
+    config = _load(tmp_path, TRIO)
+    assert {name: node.delay_s for name, node in config.nodes.items()} == {"a": 0, "b": 0, "c": 3600}
+    assert _load(tmp_path, TRIO, nodes__b__delay_s="60").nodes["b"].delay_s == 60
+    assert "nodes.c.delay_s" in _refused(tmp_path, TRIO.replace("3600", "soon")).message
+    assert "at most 2592000" in _refused(tmp_path, TRIO.replace("3600", "9000000")).message
+
+
+def test_acks_counts_no_delayed_standby_and_none_is_the_first_primary(tmp_path):
+    assert _load(tmp_path, TRIO + "acks: 1\n").replication.acks == 1
+    for node in "abc":
+        refused = _refused(tmp_path, TRIO.replace("node: b", f"node: {node}") + "acks: 2\n")
+        assert refused.fields["path"] == "acks" and "other nodes without a delay (1)" in refused.message
+    refused = _refused(tmp_path, TRIO.replace("primary: a", "primary: c"))
+    assert refused.fields["path"] == "nodes.c.delay_s" and "`primary`" in refused.message

@@ -47,7 +47,7 @@ def _gauge(rig: Rig, name: str) -> float:
 
 
 async def _until(condition) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(120):
         while not condition():
             await trio.lowlevel.checkpoint()
 
@@ -143,7 +143,7 @@ async def test_garbage_ends_its_own_connection_only(garbage, reason):
     async with open_rig() as rig, _hub(rig) as (_, address), _client(address) as other:
         async with await trio.open_tcp_stream(*address) as stream:
             await stream.send_all(garbage)
-            with trio.fail_after(5):
+            with trio.fail_after(120):
                 while await stream.receive_some():
                     pass
         await _until(lambda: rig.metrics.closed[reason] == 1)
@@ -180,7 +180,7 @@ async def test_timeouts_cut_silent_handshakes_idle_connections_and_slow_readers(
             await slow.call(wire.Insert, "chat", "m", [document(id=1, text="x" * (8 * MIB))])
             await slow.send(wire.Get, "chat", "m", value(1))
             await slow.send(wire.Get, "chat", "m", value(1))
-            with trio.fail_after(8):
+            with trio.fail_after(120):
                 await idle.ended()
                 assert await silent.receive_some() == b""
             await _until(lambda: rig.metrics.closed["slow_client_timeout_s"] == 1)
@@ -194,11 +194,11 @@ async def test_over_the_total_limit_nothing_is_read_until_the_largest_part_goes(
         async with await trio.open_tcp_stream(*address) as stream:
             hog = await BareClient(stream).open()
             part = struct.pack("<I", 8 * MIB) + bytes(4 * MIB)  # half a message, never finished
-            with trio.fail_after(10), pytest.raises(trio.BrokenResourceError):
+            with trio.fail_after(120), pytest.raises(trio.BrokenResourceError):
                 while True:
                     await hog.stream.send_all(part)
         assert rig.metrics.closed["total_buffer_bytes"] == 1
-        with trio.fail_after(5):
+        with trio.fail_after(120):
             assert await other.call(wire.Ping) == {}
         assert _gauge(rig, "buffered_bytes") == 0
 

@@ -56,7 +56,7 @@ async def _client(node: Node):
 
 
 async def test_an_acknowledged_write_is_read_from_the_standby(pair):
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with Node.open(pair["a"]) as a, Node.open(pair["b"]) as b, _client(a) as writer, _client(b) as reader:
             written = await writer.ask(wire.Insert, "chat", "m", [document(id=1, text="twice")])
             assert isinstance(written, wire.Reply), written
@@ -78,7 +78,7 @@ async def test_an_acknowledged_write_is_read_from_the_standby(pair):
 
 
 async def test_a_promoted_standby_takes_writes_and_the_old_primary_follows(pair):
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with Node.open(pair["b"]) as b, _client(b) as client:
             async with Node.open(pair["a"]) as a, _client(a) as writer:
                 assert isinstance(await writer.ask(wire.Insert, "chat", "m", [document(id=1)]), wire.Reply)
@@ -120,7 +120,7 @@ async def _sealed(node: Node) -> None:
 @pytest.mark.parametrize("at", [5, 39, 60])
 async def test_a_byte_that_rots_on_either_node_is_put_right_from_the_other(pair, at):
     """In a record's header, where only the peer can help, and in its document, where the own log can."""
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with Node.open(pair["a"]) as a, Node.open(pair["b"]) as b, _client(a) as writer, _client(b) as reader:
             documents = [document(id=number, text="x" * number) for number in range(10, 60)]
             written = await writer.ask(wire.Insert, "chat", "m", documents)
@@ -142,7 +142,7 @@ async def test_a_byte_that_rots_on_either_node_is_put_right_from_the_other(pair,
 
 
 async def test_a_read_that_meets_damage_is_repaired_for_the_next_one(pair):
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with Node.open(pair["a"]) as a, Node.open(pair["b"]), _client(a) as writer:
             documents = [document(id=number, text="x" * number) for number in range(10, 60)]
             await writer.call(wire.Insert, "chat", "m", documents)

@@ -19,6 +19,7 @@ from .fakes import BareClient, document
 
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 EXPECTED = {
+    "delayed_bytes",
     "memtable_records", "memtable_bytes", "log_kept_bytes", "query_turns", "databases", "worker_jobs", "disk_calls", "answers_waiting",
     "replication_window_bytes", "links", "requests_waiting", "inserts_waiting", "requests_in_flight", "cursors", "logins_waiting",
     "connections", "connection_buffer_bytes", "total_buffer_bytes", "admin_connections",

@@ -193,3 +193,11 @@ def test_flags_of_compaction_become_settings():
 
     flags = {"compaction": False, "compact_stale_ratio": "0.25", "compact_min_size": "8", "acks": None}
     assert overrides_from(flags, ()) == {"compaction": False, "compact_stale_ratio": "0.25", "compact_min_size": "8"}
+
+
+def test_a_delay_is_of_the_node_that_is_named():
+    from ops.commands.serve import overrides_from
+
+    assert overrides_from({"node": "c", "delay_s": "60"}, ()) == {"node": "c", "nodes.c.delay_s": "60"}
+    with pytest.raises(Refusal, match="--node"):
+        overrides_from({"node": None, "delay_s": "60"}, ())

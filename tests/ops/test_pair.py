@@ -105,3 +105,18 @@ def test_waiting_for_a_pair_that_never_gets_well_ends_with_what_is_missing(tmp_p
     remember(tmp_path, a=ours, b=ours)
     with opened(tmp_path) as local, pytest.raises(Refusal, match="0 of 1 standbys follow a"):
         local.wait_ready(lambda: "0 of 1 standbys follow a")
+
+
+def test_more_standbys_and_a_delayed_one_have_their_rows_and_are_made_once(tmp_path):
+    with opened(tmp_path) as local:
+        local.prepare({"acks": 1}, standbys=2, delay_s=60)
+        config = yaml.safe_load((tmp_path / "cluster.yaml").read_text())
+        assert {name: node.get("delay_s", 0) for name, node in config["nodes"].items()} == {"a": 0, "b": 0, "c": 0, "d": 60}
+        ports = [address for node in config["nodes"].values() for key, address in node.items() if key != "delay_s"]
+        assert len(set(ports)) == 12 and len(local.url().split(",")) == 4 and local.names == ["a", "b", "c", "d"]
+        local.prepare(standbys=2, delay_s=60)
+        local.prepare()
+        with pytest.raises(Refusal, match="change standbys in it"):
+            local.prepare(standbys=3)
+        with pytest.raises(Refusal, match="change delay_s in it"):
+            local.prepare(standbys=2, delay_s=61)

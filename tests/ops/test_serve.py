@@ -70,3 +70,19 @@ def test_a_bad_setting_is_refused_with_its_path(tmp_path):
     said = process.communicate(timeout=END_SECONDS_MAX)[1]
     assert process.returncode == ExitCode.CONFIG
     assert "limits.cursors_max: 0 must be at least 1" in said
+
+
+def test_key_and_users_files_are_named_by_the_environment(tmp_path, monkeypatch):
+    """A name of a file that is not there is refused under the setting's name, so the name was taken; a flag goes over it."""
+    for variable, setting, flag in (
+        ("TWINLOG_CLIENT_KEYS_FILE", "client_keys", "--client-keys"),
+        ("TWINLOG_CLUSTER_KEY_FILE", "cluster_key", "--cluster-key"),
+        ("TWINLOG_USERS_FILE", "users", "--users"),
+    ):
+        with monkeypatch.context() as environment:
+            environment.setenv(variable, str(tmp_path / "by-environment"))
+            for flags, named in (((), "by-environment"), ((flag, str(tmp_path / "by-flag")), "by-flag")):
+                process = serve("--data", str(tmp_path / "data"), *flags)
+                said = process.communicate(timeout=END_SECONDS_MAX)[1]
+                assert process.returncode == ExitCode.CONFIG and f"{setting}: " in said and f"/{named} cannot be read" in said, said
+        assert f"`{variable}`" in (ROOT / "docs" / "settings.md").read_text()

@@ -97,3 +97,20 @@ def test_transactions_are_shown_once_there_have_been_some(capsys):
     table = capsys.readouterr().out
     assert all(word in table for word in ("conflicts", "22", "333"))
     assert as_json([told])["nodes"][0]["transactions"] == counts
+
+
+def test_a_delayed_standby_is_shown_as_one_and_no_comparison_waits_for_it(capsys):
+    told = answer()
+    told["standbys"].append({"name": "c", "connected": True, "lag_commits": 900, "lag_bytes": 2**20, "lag_seconds": 3600.0, "delay_s": 3600})
+    late = read_status("z:3", {**answer("c", "standby"), "delay_s": 3600})
+    seen = [read_status("x:1", told), read_status("y:2", answer("b", "standby")), late]
+    assert verdict(seen) == (ExitCode.OK, [])
+    print_nodes(seen)
+    print_databases(seen)
+    shown = capsys.readouterr().out
+    assert "standby, 3600 s behind" in shown and "900" in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("shop") and " c " in line]
+    assert "yes" not in row, "it was not compared"
+    assert as_json(seen)["nodes"][2]["delay_s"] == 3600
+    told["standbys"][1]["delay_s"] = 0
+    assert verdict([read_status("x:1", told)])[0] is ExitCode.UNREACHABLE, "one that is not delayed must answer"

@@ -82,7 +82,7 @@ class FakeDatabase:
         self.refusal: TwinlogError | None = None
         self.disk_state = {"state": "ok", "why": ""}
         self.log_bytes = self.sealed_bytes = 0
-        self.last_time_us = 0
+        self.last_time_us = self.outrun_seq = 0
         self.closed = False
         self.scrubbing = FakeScrubbing()
         for frame in list(stored.frames):

@@ -158,10 +158,10 @@ async def test_a_fenced_standby_neither_follows_nor_is_handed_the_office(kind: s
             await world.member("a").switch_over("b", 1.0)
         with pytest.raises(NotPrimary, match="write to the primary at a:6900"):
             world.write("b")
-        assert "slow disk" in world.member("b").status()["why_not_ready"]
+        assert "slow disk" in world.member("b").status()["why_not_working"]
         assert await world.member("b").unfence() == {"role": "standby", "epoch": 1}
         await world.until(lambda: world.same("a", "b", "c"))
-        await world.until(lambda: world.member("b").status()["ready"])
+        await world.until(lambda: world.member("b").status()["works"])
 
 
 async def test_writes_are_refused_by_name_while_standbys_get_what_they_lack(autojump_clock: object) -> None:
@@ -245,14 +245,14 @@ async def test_ready_says_what_is_missing(autojump_clock: object) -> None:
     async with open_world("fake", "ab") as world:
         await world.start("b")
         status = world.member("b").status()
-        assert not status["ready"] and "met no primary" in status["why_not_ready"]
+        assert not status["works"] and "met no primary" in status["why_not_working"]
         await pair(world, "a")
         await world.until(lambda: world.same("a", "b"))
         for name in "ab":
-            await world.until(lambda name=name: world.member(name).status()["ready"])
+            await world.until(lambda name=name: world.member(name).status()["works"])
         await world.stop("a")
         await world.apart("b", "a")
-        assert world.member("b").status()["ready"], "a standby without its primary is read on"
+        assert world.member("b").status()["works"], "a standby without its primary is read on"
 
 
 async def test_a_check_says_what_a_failover_would_lose(autojump_clock: object) -> None:

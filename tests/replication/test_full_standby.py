@@ -14,6 +14,8 @@ async def test_a_copy_that_a_full_disk_refused_is_made_later(autojump_clock: obj
         world.write("a", 5)
         await world.until(lambda: "standby-failed" in world.alarms("b"))
         assert "d" not in world.nodes["b"].engine.databases
+        await world.until(lambda: world.member("b").status()["phase"] == "catching-up")
+        assert not world.member("b").status()["failures"], "it passes"
         world.nodes["b"].disk.capacity_bytes = None
         await world.until(lambda: "d" in world.nodes["b"].engine.databases and world.same("a", "b"))
         await world.until(lambda: world.alarms("b") == set())
@@ -29,6 +31,7 @@ async def test_a_reign_that_a_full_disk_refused_begins_later(autojump_clock: obj
         world.nodes["a"].disk.capacity_bytes = 1
         await world.start("a")
         await world.until(lambda: "no-reign" in world.alarms("a"))
+        assert world.member("a").status()["phase"] == "switching", "its reign begins by itself"
         world.nodes["a"].disk.capacity_bytes = None
         await world.until(lambda: world.alarms("a") == set())
         world.write("a", 5)
@@ -51,6 +54,7 @@ async def test_a_standby_at_its_reserve_stops_receiving_and_says_so_and_goes_on_
         assert "disk-full" in {alarm["kind"] for alarm in status["alarms"]}
         copy = world.member("a").status()["databases"]["d"]["standbys"]["b"]
         assert not copy["streaming"], "it counts as missing for acks"
+        assert status["phase"] == world.member("a").status()["peers"]["b"]["phase"] == "catching-up", "a full disk passes by itself"
         assert copy["durable_seq"] < world.nodes["a"].engine.databases["d"].visible.seq
         disk.capacity_bytes = None
         await world.until(lambda: world.same("a", "b"))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.alarms import ALARMS_MAX, AlarmKind, Alarms
-from replication.lag import Lag, LagMeter
+from replication.lag import SAMPLES_MAX, Lag, LagMeter
 from replication.links import BACKOFF_MAX_S, BACKOFF_MIN_S, backoff_s, keeps_new_link
+from replication.mark_memory import KEPT, MarkMemory
 from replication.messages import (
     Ack,
     Batches,
@@ -171,3 +172,25 @@ def test_alarms_are_bounded_and_one_of_each() -> None:
     assert len(alarms.all()) == ALARMS_MAX and alarms.left_out == 6
     alarms.clear(AlarmKind.HASH_DIFFERS, database="d", peer="b")
     assert not alarms.has(AlarmKind.HASH_DIFFERS, database="d", peer="b")
+
+
+def test_old_marks_are_spread_over_the_longest_delay_and_bounded() -> None:
+    memory = MarkMemory()
+    for seq in range(10_000):
+        memory.note(seq, f"h{seq}", now=float(seq), delay_s=0)
+    assert memory.get(0) is None, "nobody is delayed"
+    for seq in range(10_000):
+        memory.note(seq, f"h{seq}", now=float(seq), delay_s=640.0)
+    kept = [seq for seq in range(10_000) if memory.get(seq)]
+    assert len(kept) == 2 * KEPT and kept[-1] - kept[0] > 640 and memory.get(kept[5]) == f"h{kept[5]}"
+
+
+def test_lag_is_known_hours_back_by_a_bounded_number_of_samples() -> None:
+    meter = LagMeter()
+    for second in range(1, 50_001):
+        meter.observe(second, second * 100, float(second))
+    for behind in (10, 1_000, 10_000, 40_000):
+        lag = meter.of(50_000 - behind, 50_000.0)
+        assert lag.commits == behind
+        assert abs(lag.seconds - behind) <= max(1, behind / 20) and abs(lag.bytes - 100 * behind) <= 5 * behind
+    assert len(meter._samples) <= SAMPLES_MAX

@@ -23,6 +23,7 @@ from .fake_engine import FakeEngine, Shelf
 
 LINK_MESSAGES = 16
 PATIENCE_S = 120.0
+EPOCH_S = 1_000.0  # what the wall clock shows when the virtual one begins
 
 
 class MemoryLink:
@@ -89,6 +90,8 @@ class World:
         self.refused: set[frozenset[str]] = set()
         self.lossy = kind == "fake"  # whether a test may take frames off a node's disk
         self.delay_s = 0.0  # every message takes so long
+        self.engine_options: dict[str, Any] = {"shards": 2, "free_bytes_min": 1}
+        self.clocks_ahead_s: dict[str, float] = {}  # of nodes whose wall clock is not the others'
         self._random = 0
 
     def member(self, name: str) -> Member:
@@ -102,7 +105,10 @@ class World:
             self._random += 1
             return ((self._random << 8) + node.number + 1).to_bytes(8, "little").ljust(count, b"\x01")[:count]
 
-        return Seams(node.disk, lambda: int(trio.current_time() * 1e6) + 1, random_bytes, WorkHere(node.disk))
+        def time_us() -> int:
+            return int((EPOCH_S + trio.current_time() + self.clocks_ahead_s.get(node.name, 0.0)) * 1e6)
+
+        return Seams(node.disk, time_us, random_bytes, WorkHere(node.disk))
 
     # Nodes.
 
@@ -114,7 +120,7 @@ class World:
 
     async def _run(self, node: Node, options: dict, task_status: trio.TaskStatus[None]) -> None:
         seams = self._seams(node)
-        peers = {name: f"{name}:6900" for name in self.nodes if name != node.name}
+        peers = {name: f"{name}:6900" for name in options.pop("members", self.nodes) if name != node.name}
         config = MemberConfig(
             name=node.name,
             cluster="test",
@@ -130,7 +136,7 @@ class World:
         if self._kind == "fake":
             opened = FakeEngine(seams, node.shelf).running()
         else:
-            opened = Engine.open(seams, options=EngineOptions(shards=2, free_bytes_min=1), refusal=ReadOnly("the role is not settled"))
+            opened = Engine.open(seams, options=EngineOptions(**self.engine_options), refusal=ReadOnly("the role is not settled"))
         async with opened as engine:
             engine.node_id = f"{node.number:032x}"
             node.engine = engine
@@ -226,14 +232,14 @@ class World:
         if self._kind == "fake":
             self.database(node).release()
 
-    async def until(self, what: Callable[[], object]) -> None:
+    async def until(self, what: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
         """Let virtual time pass until what() holds."""
-        with trio.move_on_after(PATIENCE_S):
+        with trio.move_on_after(patience_s):
             while not what():  # noqa: ASYNC110 - what() may depend on anything
                 await trio.sleep(0.02)
             return
         states = [node.member.status() for node in self.nodes.values() if node.up]
-        raise AssertionError(f"waited {PATIENCE_S:g} s in vain; {states}")
+        raise AssertionError(f"waited {patience_s:g} s in vain; {states}")
 
     async def apart(self, left: str, right: str) -> None:
         """Until left has noticed that right is gone."""

@@ -1,4 +1,4 @@
-"""Errors of the engine's exchange room, as the client's."""
+"""What the engine's own code refuses in this process, as the client's errors."""
 
 from __future__ import annotations
 
