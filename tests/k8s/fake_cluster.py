@@ -182,7 +182,7 @@ class FakeCluster:
         standbys = ()
         if node.role == "primary":
             standbys = tuple(
-                StandbyView(other, of.alive, of.alive and of.streaming, node.commits - of.commits, 0, 0.0, "" if of.promotable else "it is delayed")
+                StandbyView(other, of.alive, of.alive and of.streaming, node.commits - of.commits, 0, 0.0, why_not="" if of.promotable else "it is delayed")
                 for other, of in self.nodes.items() if other != name
             )  # fmt: skip
         return NodeView(host, node=name, role=node.role, epoch=node.epoch, writable=node.role == "primary", databases={"shop": (node.epoch, node.commits)}, standbys=standbys)
