@@ -42,6 +42,12 @@ class Target:
         authority = self._authority_and_path()[0]
         return [host for host in authority.rpartition("@")[2].split(",") if host]
 
+    def url_of(self, host: str) -> str:
+        """The same URL with this host only."""
+        authority = self._authority_and_path()[0]
+        login, at, _ = authority.rpartition("@")
+        return self.url.replace(f"://{authority}", f"://{login}{at}{host}", 1)
+
     def default_database(self) -> str | None:
         return unquote(self._authority_and_path()[1]).strip("/") or None
 

@@ -193,18 +193,18 @@ class Conductor:
         url, address = self._target.addresses()[node]
         async with await twinlog.connect_async(url, **self._plan.load.options()) as client:
             try:
-                answer = await client.promote(address)
+                answer = await client.promote(address, automatic=True)
             except TwinlogError as error:
                 if error.details.get("name") != REFUSED:
                     raise
-                answer = await client.promote(address, force=True)
+                answer = await client.promote(address, force=True, automatic=True)
                 return f"epoch {answer['epoch']}, by force; without it: {error}", True
         return f"epoch {answer['epoch']}", False
 
     async def _switch_over(self, node: str) -> str:
         async with await twinlog.connect_async(self._target.url(), **self._plan.load.options()) as client:
             patient = client.with_options(timeout_s=ORDER_SECONDS_MAX)
-            answer: dict[str, Any] = await patient.switchover(node)
+            answer: dict[str, Any] = await patient.switchover(node, automatic=True)
         return f"epoch {answer['epoch']}; no node took writes for {answer['stopped_s'] * 1000:.0f} ms"
 
     async def _until(self, step: Step) -> None:
