@@ -125,26 +125,32 @@ class BackupDesk:
         await self.clock.refresh()
         if request.wait_ms > wire.RESTORE_WAIT_MS_MAX:
             raise BadRequest(f"wait_ms {request.wait_ms}: at most {wire.RESTORE_WAIT_MS_MAX}")
-        self.backups.shelf(request.db).path(request.name)
+        moment = storage.restore_target(request.to, request.at)
+        if request.name or moment is None:
+            self.backups.shelf(request.db).path(request.name)
+        if moment is not None and request.explain:
+            return self._begun("explanation", request.db, lambda tell: self.backups.explained(request.db, request.name, moment))
         target = storage.check_database_name(request.new_name or request.db)
         self._member.check_restorable(target)
 
         async def work(tell: Callable[[str], None]) -> dict[str, Any]:
             began = trio.current_time()
+            name = request.name or (await self.backups.explained(request.db, "", moment))["backup"]
             async with self._member.new_history(target, is_other=bool(request.new_name)) as history:
-                done = await self.backups.restore(request.db, request.name, new_name=request.new_name, turnover=history, told=tell)
+                done = await self.backups.restore(request.db, name, new_name=request.new_name, target=moment, turnover=history, told=tell)
             standbys = None
             if request.wait_ms:
                 tell("waiting for the standbys")
                 standbys = await self._member.converged(target, history.linked, request.wait_ms / 1000)
             return {
                 "db": target,
-                "backup": request.name,
+                "backup": name,
                 "safety": done.safety,
                 "salvaged": done.salvaged,
                 "epoch": history.epoch,
-                "seq": done.manifest.position.seq,
-                "state_hash": done.manifest.state_hash,
+                "seq": done.reached.position.seq,
+                "time_us": done.reached.time_us,
+                "state_hash": "" if done.reached.commits else done.manifest.state_hash,
                 "seconds": round(trio.current_time() - began, 3),
                 "standbys": standbys,
             }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import errors, native, operations
 from .advance import Advance
 from .backing_up import Backups, Restored, Turnover
+from .backup.log_archive import target_of as restore_target
 from .backup.names import check_name as check_backup_name
 from .backup.shelf import BACKUPS as BACKUPS_DIRECTORY
 from .backup.shelf import BackupInfo
@@ -126,6 +127,7 @@ __all__ = [
     "read_documents",
     "real_seams",
     "release_hold",
+    "restore_target",
     "salvage_entries",
     "salvage_page",
     "take_hold",

@@ -10,14 +10,19 @@ Turnover's: who may write, and in which epoch, is not known here.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
+from .backup import log_archive
 from .backup.copying import CopyOrder, copy_backup, other_disk
+from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
+from .backup.log_archive import Target
 from .backup.manifest import Manifest
 from .backup.names import BACKUP, SAFETY, check_name, new_name, rfc3339
 from .backup.proofs import Proof, note_proof
@@ -28,12 +33,22 @@ from .backup.verifying import Level, verify_backup
 from .database import Database
 from .disk import Disk
 from .engine import Engine
-from .errors import BadRequest, DatabaseExists, DiskFull, NoSuchBackup, Overloaded, TwinlogError
+from .errors import (
+    BadRequest,
+    DamagedRecord,
+    DatabaseExists,
+    DiskFull,
+    NoSuchBackup,
+    Overloaded,
+    TwinlogError,
+)
 from .finding import Finding
 from .names import check_database_name
 from .seams import Workers
 from .seeding import SALVAGE, SEEDS
 from .worker import BriefWorkers
+
+log = logging.getLogger("twinlog.backup")
 
 BUSY_RETRY_MS = 5_000
 
@@ -41,12 +56,14 @@ BUSY_RETRY_MS = 5_000
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What a restore did. database: as it is open now. safety: the name of the snapshot of what was there; "" when nothing was, or when it was
-    so damaged that no snapshot could be made: then its files stand in _salvage/ (`salvaged`)."""
+    so damaged that no snapshot could be made: then its files stand in _salvage/ (`salvaged`). reached: where it ended, the backup's position or what it was carried
+    forward to."""
 
     database: Database
     manifest: Manifest
     safety: str
     salvaged: str
+    reached: Reached
 
 
 class Turnover:
@@ -155,44 +172,109 @@ class Backups:
         name: str,
         *,
         new_name: str = "",
+        target: Target | None = None,
         turnover: Turnover | None = None,
         told: Callable[[str], None] = _untold,
     ) -> Restored:
         """Put a backup in the place of a database, or bring it back where there is none; with new_name beside it, as a database with a UUID of
-        its own. The database is open afterwards, at the backup's position and without a reign of its own. told: of each step.
+        its own. With a target it is carried forward to there by the log archive. The database is open afterwards, at that position and without a reign of
+        its own. told: of each step.
 
         Raises BadName, NoSuchBackup, DamagedRecord, DiskFull, NewerFormat, BadRequest, DatabaseExists, and what the turnover raises; then nothing was touched."""
         turnover = turnover or Turnover()
         shelf = self.shelf(database)
         info = await self._find(shelf, name)
-        target = check_database_name(new_name or database)
+        goal = check_database_name(new_name or database)
         uuid = self._uuid_for(info, database, new_name)
-        with self._job(target), self._reading(shelf, name):
+        with self._job(goal), self._reading(shelf, name):
             told("checking the backup")
-            staged = f"{SEEDS}/{target}.restore"
+            staged = f"{SEEDS}/{goal}.restore"
             order = StageOrder(root=shelf.root, directory=shelf.path(name), staged=staged, uuid=uuid if new_name else "")
             manifest = await self._workers.run(stage_backup, order)
-            held = self._engine.databases.get(target)
+            held = self._engine.databases.get(goal)
 
             def check() -> None:
-                if self._engine.databases.get(target) is not held:
-                    raise BadRequest(f"database {target!r} was dropped, made or replaced meanwhile: nothing was touched, restore again")
+                if self._engine.databases.get(goal) is not held:
+                    raise BadRequest(f"database {goal!r} was dropped, made or replaced meanwhile: nothing was touched, restore again")
                 turnover.check()
 
             try:
+                reached = await self._carry_forward(database, manifest, staged, target, told)
                 await turnover.close(bytes.fromhex(uuid))
                 safety = ""
                 if held is not None and held.position.seq and not held.damaged:
                     told("taking a safety snapshot")
-                    safety = (await self._copy(target, SAFETY)).name
+                    safety = (await self._copy(goal, SAFETY)).name
                 await turnover.begin(bytes.fromhex(uuid))
             except (TwinlogError, OSError):
                 await self._disk.run(_clear, self._disk, staged)
                 raise
             told("putting it in place")
             with trio.CancelScope(shield=True):
-                opened = await self._engine.replace(target, staged, check)
-            return Restored(opened, manifest, safety, "" if held is None or safety else f"{SALVAGE}/{target}-...")
+                opened = await self._engine.replace(goal, staged, check)
+            return Restored(opened, manifest, safety, "" if held is None or safety else f"{SALVAGE}/{goal}-...", reached)
+
+    async def explain(self, database: str, name: str, target: Target) -> tuple[BackupInfo, Reached]:
+        """Which backup (name, or with "" the newest that leads there) a restore to the target would begin with, and where it would end. Writes
+        nothing. Raises BadRequest, NoSuchBackup with why none does."""
+        infos = [await self._find(self.shelf(database), name)] if name else await self.list(database)
+        await self._archive_now(database)
+        problem: TwinlogError = NoSuchBackup(f"there is no backup of {database!r} in {self.shelf(database).directory}")
+        for info in infos:
+            if info.manifest is None:
+                continue
+            shelf = self.shelf(database)
+            try:
+                order = self._forward(database, info.manifest, shelf.path(info.name), target, base_root=shelf.root)
+                return info, await self._workers.run(plan_forward, order)
+            except (BadRequest, DamagedRecord) as error:
+                problem = error if not isinstance(problem, BadRequest) else problem  # the newest one's reason
+        raise problem
+
+    async def explained(self, database: str, name: str, target: Target) -> dict[str, Any]:
+        """explain() as plain values, for requests."""
+        info, reached = await self.explain(database, name, target)
+        assert info.manifest is not None, "explain chooses among those that can be read"
+        held = self._engine.databases.get(database)
+        return {
+            "db": database,
+            "backup": info.name,
+            "from_seq": info.manifest.position.seq,
+            "epoch": reached.position.epoch,
+            "seq": reached.position.seq,
+            "time_us": reached.time_us,
+            "commits": reached.commits,
+            "bytes": reached.bytes,
+            "files": reached.files,
+            "undone": max(0, held.position.seq - reached.position.seq) if held is not None else 0,
+        }
+
+    async def _carry_forward(
+        self, database: str, manifest: Manifest, staged: str, target: Target | None, told: Callable[[str], None]
+    ) -> Reached:
+        if target is None:
+            return Reached(position=manifest.position, chain=manifest.chain, time_us=0)
+        told("carrying it forward by the log archive")
+        await self._archive_now(database)
+        return await self._workers.run(carry_forward, self._forward(database, manifest, staged, target))
+
+    def _forward(self, database: str, manifest: Manifest, directory: str, target: Target, *, base_root: str = "") -> ForwardOrder:
+        archive = self._engine.options.archive
+        if not archive:
+            raise BadRequest("no log archive is kept here (setting `archive`): a backup restores to its own position only")
+        root, place = log_archive.place_of(archive, database, bytes.fromhex(manifest.uuid))
+        return ForwardOrder(
+            base_root=base_root, directory=directory, seq=manifest.position.seq, root=root, archive=place, uuid=manifest.uuid, target=target
+        )
+
+    async def _archive_now(self, database: str) -> None:
+        """What is committed by now can be restored to, too."""
+        held = self._engine.databases.get(database)
+        if held is not None and not held.damaged:
+            try:
+                await held.archiving.catch_up()
+            except (OSError, DamagedRecord) as error:
+                log.warning("%s: the newest commits are not archived: %s", database, error)
 
     def _uuid_for(self, info: BackupInfo, database: str, new_name: str) -> str:
         """Of the database that a restore will open, in hex. Raises for what would make two databases of one UUID, or over one that is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import backing_up
@@ -49,15 +50,26 @@ class AsyncBackups:
         return await self.client.run(backing_up.verify_backup(self._scope, self.name, name, node, level, told))
 
     async def restore_backup(
-        self, name: str, *, new_name: str = "", wait_s: float = RESTORE_WAIT_S, told: backing_up.Told = backing_up.untold
+        self,
+        name: str = "",
+        *,
+        to: str | int | datetime | None = None,
+        explain: bool = False,
+        new_name: str = "",
+        wait_s: float = RESTORE_WAIT_S,
+        told: backing_up.Told = backing_up.untold,
     ) -> dict[str, Any]:
         """Put a backup in the place of this database, on the primary, and so on every node; with new_name beside it, under that name. What is
         there now becomes a safety snapshot. wait_s: for the standbys; 0: do not wait.
 
-        Returns {db, backup, safety, salvaged, epoch, seq, state_hash, seconds, standbys}; standbys: {equal, hash, seq, nodes, missing}. Raises
+        to: carry the backup forward by the log archive (setting `archive`): "latest", the number of a commit, or a datetime (UTC unless it names a
+        zone): the last commit at or before it. name "" then takes the newest backup that leads there. explain: do nothing, and return what would be done: {db,
+        backup, from_seq, epoch, seq, time_us, commits, bytes, files, undone}.
+
+        Returns {db, backup, safety, salvaged, epoch, seq, time_us, state_hash, seconds, standbys}; standbys: {equal, hash, seq, nodes, missing}. Raises
         OperationFailure naming what is wrong with the backup; then nothing was touched.
         """
-        plan = backing_up.restore_backup(self._scope, self.name, name, new_name=new_name, wait_s=wait_s, told=told)
+        plan = backing_up.restore_backup(self._scope, self.name, name, new_name=new_name, wait_s=wait_s, to=to, explain=explain, told=told)
         return await self.client.run(plan)
 
     async def schedule_backups(

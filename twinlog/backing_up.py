@@ -7,7 +7,8 @@ again when its outcome is unknown: the list of backups tells.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 from node.wire import (
     Backup,
@@ -22,6 +23,7 @@ from node.wire import (
 )
 
 from . import answers
+from .errors import ConfigurationError
 from .exchange import Exchange, Kind
 from .scope import Scope
 from .url import parse_node
@@ -59,8 +61,33 @@ def verify_backup(scope: Scope, db: str, name: str, node: str | None, level: str
     return (yield from _job(scope, VerifyBackup(0, db, name, level), node, told))
 
 
-def restore_backup(scope: Scope, db: str, name: str, *, new_name: str, wait_s: float, told: Told) -> Plan[dict[str, Any]]:
-    return (yield from _job(scope, RestoreBackup(0, db, name, new_name, max(0, int(wait_s * 1000))), None, told))
+def restore_backup(
+    scope: Scope, db: str, name: str, *, new_name: str, wait_s: float, to: str | int | datetime | None, explain: bool, told: Told
+) -> Plan[dict[str, Any]]:
+    kind, at = moment(to)
+    if explain and not kind:
+        raise ConfigurationError('explain=True says how a moment would be reached: give to="latest", a commit or a time')
+    request = RestoreBackup(0, db, name, new_name, max(0, int(wait_s * 1000)), kind, at, explain)
+    return (yield from _job(scope, request, None, told))
+
+
+def moment(to: str | int | datetime | None) -> tuple[Literal["", "latest", "seq", "time"], int]:
+    """Where a restore shall lead, as requests name it. A time without a zone is UTC's. Raises ConfigurationError."""
+    match to:
+        case None:
+            return "", 0
+        case "latest":
+            return "latest", 0
+        case bool():
+            pass
+        case int() if to >= 0:
+            return "seq", to
+        case datetime():
+            whole = to if to.tzinfo is not None else to.replace(tzinfo=UTC)
+            since = whole - datetime(1970, 1, 1, tzinfo=UTC)
+            if since >= timedelta(0):
+                return "time", since // timedelta(microseconds=1)
+    raise ConfigurationError(f'to={to!r}: "latest", the number of a commit, or a datetime since 1970')
 
 
 def schedule_backups(scope: Scope, db: str, *, enabled: bool, interval_minutes: int, max_copies: int, path: str) -> Plan[dict[str, Any]]:

@@ -18,7 +18,7 @@ from node.wire import (
     VerifyBackup,
     encode_fields,
 )
-from storage import Backups, Engine, VerifyLevel
+from storage import Backups, Engine, VerifyLevel, restore_target
 
 from .local_databases import LocalDatabases
 
@@ -72,16 +72,24 @@ class LocalBackups:
 
     async def restore(self, request: RestoreBackup) -> Reply:
         self._databases.check_writable()
-        done = await self._backups.restore(request.db, request.name, new_name=request.new_name)
+        moment = restore_target(request.to, request.at)
+        name = request.name
+        if moment is not None and (request.explain or not name):
+            plan = await self._backups.explained(request.db, name, moment)
+            if request.explain:
+                return _ended(request.id, plan)
+            name = plan["backup"]
+        done = await self._backups.restore(request.db, name, new_name=request.new_name, target=moment)
         await self._databases.begin_reign_anew(done.database)
         result = {
             "db": done.database.name,
-            "backup": request.name,
+            "backup": name,
             "safety": done.safety,
             "salvaged": done.salvaged,
             "epoch": done.database.position.epoch,
-            "seq": done.manifest.position.seq,
-            "state_hash": done.manifest.state_hash,
+            "seq": done.reached.position.seq,
+            "time_us": done.reached.time_us,
+            "state_hash": "" if done.reached.commits else done.manifest.state_hash,
             "seconds": 0.0,
             "standbys": None,
         }

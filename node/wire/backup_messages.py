@@ -58,13 +58,20 @@ class RestoreBackup(Request, tag="restorebackup"):
     for the standbys to reach it, at most RESTORE_WAIT_MS_MAX.
 
     A job; result: {db, backup, safety, salvaged, epoch, seq, state_hash, seconds, standbys: {equal, hash, seq, nodes: {node: hash}, missing: {node: why}}
-    or nil when nothing was waited for}.
+    or nil when nothing was waited for, time_us: of the last commit when it was carried forward}.
+
+    to: "" restores the backup as it is; "latest", "seq" or "time" carry it forward by the log archive, to `at` (a commit, or microseconds since 1970);
+    then name may be "", for the newest backup that leads there. explain: answer what would be done, and do nothing: {db, backup, from_seq, epoch, seq, time_us,
+    commits, bytes, files, undone: commits after it that the database has now}.
     """
 
     db: Name
     name: Name
     new_name: Name = ""
     wait_ms: Natural = 60_000
+    to: Literal["", "latest", "seq", "time"] = ""
+    at: Natural = 0
+    explain: bool = False
 
 
 class ScheduleBackups(Request, tag="schedulebackups"):

@@ -25,13 +25,15 @@ from .restoring import SPARE_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardOrder:
-    """From where to where. directory: of the checkpoint, a backup's on its disk (base_root) or the staged copy; root and archive: the log archive's."""
+    """From where to where. directory: of the checkpoint, a backup's on its disk (base_root) or the staged copy; root and archive: the log archive's; uuid: of the
+    database that it is of, in hex (a copy under a new name has another)."""
 
     base_root: str
     directory: str
     seq: int
     root: str
     archive: str
+    uuid: str
     target: Target
 
 
@@ -96,7 +98,7 @@ def _planned(disk: Disk, order: ForwardOrder) -> tuple[Reached, list[Part]]:
     target = order.target
     if target.time_us is not None and checkpoint.time_us > target.time_us:
         raise BadRequest(f"the backup holds commits of {rfc3339(checkpoint.time_us)}, after {_in_words(target)}: choose an older one")
-    found = log_archive.stretches(archive, order.archive, bytes.fromhex(checkpoint.uuid), after_seq=checkpoint.seq)
+    found = log_archive.stretches(archive, order.archive, bytes.fromhex(order.uuid), after_seq=checkpoint.seq)
     parts = log_archive.route(archive, found, checkpoint.seq, checkpoint.chain, target)
     _check_complete(archive, order, parts, checkpoint.seq)
     if not parts:

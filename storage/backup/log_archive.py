@@ -73,6 +73,11 @@ class Target:
         return f"commit {self.seq}" if self.seq is not None else f"time {self.time_us} us" if self.time_us is not None else LATEST
 
 
+def target_of(kind: str, at: int) -> Target | None:
+    """As requests name it: "" for none, "latest", "seq" or "time" and what that is."""
+    return {"": None, "latest": Target(), "seq": Target(seq=at), "time": Target(time_us=at)}[kind]
+
+
 class ArchiveWriter:
     """Appends frames to the newest file of an archive. Not for two at once."""
 

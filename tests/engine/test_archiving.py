@@ -51,7 +51,7 @@ class World:
 
 def order_of(disk: MemoryDisk, database: Database, directory: str, seq: int, target: Target) -> ForwardOrder:
     root, archive = log_archive.place_of(ARCHIVE, "db", database.uuid)
-    return ForwardOrder(base_root="", directory=directory, seq=seq, root=root, archive=archive, target=target)
+    return ForwardOrder(base_root="", directory=directory, seq=seq, root=root, archive=archive, uuid=database.uuid.hex(), target=target)
 
 
 async def archived(database: Database) -> None:

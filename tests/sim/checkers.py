@@ -56,7 +56,8 @@ class Record:
 def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
     """Every acknowledged request stands exactly once in the surviving history, but for the losses the promise allows.
 
-    Of a harmed device: unless damage was told of; nothing when its syncs lied."""
+    Of a harmed device: unless damage was told of; nothing when its syncs lied. What it misdirected was perhaps the last frame before the power
+    went: nothing stands behind such a one that could vouch for it, and one disk alone cannot tell it from an append that never happened."""
     if record.end_chain is None:
         return
     if record.harmed and (record.sizes.harm == "lie" or record.observations.reported):
@@ -64,7 +65,7 @@ def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
     times = Counter(request for commit in record.surviving() for request in commit.requests)
     for acknowledged in record.observations.acknowledged:
         found = times[acknowledged.request]
-        if not found and not may_be_lost(record, acknowledged):
+        if not found and not may_be_lost(record, acknowledged) and not _was_misdirected_last(record, acknowledged):
             yield (
                 f"INV-1: request {acknowledged.request.hex()} was acknowledged by {acknowledged.node} at "
                 f"{acknowledged.at_s:.4f} as ({acknowledged.epoch}, {acknowledged.seq}) and is gone"
@@ -72,6 +73,17 @@ def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
     for request, found in times.items():
         if found > 1:
             yield f"INV-1: request {request.hex()} was applied {found} times"
+
+
+def _was_misdirected_last(record: Record, acknowledged: Acknowledged) -> bool:
+    """Whether nothing was acknowledged after it before its node, whose device misdirects, next lost power."""
+    if not record.harmed or record.sizes.harm != "misdirect":
+        return False
+    cuts = [at_s for at_s, node in record.power_cuts if node == acknowledged.node and at_s >= acknowledged.at_s]
+    return bool(cuts) and not any(
+        other.node == acknowledged.node and other.seq > acknowledged.seq and acknowledged.at_s <= other.at_s < min(cuts)
+        for other in record.observations.acknowledged
+    )
 
 
 def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:

@@ -242,6 +242,17 @@ def test_what_a_harmed_device_excuses(record: Record, harm: str, reported: bool,
     assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1") != excused
 
 
+def test_a_last_frame_that_was_misdirected_is_excused_and_none_before_it(record: Record) -> None:
+    record.harmed, record.sizes = True, replace(record.sizes, harm="misdirect")
+    record.power_cuts.append((8.0, "a"))
+    record.observations.acknowledged.append(Acknowledged(b"gone", "a", 5.5, 1, 4))
+    assert not told(checkers.inv1_acknowledged_is_kept(record), "INV-1")
+    record.observations.acknowledged.append(Acknowledged(b"later", "a", 9.0, 1, 5))
+    assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1: request 6c61746572"), "nothing was cut after that one"
+    record.observations.acknowledged[-1] = Acknowledged(b"later", "a", 6.0, 1, 5)
+    assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1: request 676f6e65"), "a later frame vouched for it"
+
+
 def test_damage_where_none_was_done(record: Record) -> None:
     record.observations.reported.append("a reader was told of damage")
     assert told(checkers.no_surprises(record), "damage")

@@ -166,7 +166,7 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     BackupStatus: st.builds(BackupStatus, ids, names),
     DeleteBackup: st.builds(DeleteBackup, ids, names, names),
     VerifyBackup: st.builds(VerifyBackup, ids, names, names, st.sampled_from(["manifest", "bytes", "content"])),
-    RestoreBackup: st.builds(RestoreBackup, ids, names, names, names, numbers),
+    RestoreBackup: st.builds(RestoreBackup, ids, names, names, names, numbers, st.sampled_from(["", "latest", "seq", "time"]), numbers, st.booleans()),
     ScheduleBackups: st.builds(ScheduleBackups, ids, names, st.booleans(), numbers, numbers, names),
     BackupJob: st.builds(BackupJob, ids, numbers, numbers),
 }
