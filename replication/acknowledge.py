@@ -99,6 +99,11 @@ class AckQueue:
         self._trim()
         return self._by_deadline[0].deadline if self._by_deadline else None
 
+    def postpone(self, deadline: float) -> None:
+        """Everybody who waits does so until then at least: the time that has passed says nothing about the standbys."""
+        for waiter in self._by_deadline:
+            waiter.deadline = max(waiter.deadline, deadline)
+
     def expire(self, now: float, own_durable: int, epoch: int, acks: int) -> list[tuple[Callback, TwinlogError | None]]:
         """Who has waited too long, and what to tell each. In DEGRADE what is not yet durable here goes on waiting."""
         told: list[tuple[Callback, TwinlogError | None]] = []

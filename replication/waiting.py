@@ -14,8 +14,10 @@ from storage import AckTimeout, Database, DiskFailed, NoSuchDatabase, Overloaded
 
 from .acknowledge import AckQueue, Callback, acknowledged_seq
 from .alarms import AlarmKind
-from .replica import Replica
+from .replica import Replica, log
 from .roles import Role, RoleState
+
+STOOD_STILL_S = 0.5  # so late a wake-up is no busy moment but a process that was frozen
 
 
 class Acknowledger:
@@ -131,10 +133,23 @@ class Acknowledger:
         """Watch the deadlines of all queues."""
         while True:
             self._bell = trio.Event()
-            deadlines = [at for queue in self._queues.values() if (at := queue.next_deadline()) is not None]
-            with trio.move_on_at(min(deadlines, default=math.inf)):
+            with trio.move_on_at(self._next_deadline()):
                 await self._bell.wait()
-            self._expire(trio.current_time())
+            now = trio.current_time()
+            late_s = now - self._next_deadline()
+            if late_s > STOOD_STILL_S:
+                self._stood_still(now, late_s)
+            self._expire(now)
+
+    def _next_deadline(self) -> float:
+        return min((at for queue in self._queues.values() if (at := queue.next_deadline()) is not None), default=math.inf)
+
+    def _stood_still(self, now: float, late_s: float) -> None:
+        """This process was frozen, or starved: what its standbys said meanwhile is not read yet, and they may follow another by now. Held against
+        them, it would degrade at once and acknowledge alone what nobody keeps."""
+        log.warning("%s stood still for %.1f s: waits for acknowledgements begin anew", self._replica.config.name, late_s)
+        for queue in self._queues.values():
+            queue.postpone(now + self._replica.config.ack_timeout_s)
 
     def _expire(self, now: float) -> None:
         config = self._replica.config

@@ -302,6 +302,22 @@ async def test_degrade_goes_on_alone_with_an_alarm_until_the_standby_is_back(aut
         await world.until(lambda: world.alarms("a") == set())
 
 
+async def test_a_primary_that_stood_still_does_not_hold_that_against_its_standbys(autojump_clock: trio.testing.MockClock) -> None:
+    """After a freeze it must hear what happened before it acknowledges anything alone."""
+    from replication import OnAckTimeout
+
+    async with open_world("fake", "ab", acks=1, ack_timeout_s=2.0, on_ack_timeout=OnAckTimeout.DEGRADE) as world:
+        await world.start("a")
+        database = await world.create("a")
+        told: list = []
+        world.member("a").when_acknowledged(database, world.write("a"), told.append)
+        autojump_clock.jump(60.0)
+        await trio.sleep(1.5)
+        assert told == [] and world.alarms("a") == set()
+        await world.until(lambda: told == [None])
+        assert world.alarms("a") == {"degraded"}, "nobody came within a whole timeout after it"
+
+
 async def test_a_demoted_primary_tells_waiting_writers_that_it_does_not_know(autojump_clock: object) -> None:
     async with open_world("fake", "ab", acks=1, ack_timeout_s=1000.0) as world:
         await world.start("a", "b")
