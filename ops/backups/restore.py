@@ -80,7 +80,7 @@ def moment(to_time: str | None, to_position: int | None, *, to_latest: bool) -> 
 def in_words(plan: dict[str, Any]) -> str:
     """What a restore to a moment would do."""
     when = f"{datetime.fromtimestamp(plan['time_us'] / 1e6, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-    undone = f"{plan['undone']:,} commits made since would be undone" if plan["undone"] else "nothing that is there would be undone"
+    undone = f"{plan['undone']:,} commits made since then would be undone" if plan["undone"] else "nothing that is there would be undone"
     return (
         f"{plan['db']}: {plan['backup']} (commit {plan['from_seq']}) and {plan['commits']:,} commits of the archive "
         f"({plan['bytes']:,} bytes, {plan['files']} files) lead to commit {plan['seq']}, of {when}; {undone}"

@@ -16,7 +16,7 @@ from ops.exit_codes import ExitCode
 from ops.main import main
 from ops.pair import opened
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 ASK_AGAIN_S = 0.05
 
 

@@ -392,7 +392,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("what was recovered is shown before it is durable", "", shows_recovered_before_it_is_durable, engine(), quick=False),
     Planted("a checkpoint is written before its files are synced", "", checkpoint_before_its_files, engine()),
     Planted("a checkpoint's removal is not synced before its files'", "", removes_files_before_their_checkpoint, engine()),
-    Planted("a primary waits for no standby", "INV-1", primary_waits_for_no_standby, cluster(acks=1, degrades=False, engine=ASYNC)),
+    Planted("a primary waits for no standby", "INV-1", primary_waits_for_no_standby, cluster(acks=1, degrades=False, engine=ASYNC), first=60),
     Planted("recovery takes torn frames", "", takes_torn_frames, engine(), quick=False),
     Planted("recovery takes half a batch", "INV-2", recovers_half_a_batch, engine()),
     Planted("recovery cuts the log too early", "INV-1", cuts_the_log_too_early, engine()),
