@@ -49,3 +49,13 @@ def finish(code: ExitCode) -> None:
     """Ends the process with the code, unless all is well: then the verb simply returns."""
     if code is not ExitCode.OK:
         sys.exit(int(code))
+
+
+def confirm(question: str) -> None:
+    """Asks on the terminal; without one, --yes is the only way."""
+    try:
+        agreed = click.confirm(question, default=False, err=True)
+    except click.Abort as error:
+        raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
+    if not agreed:
+        raise Refusal("nothing was changed", ExitCode.DECLINED)

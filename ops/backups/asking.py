@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, refusals
+from ops.refusal import refusals
 from ops.target import database_name, resolve, target_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -46,13 +45,3 @@ def tell(as_json: bool) -> Callable[[str], None]:  # noqa: FBT001
             click.echo(f"... {step}", err=True)
 
     return told
-
-
-def confirm(question: str) -> None:
-    """Asks on the terminal; without one, --yes is the only way."""
-    try:
-        agreed = click.confirm(question, default=False, err=True)
-    except click.Abort as error:
-        raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
-    if not agreed:
-        raise Refusal("nothing was changed", ExitCode.DECLINED)

@@ -6,7 +6,9 @@ import json
 
 import click
 
-from .asking import asked, backup_options, confirm, node_option
+from ops.refusal import confirm
+
+from .asking import asked, backup_options, node_option
 
 
 @click.command()

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, finish
+from ops.refusal import Refusal, confirm, finish
 from ops.tables import short_hash
 
-from .asking import asked, backup_options, confirm, tell
+from .asking import asked, backup_options, tell
 
 WAIT_S = 60.0
 

@@ -36,16 +36,6 @@ def leading(views: list[NodeView]) -> NodeView | None:
     return max((view for view in views if view.role == PRIMARY), key=lambda view: view.epoch, default=None)
 
 
-def confirm(question: str) -> None:
-    """Asks on the terminal; without one, --yes is the only way."""
-    try:
-        agreed = click.confirm(question, default=False, err=True)
-    except click.Abort as error:
-        raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
-    if not agreed:
-        raise Refusal("nothing was changed", ExitCode.DECLINED)
-
-
 def what_they_know(target: Target, views: list[NodeView]) -> dict[str, dict[str, Any]]:
     """By node: what a failover is decided by, of every node that answers."""
     from twinlog import TwinlogError  # late: --help must not pay for it

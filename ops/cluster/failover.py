@@ -7,11 +7,11 @@ import json
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, refusals
+from ops.refusal import Refusal, confirm, refusals
 from ops.status import NodeView, ask_all, print_nodes
 from ops.target import resolve, target_options
 
-from .asking import ask_options, confirm, leading, named, what_they_know
+from .asking import ask_options, leading, named, what_they_know
 from .takeover import Candidate, candidates, why_chosen
 
 

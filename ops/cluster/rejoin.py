@@ -7,11 +7,11 @@ import json
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, finish, refusals
+from ops.refusal import Refusal, confirm, finish, refusals
 from ops.status import PRIMARY, ask_all, print_nodes
 from ops.target import resolve, target_options
 
-from .asking import ask_options, confirm, leading, named
+from .asking import ask_options, leading, named
 from .streaming import wait_until_it_streams
 
 TIMEOUT_S = 60.0

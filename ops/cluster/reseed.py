@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, refusals
+from ops.refusal import Refusal, confirm, refusals
 from ops.status import ask_all, print_nodes
 from ops.target import resolve, target_options
 
-from .asking import ask_options, confirm, leading, named
+from .asking import ask_options, leading, named
 from .rejoin import report
 from .streaming import wait_until_it_streams
 

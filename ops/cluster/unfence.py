@@ -6,11 +6,11 @@ import json
 
 import click
 
-from ops.refusal import refusals
+from ops.refusal import confirm, refusals
 from ops.status import PRIMARY, ask_all, print_nodes
 from ops.target import resolve, target_options
 
-from .asking import ask_options, confirm, leading, named
+from .asking import ask_options, leading, named
 
 
 @click.command()

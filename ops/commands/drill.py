@@ -18,7 +18,7 @@ import click
 from ops.drills.limits import TARGET_NAMES, BadLimits, Limit, missed, read_limits
 from ops.drills.scenarios import SCENARIOS, OnTimeout, Scenario
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, finish, refusals
+from ops.refusal import Refusal, confirm, finish, refusals
 from ops.tables import NOTHING, print_table
 
 if TYPE_CHECKING:
@@ -203,12 +203,5 @@ def check_existing(scenario: str, acks: int | None, on_ack_timeout: str | None, 
     """For a cluster that was not made for the drill. Asks on the terminal; without one, --yes is the only way."""
     if acks is not None or on_ack_timeout is not None:
         raise Refusal("--acks and --on-ack-timeout are of clusters made for the drill; this one has its own settings", ExitCode.USAGE)
-    if yes:
-        return
-    question = f"{scenario} on the pods that kubectl reaches now: they are broken on purpose, and their clients' writes stop. Go on?"
-    try:
-        agreed = click.confirm(question, default=False, err=True)
-    except click.Abort as error:
-        raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
-    if not agreed:
-        raise Refusal("nothing was done", ExitCode.DECLINED)
+    if not yes:
+        confirm(f"{scenario} on the pods that kubectl reaches now: they are broken on purpose, and their clients' writes stop. Go on?")

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, finish, refusals
+from ops.refusal import Refusal, confirm, finish, refusals
 
 EXISTING = click.Path(exists=True, dir_okay=False)
 
@@ -143,8 +143,8 @@ def foreach(path: str) -> None:
 def clear(path: str, yes: bool) -> None:  # noqa: FBT001
     """Remove every key."""
     with store(path) as opened:
-        if not yes and not click.confirm(f"remove all {opened.count()} keys of {path}?", default=False, err=True):
-            raise Refusal("nothing was changed", ExitCode.DECLINED)
+        if not yes:
+            confirm(f"remove all {opened.count()} keys of {path}?")
         opened.clear()
 
 

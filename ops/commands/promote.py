@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, refusals
+from ops.refusal import Refusal, confirm, refusals
 from ops.status import NodeView, ask_all, print_nodes
 from ops.target import resolve, target_options
 
@@ -32,7 +32,7 @@ def promote(node: str, url: str | None, key_file: str | None, force: bool, autom
         return
     print_nodes(views)
     if not yes:
-        confirm(views, chosen, force=force)
+        confirm(question(views, chosen, force=force))
     with refusals(), target.connect() as client:
         answer = client.promote(chosen.host, force=force, automatic=automatic)
     click.echo(in_words(chosen, answer))
@@ -48,18 +48,11 @@ def choose(views: list[NodeView], node: str) -> NodeView:
     raise Refusal(f"no node {node!r} answers; nodes that do: {names}{silent}", ExitCode.UNREACHABLE)
 
 
-def confirm(views: list[NodeView], chosen: NodeView, *, force: bool) -> None:
-    """Asks on the terminal; without one, --yes is the only way."""
+def question(views: list[NodeView], chosen: NodeView, *, force: bool) -> str:
+    """What is asked before it is done."""
     old = ", ".join(view.node for view in views if view.reachable and view.role == "primary")
     what = f"promote {chosen.node}" + (f" in place of {old}" if old else "; no primary answers")
-    if force:
-        what += ", losing what it lacks"
-    try:
-        agreed = click.confirm(f"{what}?", default=False, err=True)
-    except click.Abort as error:
-        raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
-    if not agreed:
-        raise Refusal("nothing was changed", ExitCode.DECLINED)
+    return f"{what}{', losing what it lacks' if force else ''}?"
 
 
 def in_words(chosen: NodeView, answer: dict) -> str:

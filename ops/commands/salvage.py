@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, finish, refusals
+from ops.refusal import Refusal, confirm, finish, refusals
 from ops.status import ASK_OPTIONS
 from ops.tables import print_table, size
 from ops.target import Target, resolve, target_options
@@ -141,12 +141,7 @@ def drop(name: str, url: str | None, key_file: str | None, node: str | None, yes
     with refusals():
         whole, address = _locate(target, name, node)
     if not yes:
-        try:
-            agreed = click.confirm(f"remove {whole} from {address} for good?", default=False, err=True)
-        except click.Abort as error:
-            raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
-        if not agreed:
-            raise Refusal("nothing was removed", ExitCode.DECLINED)
+        confirm(f"remove {whole} from {address} for good?")
     with refusals(), target.connect(**ASK_OPTIONS) as client:
         freed = client.salvage_drop(whole, address)
     click.echo(f"removed {whole} from {address}: {size(freed)}")

@@ -7,7 +7,7 @@ import json
 import click
 
 from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, refusals
+from ops.refusal import Refusal, confirm, refusals
 from ops.status import PRIMARY, ask_all, print_nodes
 from ops.target import resolve, target_options
 
@@ -41,20 +41,10 @@ def switchover(node: str, url: str | None, key_file: str | None, timeout: float,
     if not as_json:
         print_nodes(views)
     if not yes:
-        confirm(leading[0].node, node)
+        confirm(f"hand over from {leading[0].node} to {node}?")
     with refusals(), target.connect(retry_s=0) as client:
         outcome = client.switchover(node, timeout_s=timeout, automatic=automatic)
     if as_json:
         click.echo(json.dumps(outcome))
     else:
         click.echo(f"{outcome['primary']} is primary of epoch {outcome['epoch']}; no node took writes for {outcome['stopped_s'] * 1000:.0f} ms")
-
-
-def confirm(old: str, new: str) -> None:
-    """Asks on the terminal; without one, --yes is the only way."""
-    try:
-        agreed = click.confirm(f"hand over from {old} to {new}?", default=False, err=True)
-    except click.Abort as error:
-        raise Refusal("nobody to ask here: add --yes", ExitCode.DECLINED) from error
-    if not agreed:
-        raise Refusal("nothing was changed", ExitCode.DECLINED)
