@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from storage import SYSTEM_DATABASE, BadRequest, ScrubReport, operations
+from storage import SYSTEM_DATABASE, BadRequest, NoSuchDatabase, ScrubReport, operations
 
 from . import wire
 from .health import readiness
@@ -68,9 +68,11 @@ class Oversight:
         return Done(wire.encode_fields({"databases": names}))
 
     def list_collections_now(self, caller: Any, request: wire.ListCollections) -> Done:
-        db = self._engine.databases.get(request.db)
-        names = [] if db is None else list(operations.list_collections(db))
-        return Done(wire.encode_fields({"collections": names}), *((0, 0) if db is None else db.visible))
+        try:
+            db = self._engine.database(request.db)
+        except NoSuchDatabase:
+            return Done(wire.encode_fields({"collections": []}), 0, 0)
+        return Done(wire.encode_fields({"collections": list(operations.list_collections(db))}), *db.visible)
 
     async def status(self, caller: Any, request: wire.Status) -> Done:
         marks = {}

@@ -7,8 +7,8 @@ moves it aside first. Each open database has its tasks in the engine's nursery, 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 
 import trio
 
@@ -43,6 +43,7 @@ from .space import CHECK_BYTES
 log = logging.getLogger("twinlog.engine")
 
 
+TURNING_RETRY_MS = 20
 REOPEN_S = 5.0  # between two tries to open what the disk kept closed
 
 
@@ -70,6 +71,7 @@ class Engine:
         self._changing = trio.Lock()
         self._scrub_turn = trio.Lock()
         self._waiting: set[str] = set()  # of databases: those that are read-only until there is space, and opened again then
+        self._turning: set[str] = set()  # databases that are closed for the moment it takes to open them again, as they are or replaced
         self._failed: set[str] = set()  # of unopened: those that the disk kept from opening, which may pass
 
     @classmethod
@@ -140,8 +142,9 @@ class Engine:
                 async with self._changing:
                     if name in self._waiting and self._has_space():
                         log.warning("%s: there is space again; it is opened for writing", name)
-                        await self._close(name)
-                        await self._opens_again(name)
+                        with self._turns(name):
+                            await self._close(name)
+                            await self._opens_again(name)
             for name in list(self._failed):
                 async with self._changing:
                     if name in self._failed and await self._opens_again(name):
@@ -202,9 +205,27 @@ class Engine:
         await ended.wait()
         await database.close()
 
+    @contextmanager
+    def _turns(self, name: str) -> Iterator[None]:
+        """Meanwhile nobody is told that there is no such database."""
+        self._turning.add(name)
+        try:
+            yield
+        finally:
+            self._turning.discard(name)
+
+    def is_closed(self, name: str) -> bool:
+        """Whether there is a database of that name, which is not open now: database() says why."""
+        return name in self.unopened or name in self._turning
+
     def database(self, name: str) -> Database:
+        """Raises NoSuchDatabase; DiskFailed, DamagedRecord for one that could not be opened; Overloaded for one that will be open in a moment."""
         found = self.databases.get(name)
         if found is None:
+            if name in self._turning:
+                raise Overloaded(
+                    f"database {name!r} is being opened again: ask again in a moment", bound="database being opened", limit=1, retry_after_ms=TURNING_RETRY_MS
+                )
             if name in self._failed:
                 raise DiskFailed(f"database {name!r} could not be opened: {self.unopened[name]}; it is tried again by itself")
             if name in self.unopened:
@@ -292,14 +313,15 @@ class Engine:
     async def rewind(self, name: str, to_seq: int) -> Database | None:
         """Close, cut back to to_seq, open again. None when that is not possible without a copy: it is then open as before."""
         async with self._changing:
-            await self._close(name)
-            disk = self.seams.disk
-            try:
-                cut = await disk.run(rewind, disk, name, to_seq, self.seams.time_us())
-            except OSError as error:
-                await self._opens_again(name)
-                raise errors.of_disk(error, f"rewinding database {name!r}") from error
-            database = await self._open(name)
+            with self._turns(name):
+                await self._close(name)
+                disk = self.seams.disk
+                try:
+                    cut = await disk.run(rewind, disk, name, to_seq, self.seams.time_us())
+                except OSError as error:
+                    await self._opens_again(name)
+                    raise errors.of_disk(error, f"rewinding database {name!r}") from error
+                database = await self._open(name)
             self._tell("reopened", name)
             await self._count_salvage()
             return database if cut else None
@@ -326,19 +348,20 @@ class Engine:
         the last moment before anything is touched."""
         async with self._changing:
             check()
-            if name in self.databases:
-                await self._close(name)
-            disk = self.seams.disk
-            salvage = f"{SALVAGE}/{name}-{self.seams.time_us()}"
-            try:
-                await disk.run(begin_replace, disk, name, staged, salvage)
-                self.findings += await disk.run(finish_intents, disk)
-            except OSError as error:
-                await self._opens_again(name)
-                raise errors.of_disk(error, f"putting the copy of database {name!r} in place") from error
-            self.unopened.pop(name, None)
-            self._failed.discard(name)
-            database = await self._open(name)
+            with self._turns(name) if name in self.databases else nullcontext():
+                if name in self.databases:
+                    await self._close(name)
+                disk = self.seams.disk
+                salvage = f"{SALVAGE}/{name}-{self.seams.time_us()}"
+                try:
+                    await disk.run(begin_replace, disk, name, staged, salvage)
+                    self.findings += await disk.run(finish_intents, disk)
+                except OSError as error:
+                    await self._opens_again(name)
+                    raise errors.of_disk(error, f"putting the copy of database {name!r} in place") from error
+                self.unopened.pop(name, None)
+                self._failed.discard(name)
+                database = await self._open(name)
             self._tell("reopened", name)
             await self._count_salvage()
             return database

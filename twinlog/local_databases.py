@@ -31,7 +31,7 @@ class LocalDatabases:
     def for_reading(self, name: str, min_position: Sequence[int] | None = None) -> Database | None:
         """The database, None when there is none: it reads as empty. One that could not be opened is refused."""
         db = self.engine.databases.get(name)
-        if db is None and name in self.engine.unopened:
+        if db is None and self.engine.is_closed(name):
             return self.engine.database(name)
         shown = (0, 0) if db is None else tuple(db.visible)
         if min_position is not None and shown < tuple(min_position):

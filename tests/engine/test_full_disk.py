@@ -12,10 +12,11 @@ import trio
 import trio.testing
 
 from storage import Database, Engine, MemoryDisk, Seams, SyncMode, encode_document, operations
+from storage.backing_up import Backups
 from storage.commit.log import RESERVE_BYTES_MIN
 from storage.commit.segment import HEADER_BYTES
 from storage.disk_memory import MemoryFile
-from storage.errors import DiskFailed, DiskFull
+from storage.errors import DiskFailed, DiskFull, Overloaded
 from tests.engine.model import everything, insert, new_database, opened, options
 from tests.sim.disk import CAPACITY_BYTES
 from tests.sim.machine import Life, Machine
@@ -201,3 +202,42 @@ async def test_what_a_full_disk_shows_after_a_torn_append_survives_a_power_cut(s
     platter.capacity_bytes = CAPACITY_BYTES
     await machine.run(life(looks))
     assert seen == [20, 20]
+
+
+@pytest.mark.parametrize("how", ["rewound", "replaced", "opened again"])
+async def test_nobody_is_told_that_there_is_no_database_while_it_is_opened_again(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such an answer reads as an empty database: a document that is there would not be found."""
+    monkeypatch.setattr("storage.engine.REOPEN_S", 0.01)
+    disk = MemoryDisk()
+    told: list[str] = []
+
+    async def look() -> None:
+        while True:
+            try:
+                engine.database("db")
+            except Overloaded as error:
+                assert error.fields["retry_after_ms"] > 0
+                told.append("wait")
+            await trio.lowlevel.checkpoint()
+
+    async with opened(disk) as engine:
+        database = await new_database(engine)
+        for number in range(3):
+            await insert(database, {"_id": number})
+        backups = Backups(engine)
+        made = await backups.backup("db")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            if how == "rewound":
+                await engine.rewind("db", database.position.seq - 1)
+            elif how == "replaced":
+                await backups.restore("db", made.name)
+            else:
+                again = trio.Event()
+                engine.watch_databases(lambda *_: again.set())
+                engine._waiting.add("db")
+                with trio.fail_after(60):
+                    await again.wait()
+            assert engine.database("db") is not database
+            nursery.cancel_scope.cancel()
+        assert "wait" in told
