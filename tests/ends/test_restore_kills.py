@@ -100,7 +100,12 @@ def test_a_few_restores_that_are_killed(tmp_path: Path) -> None:
     assert outcomes["restored"] + outcomes["as it was"] == 4
 
 
+MANY = 50
+
+
 @pytest.mark.sweep
 def test_many_restores_that_are_killed(tmp_path: Path, kills: int) -> None:
     outcomes = restore_loop(tmp_path, kills, random.SystemRandom().randrange(2**32))
-    assert outcomes["restored"] and outcomes["as it was"] and outcomes["killed meanwhile"], outcomes
+    assert outcomes["restored"] + outcomes["as it was"] == kills, outcomes
+    if kills >= MANY:  # of a few, all may fall on one side of the moment that decides
+        assert outcomes["restored"] and outcomes["as it was"] and outcomes["killed meanwhile"], outcomes
