@@ -41,6 +41,7 @@ class Operator:
         self._rng = rng
         self._trace = trace
         self._epoch = 1  # the highest this operator has ever ordered or seen
+        self._promoted = ("", 0)  # whom it promoted last, and to which epoch
         self._leaderless_since: float | None = None
 
     # Looking.
@@ -60,6 +61,13 @@ class Operator:
     def contradicts(self, epoch: int) -> None:
         """An order has been given after which two nodes may lead this epoch."""
         self._observations.contradicted.setdefault(epoch, trio.current_time())
+
+    def overlooks(self, node: SimNode) -> None:
+        """It is about to promote a node that may not have heard of the promotion ordered last, of another one: both may lead an epoch."""
+        name, epoch = self._promoted
+        if node.name != name:
+            for taken in range(node.member.epoch + 1, epoch + 1):
+                self.contradicts(taken)
 
     def _unsettled(self) -> str:
         """Which change of role is under way on a node that is up, or nothing."""
@@ -137,11 +145,13 @@ class Operator:
         where = tuple(database.visible) if database else "no database"
         self._trace.note("operator", "promotes", node.name, where, "by force" if force else "")
         self._epoch = max(self._epoch, epoch)
+        self._promoted = (node.name, epoch)
         was_refused = False
         try:
             with node.machine.lifeline(), trio.move_on_after(ORDER_TIMEOUT_S):
                 epoch = await member.promote(force=force)
                 self._epoch = max(self._epoch, epoch)
+                self._promoted = (node.name, epoch)
                 self._trace.note("operator", "has promoted", node.name, epoch)
         except SimCrash:
             pass

@@ -190,8 +190,10 @@ class RoleOrders:
             if third is not node:
                 await self._operator.switch_over(node, third)
         elif kind == "promote it":
+            self._operator.overlooks(node)
             await self._operator.promote(node, force=True, safe=False)
         elif kind == "promote the other":
+            self._operator.overlooks(other)
             await self._operator.promote(other, force=rng.random() < 0.7, safe=False)
         elif third not in (node, other):
             for epoch in range(third.member.epoch + 1, self._operator.epoch + 2):  # nobody can say which of the two orders ends above the other
