@@ -28,7 +28,7 @@ from .replica import Replica, log
 from .roles import Role, RoleState
 from .settings import MemberConfig
 from .status import member_status, told_history
-from .switchover import decline, hand_over, is_offered, why_declined
+from .switchover import OFFER_RETRY_S, decline, hand_over, is_offered, why_declined
 from .waiting import Acknowledger
 
 
@@ -75,6 +75,16 @@ class Member:
             raise error
         if database is not None:
             self._acknowledger.check_room(database)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node holds itself to be the primary, whatever its databases can take."""
+        return self._replica.leads
+
+    def check_leads(self) -> None:
+        """Raises NotPrimary (with primary=...) when what this node shows may be older than what the primary does."""
+        if not self._replica.leads:
+            raise self._replica.why_behind()
 
     def when_acknowledged(self, database: Database, seq: int, callback: Callback) -> None:
         """See Acknowledger.when_acknowledged: callback(None) or callback(error), perhaps at once."""
@@ -214,8 +224,11 @@ class Member:
         if why is not None and is_offered(self._replica, offer):
             try:
                 await decline(self._replica, offer, why)
-            except OSError as error:  # then the offer stands, and comes again with the next link
-                log.error("%s could not be declined: %s", peer.name, error)
+            except OSError as error:  # then the offer stands, and comes again with the next link, which is made here and not waited for
+                log.error("%s could not be declined: %s; it is tried again", peer.name, error)
+                await trio.sleep(OFFER_RETRY_S)
+                if is_offered(self._replica, offer) and peer.conversation is not None:
+                    peer.conversation.cancel()
 
     def _declined(self, peer: Peer, answer: Hello) -> None:
         if self._nursery is not None:

@@ -25,6 +25,7 @@ from .roles import Role
 
 POLL_S = 0.002  # between two looks at the standby's durable ends, while writes are refused
 CONFIRM_S = 30.0  # at most, for the new primary to be heard after the office was handed over
+OFFER_RETRY_S = 1.0  # before an offer that could be neither taken nor declined is heard again
 
 
 async def hand_over(replica: Replica, to: str, timeout_s: float) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -140,6 +141,33 @@ async def test_a_standby_that_lacks_something_declines_and_the_old_primary_goes_
         assert (world.member("a").epoch, world.member("b").role) == (4, Role.STANDBY)
         await world.until(lambda: world.member("a").status()["databases"]["d"]["writable"])
         world.write("a")
+        await world.until(lambda: world.same("a", "b"))
+
+
+async def test_an_offer_that_a_full_disk_kept_from_being_taken_or_declined_is_heard_again(autojump_clock: object) -> None:
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        await world.stop("b")
+        await world.stop("a")
+        a, b = world.nodes["a"].disk, world.nodes["b"].disk
+        offered = handed_over(read_role(a.read_file(ROLE_FILE)), "b")
+        a.replace_file(ROLE_FILE, write_role(offered))
+        replace, refused = b.replace_file, []
+
+        def full(path: str, data: bytes) -> None:
+            if path == ROLE_FILE and read_role(data).epoch > offered.epoch:
+                refused.append(read_role(data).role)
+                raise OSError(errno.ENOSPC, "no space left on device", path)
+            replace(path, data)
+
+        b.replace_file = full
+        await world.start("a", "b")
+        await world.until(lambda: len(refused) >= 4)
+        assert set(refused) == {Role.PRIMARY, Role.STANDBY}, "neither taken nor declined"
+        assert world.member("b").role is Role.STANDBY
+        b.replace_file = replace
+        await world.until(lambda: world.member("b").role is Role.PRIMARY)
+        world.write("b")
         await world.until(lambda: world.same("a", "b"))
 
 
