@@ -67,6 +67,7 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.Inside: Role.READ,  # and that of the request inside
     wire.Commit: Role.READ,  # what it commits was judged when it was written
     wire.Abort: Role.READ,
+    wire.Anywhere: Role.READ,  # that of the read inside
     wire.ListDatabases: Role.READ,
     wire.ListCollections: Role.READ,
     wire.Status: Role.READ,
@@ -251,7 +252,7 @@ class Service:
             wire.Commit: (None, inside.commit),
             wire.Abort: (None, inside.abort),
         }
-        assert found.keys() == LEAST_ROLE.keys(), "every operation has a role and a verb"
+        assert found.keys() == LEAST_ROLE.keys() - {wire.Anywhere}, "every operation has a role and a verb"
         return {
             kind: _Verb(kind.__struct_config__.tag, LEAST_ROLE[kind], now, later, kind in LARGE_ANSWERS)
             for kind, (now, later) in found.items()
@@ -294,6 +295,9 @@ class Service:
                 raise
             self._refuse(caller, error.fields["id"], errors.BadRequest(error.message))
             return
+        is_anywhere = type(request) is wire.Anywhere
+        if is_anywhere:
+            request = _read_inside(request)
         verb = self._verbs[type(request)]
         self.metrics.requests[verb.name] += 1
         if verb.role > Role.READ and not self._committing:
@@ -303,6 +307,8 @@ class Service:
             self._check(caller, verb)
             if type(request) in NOT_IN_SYSTEM and request.db == storage.SYSTEM_DATABASE:
                 raise errors.Unauthorized(f"{storage.SYSTEM_DATABASE} is Twinlog's own: {verb.name} is not for clients there")
+            if not is_anywhere and type(request) in wire.PRIMARY_READS:
+                self._member.check_leads()
             outcome = None if verb.now is None else verb.now(caller, request)
             if outcome is None:
                 self._start(caller, request, verb)
@@ -328,12 +334,13 @@ class Service:
         gets: list[int] = []
         lost: set[Caller] = set()
         inserts = 0
+        leads = self._member.leads
         for number, row in enumerate(rows):
             caller = callers[number]
             if row is not None:
                 kind = row[0]
                 if kind == GET:
-                    if caller.role >= Role.READ:
+                    if leads and caller.role >= Role.READ:
                         gets.append(number)
                         continue
                 elif kind == INSERT:
@@ -554,6 +561,12 @@ class Service:
             closed = await self.cursors.close_idle()
             if closed:
                 self.metrics.bounds["cursor_idle_s"] += closed
+
+
+def _read_inside(request: wire.Anywhere) -> wire.Request:
+    """It is answered under the id of the whole."""
+    request.request.id = request.id
+    return request.request
 
 
 def _bug(verb: _Verb) -> errors.InternalError:

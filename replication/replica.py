@@ -231,6 +231,12 @@ class Replica:
             return ReadOnly(f"database {database.name!r} takes no writes yet: {reason}")
         return None
 
+    def why_behind(self) -> NotPrimary:
+        """The refusal that a read meets, of one that shall be the primary's alone."""
+        where = self.primary_address()
+        told = f"read from the primary at {where}" if where else "no primary is known: promote a node"
+        return NotPrimary(f"node {self.config.name} is {self.state.role.value}, not the primary; {told}, or let any node answer (read=any)", primary=where)
+
     def open_or_close(self, database: Database) -> None:
         database.refuse_writes(self.why_closed(database))
 

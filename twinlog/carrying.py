@@ -28,7 +28,7 @@ from .errors import (
     from_failure,
 )
 from .exchange import Exchange, Kind
-from .nodes import Nodes
+from .nodes import PRIMARY, Nodes
 from .url import ReadFrom
 
 ATTEMPTS_MAX = 200
@@ -136,6 +136,8 @@ def carry(
         if outcome is None:
             refusal = exchange.take_refusal()
             if refusal is None:
+                if exchange.finished and exchange.proves_primary and nodes.primary != node:
+                    nodes.learn_role(node, PRIMARY)
                 continue  # finished, or the node turned out not to fit
             last = _learn(nodes, node, refusal)
             if exchange.kind is Kind.COURTESY or (exchange.kind is Kind.INSIDE and refusal.name != "Overloaded"):

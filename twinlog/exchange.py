@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from node.wire import Answer, Failure, Reply, Request
+from node.wire import PRIMARY_READS, Answer, Anywhere, Failure, Reply, Request
 
 from .errors import TwinlogError
 from .url import ReadFrom
@@ -63,6 +63,7 @@ class Exchange:
         self.timeout_s = timeout_s
         self.answers: list[Answer] = []  # those of answered requests, in the order of the requests
         self.answered_by = ""  # the node of the newest answer
+        self.proves_primary = kind is Kind.WRITE  # whoever answers holds itself to be the primary
         self.refusal: Failure | None = None  # why this node was left with requests unanswered
         self._source: Iterator[Request] | None = requests
         self._window = window
@@ -120,6 +121,11 @@ class Exchange:
         if request is None:
             self._source = None
             return
+        if self.kind is Kind.READ and type(request) in PRIMARY_READS:
+            if self.read_from is ReadFrom.PRIMARY:
+                self.proves_primary = True
+            else:
+                request = Anywhere(0, request)
         self._waiting.append((self._drawn, request))
         self._drawn += 1
 

@@ -21,6 +21,7 @@ from node.wire import (
     Abort,
     Aggregate,
     Answer,
+    Anywhere,
     Backup,
     BackupStatus,
     Begin,
@@ -155,6 +156,8 @@ class LocalVerbs:
         await self._reads.close()
 
     async def _answer(self, request: Request) -> Reply | Failure:
+        if type(request) is Anywhere:
+            request = request.request  # there is one node only
         verb = self._verbs.get(type(request))
         if verb is None:
             raise InvalidOperation(f"{type(request).__name__} is for nodes of a cluster, this database is embedded")

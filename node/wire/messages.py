@@ -14,7 +14,7 @@ Numbers are checked for their bounds here; names and documents are the engine's 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Raw
@@ -393,6 +393,21 @@ InsideRequest = (
 )  # fmt: skip
 
 
+# What the primary alone answers, unless a standby may: then it is asked for inside an Anywhere.
+PrimaryRead = (
+    Get | Find | Count | EstimatedCount | Distinct | Aggregate | Explain | ListIndexes | ListDatabases | ListCollections | Begin
+)  # fmt: skip
+
+
+PRIMARY_READS: frozenset[type[Request]] = frozenset(get_args(PrimaryRead))
+
+
+class Anywhere(Request, tag="anywhere"):
+    """A read that any node may answer, from the state that it has; its own id means nothing there. Answer: that of the read."""
+
+    request: PrimaryRead
+
+
 class Inside(Request, tag="inside"):
     """A request inside a transaction: answered from its snapshot and what it has written. Answer: that of the request.
 
@@ -409,7 +424,7 @@ AnyRequest = (
     | ListDatabases | ListCollections | DropCollection | CreateDatabase | DropDatabase | Compact | Scrub
     | Status | Promote | Switchover | Fence | Unfence | Rejoin | Reseed | Pause | Resume | RoleHistory | Check
     | SalvageList | SalvageShow | SalvageNote | SalvageDrop
-    | Begin | Inside | Commit | Abort
+    | Begin | Inside | Commit | Abort | Anywhere
     | Backup | ListBackups | BackupStatus | DeleteBackup | VerifyBackup | RestoreBackup | ScheduleBackups | BackupJob
 )  # fmt: skip
 

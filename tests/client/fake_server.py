@@ -153,6 +153,10 @@ class FakeNode:
         if isinstance(request, wire.Hello):
             self._send(session, request, {"role": self.role, "node": "fake", "version": "0", "databases": {}})
             return logged_in
+        is_anywhere = isinstance(request, wire.Anywhere)
+        if is_anywhere:
+            request.request.id = request.id
+            request = request.request
         self.requests.append(request)
         fault = self.faults.popleft() if self.faults else None
         if fault is not None:
@@ -161,7 +165,10 @@ class FakeNode:
             return None
         is_known = isinstance(request, wire.Commit) and request.request in self.store.applied  # no node refuses what it has applied
         is_refused = isinstance(fault, engine_errors.TwinlogError) and not is_known
-        answer = fault if is_refused else self._do(request, logged_in)
+        if not is_refused and type(request) in wire.PRIMARY_READS and self.role != "primary" and not is_anywhere:
+            answer: Any = engine_errors.NotPrimary("this node is a standby", primary=self.primary)
+        else:
+            answer = fault if is_refused else self._do(request, logged_in)
         if fault is Fault.CUT_AFTER:
             return None
         if fault is Fault.NO_SUCH_ID:

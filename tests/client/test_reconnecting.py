@@ -238,6 +238,24 @@ def test_reads_go_to_standbys_when_asked_and_say_so_when_there_is_none(pair):
             client.read_from("standby")["shop"]["things"].find_one(1)
 
 
+def test_reads_of_the_primary_are_never_answered_by_another_node(pair):
+    standby, primary = pair
+    with connect(primary, standby) as client:
+        client["shop"]["things"].insert_one({"_id": 1})
+        primary.role = "standby"  # and nobody has told this client
+        with pytest.raises(errors.NotPrimaryError):
+            client.with_options(timeout_s=0.5)["shop"]["things"].find_one(1)
+        assert client.read_from("any")["shop"]["things"].find_one(1) == {"_id": 1}
+        standby.role = "primary"
+        assert client["shop"]["things"].find_one(1) == {"_id": 1}
+        assert client["shop"]["things"].count_documents({}) == 1
+        assert client.primary == standby.address
+    with connect(primary) as client:
+        primary.primary = standby.address
+        assert client["shop"].list_collection_names() is not None
+        assert client.primary == standby.address
+
+
 def test_a_session_asks_standbys_for_its_own_writes(pair):
     standby, primary = pair
     with connect(primary, standby) as client:

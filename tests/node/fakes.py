@@ -48,6 +48,14 @@ class FakeMember:
             db.flush()
             db.visible_advance.subscribe(lambda seq: self.release() if not self.held else None)
 
+    @property
+    def leads(self) -> bool:
+        return self.role is FakeRole.PRIMARY
+
+    def check_leads(self) -> None:
+        if not self.leads:
+            raise storage.NotPrimary("a fake standby", primary="127.0.0.1:6901")
+
     def check_writable(self, database: object = None) -> None:
         if self.refusal is not None:
             raise self.refusal
@@ -230,6 +238,10 @@ class BareClient:
         if isinstance(answer, wire.Failure):
             raise storage.errors.from_wire(answer.name, answer.message, answer.fields)
         return storage.decode_value(bytes(answer.result))
+
+    async def read_here(self, kind: type[wire.Request], *values: Any, **named: Any) -> Any:
+        """As call, of a node that may be a standby."""
+        return await self.call(wire.Anywhere, kind(0, *values, **named))
 
     async def ask(self, kind: type[wire.Request], *values: Any, **named: Any) -> wire.Answer:
         return await self.answer(await self.send(kind, *values, **named))

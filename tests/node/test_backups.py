@@ -269,18 +269,18 @@ async def test_the_restore_of_a_pair_and_its_undoing(pair):  # noqa: F811
             assert done["standbys"]["equal"] is True and set(done["standbys"]["nodes"]) == {"a", "b"}
             assert done["standbys"]["hash"] == made["state_hash"] == done["state_hash"] and done["epoch"] == 2
             for one in (client, other):
-                assert await one.call(wire.Count, "chat", "m", value({})) == {"n": 100}
+                assert await one.read_here(wire.Count, "chat", "m", value({})) == {"n": 100}
             (safety,) = (await client.call(wire.ListBackups, "chat", True))["backups"]
             assert safety["name"] == done["safety"] and Path(a.config.data, safety["path"]).is_dir()
             assert (await client.call(wire.ListBackups, "chat"))["backups"][0]["name"] == made["name"]
             undone = await ended(client, wire.RestoreBackup, "chat", safety["name"])
             assert undone["standbys"]["equal"] is True and undone["standbys"]["hash"] == safety["state_hash"]
-            assert await other.call(wire.Count, "chat", "m", value({})) == {"n": 150}
+            assert await other.read_here(wire.Count, "chat", "m", value({})) == {"n": 150}
             written = await client.ask(wire.Insert, "chat", "m", [document(id=1000)])
             assert isinstance(written, wire.Reply), "acks: 1, and the standby follows again"
             copied = await ended(client, wire.RestoreBackup, "chat", made["name"], new_name="copy")
             assert copied["standbys"]["equal"] is True and copied["epoch"] == undone["epoch"]
-            assert await other.call(wire.Count, "copy", "m", value({})) == {"n": 100}
+            assert await other.read_here(wire.Count, "copy", "m", value({})) == {"n": 100}
             assert (await client.call(wire.Status))["alarms"] == []
             mine = await ended(other, wire.Backup, "chat")
             assert mine["database"] == "chat", "a standby copies what it has, onto its own shelf"

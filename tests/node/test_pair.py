@@ -61,11 +61,15 @@ async def test_an_acknowledged_write_is_read_from_the_standby(pair):
             written = await writer.ask(wire.Insert, "chat", "m", [document(id=1, text="twice")])
             assert isinstance(written, wire.Reply), written
             position = [written.epoch, written.seq]
-            read = await reader.call(wire.Get, "chat", "m", value(1), min_position=position)
+            read = await reader.read_here(wire.Get, "chat", "m", value(1), min_position=position)
             assert read["doc"] == {"_id": 1, "text": "twice"}
             with pytest.raises(errors.NotPrimary) as refused:
                 await reader.call(wire.Insert, "chat", "m", [document(id=2)])
             assert refused.value.fields["primary"] == str(a.client_address)
+            for kind, asked in ((wire.Get, ("m", value(1))), (wire.Find, ("m", value({}))), (wire.ListCollections, ()), (wire.Begin, ())):
+                with pytest.raises(errors.NotPrimary, match="read=any") as refused:
+                    await reader.call(kind, "chat", *asked)
+                assert refused.value.fields["primary"] == str(a.client_address), kind
             status = await writer.call(wire.Status, mark=True)
             mark = status["databases"]["chat"]["mark"]
             assert mark["equal"] is True and set(mark["nodes"]) == {"a", "b"}
@@ -86,7 +90,7 @@ async def test_a_promoted_standby_takes_writes_and_the_old_primary_follows(pair)
             async with Node.open(pair["a"]) as a, _client(a) as reader:
                 written = await client.ask(wire.Insert, "chat", "m", [document(id=2)])
                 assert isinstance(written, wire.Reply) and written.epoch == 2
-                read = await reader.call(wire.Get, "chat", "m", value(2), min_position=[written.epoch, written.seq])
+                read = await reader.read_here(wire.Get, "chat", "m", value(2), min_position=[written.epoch, written.seq])
                 assert read["doc"] == {"_id": 2}
                 assert (await reader.call(wire.Status))["role"] == "standby"
 
@@ -124,7 +128,7 @@ async def test_a_byte_that_rots_on_either_node_is_put_right_from_the_other(pair,
         async with Node.open(pair["a"]) as a, Node.open(pair["b"]) as b, _client(a) as writer, _client(b) as reader:
             documents = [document(id=number, text="x" * number) for number in range(10, 60)]
             written = await writer.ask(wire.Insert, "chat", "m", documents)
-            await reader.call(wire.Get, "chat", "m", value(11), min_position=[written.epoch, written.seq])
+            await reader.read_here(wire.Get, "chat", "m", value(11), min_position=[written.epoch, written.seq])
             for node in (a, b):
                 await _sealed(node)
             for node, client in ((a, writer), (b, reader)):

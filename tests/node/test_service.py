@@ -325,6 +325,7 @@ ARGUMENTS = {
     wire.DropCollection: ("d", "c"),
     wire.Begin: ("d",),
     wire.Inside: (bytes(16), wire.Count(0, "d", "c", value({}))),
+    wire.Anywhere: (wire.Count(0, "d", "c", value({})),),
     wire.Commit: ("d", bytes(16)),
     wire.Abort: (bytes(16),),
     wire.CreateDatabase: ("d",),

@@ -16,6 +16,7 @@ from node.wire import (
     Abort,
     Aggregate,
     AnyRequest,
+    Anywhere,
     Backup,
     BackupJob,
     BackupStatus,
@@ -143,6 +144,7 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Compact: st.builds(Compact, ids, names),
     Status: st.builds(Status, ids, st.booleans()),
     Begin: st.builds(Begin, ids, names, positions, st.integers(0, 2**40)),
+    Anywhere: st.builds(Anywhere, ids, st.builds(ListDatabases, ids, st.booleans())),
     Inside: st.builds(Inside, ids, st.binary(min_size=16, max_size=16), st.builds(Delete, ids, names, names, raws)),
     Commit: st.builds(Commit, ids, names, st.binary(min_size=16, max_size=16), st.binary(max_size=64)),
     Abort: st.builds(Abort, ids, st.binary(min_size=16, max_size=16)),
@@ -224,6 +226,7 @@ def test_requests_are_the_drawn_arrays() -> None:
             Inside(9, bytes(16), Get(0, "d", "c", Raw(b"\x05"))),
             "94a6696e7369646509c410" + "00" * 16 + "96a367657400a164a16305c0",
         ),
+        (Anywhere(12, Get(0, "d", "c", Raw(b"\x05"))), "93a8616e7977686572650c96a367657400a164a16305c0"),
         (Commit(10, "d", bytes(16), b"\x01"), "95a6636f6d6d69740aa164c410" + "00" * 16 + "c40101"),
         (Abort(11, bytes(16)), "93a561626f72740bc410" + "00" * 16),
     ]
