@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"length of one turn ({LONG_SECONDS:g}; short: {SHORT_SECONDS:g})")
     parser.add_argument("--workplace", type=Path, help="where the servers' temporary directories go: the disk to measure")
     parser.add_argument("--documents", type=int, help="of volume, open, catchup and chat, instead of their own")
-    parser.add_argument("--bytes", type=amount, help="of compaction, instead of its own: 200MB, 2GB")
+    parser.add_argument("--bytes", type=amount, help="of compaction, rejoin and backup, instead of its own: 200MB, 2GB")
     parser.add_argument("--clients", type=int, help="of slow: connections that read nothing")
     parser.add_argument("--cold", action="store_true", help="open and chat: also with the page cache dropped, for which it must be root")
     peers = parser.add_mutually_exclusive_group()

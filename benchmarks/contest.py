@@ -46,7 +46,7 @@ class Run:
     seconds: float  # of one contender's turn
     workplace: Path | None = None  # below which the temporary directories go
     documents: int | None = None  # of the cases that are about an amount, instead of their own
-    bytes: int | None = None  # of compaction, instead of its own
+    bytes: int | None = None  # of compaction, rejoin and backup, instead of its own
     clients: int | None = None  # of slow, instead of its own
     cold: bool = False  # also with the page cache dropped; takes root
 

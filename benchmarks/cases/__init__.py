@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from . import (
+    backup,
     bulk,
     catchup,
     chat,
@@ -36,6 +37,7 @@ CASES: dict[str, ModuleType] = {
     "overload": overload,
     "slow": slow,
     "transactions": transactions,
+    "backup": backup,
     "failover": failover,
     "rejoin": rejoin,
 }
