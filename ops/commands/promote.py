@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import click
 
-from ops.exit_codes import ExitCode
-from ops.refusal import Refusal, confirm, refusals
+from ops.cluster.asking import named
+from ops.refusal import confirm, refusals
 from ops.status import NodeView, ask_all, print_nodes
 from ops.target import resolve, target_options
 
@@ -26,7 +26,7 @@ def promote(node: str, url: str | None, key_file: str | None, force: bool, autom
     """
     target = resolve(url, key_file)
     views = ask_all(target, mark=False)
-    chosen = choose(views, node)
+    chosen = named(views, node)
     if chosen.role == "primary":
         click.echo(f"{node} is the primary already (epoch {chosen.epoch})")
         return
@@ -36,16 +36,6 @@ def promote(node: str, url: str | None, key_file: str | None, force: bool, autom
     with refusals(), target.connect() as client:
         answer = client.promote(chosen.host, force=force, automatic=automatic)
     click.echo(in_words(chosen, answer))
-
-
-def choose(views: list[NodeView], node: str) -> NodeView:
-    """The reachable node of that name."""
-    for view in views:
-        if view.reachable and view.node == node:
-            return view
-    names = ", ".join(view.node for view in views if view.reachable) or "none"
-    silent = "".join(f"; {view.host} does not answer ({view.problem})" for view in views if not view.reachable)
-    raise Refusal(f"no node {node!r} answers; nodes that do: {names}{silent}", ExitCode.UNREACHABLE)
 
 
 def question(views: list[NodeView], chosen: NodeView, *, force: bool) -> str:
