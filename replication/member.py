@@ -28,7 +28,7 @@ from .replica import Replica, log
 from .roles import Role, RoleState
 from .settings import MemberConfig
 from .status import member_status, told_history
-from .switchover import OFFER_RETRY_S, decline, hand_over, is_offered, why_declined
+from .switchover import OFFER_RETRY_S, decline, hand_over, is_offered, why_declined, why_unsynced
 from .waiting import Acknowledger
 
 
@@ -215,7 +215,10 @@ class Member:
         """The operator's order, which the old primary carries: take the office, or say why not."""
         if not is_offered(self._replica, offer):
             return
-        why = why_declined(self._replica, offer)
+        unsynced = await why_unsynced(self._replica, offer)
+        if not is_offered(self._replica, offer):
+            return
+        why = unsynced or why_declined(self._replica, offer)
         try:
             if why is None:
                 await self.promote()

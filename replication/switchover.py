@@ -4,7 +4,7 @@
        │ writes are refused, its log is synced                       │
        │ ── Frames ──────────────────────────────────────────────►   │   until its durable end is the primary's
        │ role.json: standby of the next epoch, hands over to it      │   <- up to here every failure reverts
-       │ ── Hello(hands over to you), on a new link ─────────────►   │   same positions and chains: it promotes itself to the epoch after
+       │ ── Hello(hands over to you), on a new link ─────────────►   │   same positions and chains, synced: it promotes itself to the epoch after
        │ ◄── Hello(standby of the epoch after, declined, why) ────   │   otherwise; then the old primary takes the office back, one epoch on
        │ ◄────────────────────── Hello(primary) ──────────────────   │
 
@@ -134,6 +134,16 @@ def why_declined(replica: Replica, offer: Hello) -> str | None:
             return f"its copy of {state.name!r} is at {tuple(database.position)}, the old primary's at ({state.epoch}, {state.seq})"
         if database.damaged:
             return f"its copy of {state.name!r} is damaged"
+    return None
+
+
+async def why_unsynced(replica: Replica, offer: Hello) -> str | None:
+    """On the standby: sync what it was sent, since nobody else will have it once the others follow this node; None when all of it is. In async
+    durability what a node shows is with the kernel, and the last of it would go with the power."""
+    for state in offer.databases:
+        database = replica.database(state.uuid)
+        if database is not None and not await database.make_durable():
+            return f"its copy of {state.name!r} cannot be synced"
     return None
 
 

@@ -19,6 +19,7 @@ from replication.roles import (
     read_role,
     write_role,
 )
+from storage import SyncMode
 from storage.errors import BadRequest, PromotionRefused, TwinlogError
 
 from .world import World, open_world
@@ -142,6 +143,26 @@ async def test_a_standby_that_lacks_something_declines_and_the_old_primary_goes_
         await world.until(lambda: world.member("a").status()["databases"]["d"]["writable"])
         world.write("a")
         await world.until(lambda: world.same("a", "b"))
+
+
+async def test_whoever_takes_the_office_has_synced_all_that_it_was_sent(autojump_clock: object) -> None:
+    """In async durability too: after the switchover the others follow what the new primary has, and power may fail."""
+    async with open_world("real", "ab") as world:
+        await pair(world)
+        disk, database = world.nodes["b"].disk, next(iter(world.nodes["b"].engine.databases.values()))
+        replace, synced = disk.replace_file, []
+
+        def seen(path: str, data: bytes) -> None:
+            if path == ROLE_FILE and read_role(data).role is Role.PRIMARY:
+                synced.append((database.log.synced_seq, database.position.seq))
+            replace(path, data)
+
+        disk.replace_file = seen
+        world.write("a", 5)
+        await world.member("a").switch_over("b", 10.0)
+        ((synced_seq, seq),) = synced
+        assert synced_seq == seq == world.nodes["a"].engine.databases["d"].position.seq
+        assert database.engine_options.sync_mode is SyncMode.ASYNC
 
 
 async def test_an_offer_that_a_full_disk_kept_from_being_taken_or_declined_is_heard_again(autojump_clock: object) -> None:
