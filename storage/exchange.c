@@ -33,6 +33,7 @@ typedef struct {
     const u8 *at, *end;    /* what is read */
     int canonical, indent; /* indent: the column of the document's own level; below 0 all stands on one line */
     int level;
+    PyThreadState *thread; /* of who gave up the interpreter's lock meanwhile */
     const u8 *tabooed; /* a key that the document itself may not have */
     Py_ssize_t tabooed_size;
 } Writer;
@@ -148,60 +149,98 @@ static int int_out(Writer *w, int64_t value) {
     return shape(w, value >= INT32_MIN && value <= INT32_MAX ? "$numberInt" : "$numberLong") && quoted(w, at, (size_t)(end - at)) && closed(w, '}');
 }
 
-/* The shortest text that is read back as the same double, as repr() writes it; 0 when that is not found cheaply: a double that is m / 10^k with m below 10^15 has no
-   shorter one than that of the least k, since decimals of 15 digits lie further apart than doubles do. */
+typedef unsigned __int128 u128;
+
+/* The shortest text that is read back as the same double, as repr() writes it; 0 when it is not found by whole numbers of 128 bits: then the
+   value is no usual one, or a power of two, whose neighbours are not equally far. With value = m × 2^-s and 17 digits before the point of
+   value × 10^k, the decimals that are read back as it lie within (2m ± 1) × 10^k / 2^(s+1); the nearest ones of 17, 16, ... digits are tried while they do. */
 static int short_double(double value, char *text, size_t *size) {
-    static const double power[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8};
     double magnitude = fabs(value);
-    if (!(magnitude >= 1e-3 && magnitude < 1e15) && magnitude != 0)
-        return 0;
-    for (int k = 0; k <= 8; k++) {
-        double scaled = magnitude * power[k];
-        if (scaled >= 1e15)
-            return 0;
-        u64 whole = (u64)(scaled + 0.5);
-        if ((double)whole / power[k] != magnitude)
-            continue;
-        char room[40], *end = room + sizeof room, *at = end;
-        u64 unit = (u64)power[k], rest = whole % unit;
-        if (k == 0)
-            *--at = '0';
-        for (int i = 0; i < k; i++, rest /= 10)
-            *--at = (char)('0' + rest % 10);
-        *--at = '.';
-        at = digits(at, whole / unit);
-        if (signbit(value))
-            *--at = '-';
-        *size = (size_t)(end - at);
-        memcpy(text, at, *size);
+    u64 bits, power = 1;
+    int k = 16, s, exponent;
+    if (magnitude == 0) {
+        *size = (size_t)snprintf(text, 8, "%s", signbit(value) ? "-0.0" : "0.0");
         return 1;
     }
-    return 0;
+    if (!(magnitude >= 1e-4 && magnitude < 1e15))
+        return 0;
+    memcpy(&bits, &magnitude, 8);
+    s = 1075 - (int)(bits >> 52);
+    u64 m = (bits & ((1ull << 52) - 1)) | 1ull << 52;
+    if (m == 1ull << 52)
+        return 0;
+    for (double unit = 10; magnitude >= unit; unit *= 10) /* exact: no power of ten up to 10^22 is rounded */
+        k--;
+    for (double scaled = magnitude; scaled < 1; scaled *= 10) /* at a power of ten this may be one too many: 18 digits do no harm */
+        k++;
+    for (int i = 0; i < (k < 19 ? k : 19); i++)
+        power *= 10;
+    u128 scale = (u128)power * (k > 19 ? 10 : 1), exact = m * scale * 2; /* 10^k and value × 10^k × 2^(s+1): k is 20 at most */
+    u128 low = exact - scale, high = exact + scale, half = (u128)1 << s;
+    u64 whole = 0, step = 1;
+    int is_even = !(m & 1), places = k;
+    for (;; step *= 10) { /* multiples of step, in units of 2^(s+1) */
+        u64 floor = (u64)(exact >> (s + 1)) / step * step, nearest;
+        u128 rest = exact - ((u128)floor << (s + 1)), middle = half * step;
+        nearest = rest > middle || (rest == middle && floor / step % 2) ? floor + step : floor;
+        u128 found = (u128)nearest << (s + 1);
+        if (!(is_even ? found >= low && found <= high : found > low && found < high))
+            break;
+        whole = nearest;
+        if (step > 1)
+            places--;
+        if (places < 0 || !whole)
+            return 0;
+    }
+    if (!whole)
+        return 0;
+    step /= 10;
+    whole /= step;
+    char room[48], *end = room + sizeof room, *at;
+    for (; places > 1 && whole % 10 == 0; places--)
+        whole /= 10;
+    exponent = places;
+    at = end;
+    for (; exponent > 0; exponent--, whole /= 10)
+        *--at = (char)('0' + whole % 10);
+    if (at == end)
+        *--at = '0';
+    *--at = '.';
+    at = digits(at, whole);
+    if (signbit(value))
+        *--at = '-';
+    *size = (size_t)(end - at);
+    memcpy(text, at, *size);
+    return 1;
 }
 
 static int double_out(Writer *w, double value) {
-    char text[40];
+    char text[48];
     const char *found = text;
     char *made = NULL;
     size_t size = 0;
-    int is_plain = isfinite(value), done;
+    int is_plain = isfinite(value);
     if (isnan(value))
         found = "NaN";
     else if (!is_plain)
         found = value > 0 ? "Infinity" : "-Infinity";
     else if (!short_double(value, text, &size)) {
-        found = made = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
-        if (!made)
+        PyEval_RestoreThread(w->thread);
+        made = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+        if (made && strlen(made) < sizeof text)
+            strcpy(text, made);
+        else
+            found = NULL;
+        PyMem_Free(made);
+        w->thread = PyEval_SaveThread();
+        if (!found)
             return 0;
     }
     if (!size)
         size = strlen(found);
     if (is_plain && !w->canonical)
-        done = put(&w->out, found, size);
-    else
-        done = shape(w, "$numberDouble") && quoted(w, found, size) && closed(w, '}');
-    PyMem_Free(made);
-    return done;
+        return put(&w->out, found, size);
+    return shape(w, "$numberDouble") && quoted(w, found, size) && closed(w, '}');
 }
 
 static int binary_out(Writer *w, const u8 *data, size_t size, int subtype) {
@@ -418,37 +457,60 @@ static int document_out(Writer *w, const Py_buffer *doc, const Py_buffer *before
     return put(&w->out, after->buf, (size_t)after->len);
 }
 
-/* texts(documents, first, before, after, tabooed, is_cut, canonical, indent) -> (text, the index of the first document that is not in it) */
-static PyObject *exchange_texts(PyObject *module, PyObject *args) {
-    PyObject *given, *result = NULL;
-    Py_buffer before, after, tabooed, doc;
-    Py_ssize_t at;
-    int is_cut;
-    Writer w = {.indent = -1};
-    if (!PyArg_ParseTuple(args, "Ony*y*y*ppi:texts", &given, &at, &before, &after, &tabooed, &is_cut, &w.canonical, &w.indent))
-        return NULL;
-    PyObject *documents = PySequence_Fast(given, "documents are a list");
-    w.tabooed = tabooed.buf;
-    w.tabooed_size = tabooed.len;
-    if (at < 0 || w.indent > 1000) {
-        PyErr_SetString(PyExc_ValueError, "the first document has an index, and an indent is short");
-        Py_CLEAR(documents);
-    }
-    for (; documents && at < PySequence_Fast_GET_SIZE(documents); at++) {
-        size_t start = w.out.size;
-        if (PyObject_GetBuffer(PySequence_Fast_GET_ITEM(documents, at), &doc, PyBUF_SIMPLE) < 0)
-            break;
-        int is_taken = document_out(&w, &doc, &before, &after, is_cut);
-        PyBuffer_Release(&doc);
-        if (!is_taken) {
-            w.out.size = start;
+#define DOCUMENTS_MAX 4096 /* in one go, with the buffers of all of them held */
+
+/* Without the interpreter's lock: other threads receive or read meanwhile. Gives how many documents were taken. */
+static Py_ssize_t write_all(Writer *w, const Py_buffer *docs, Py_ssize_t count, const Py_buffer *before, const Py_buffer *after, int is_cut) {
+    Py_ssize_t done = 0;
+    w->thread = PyEval_SaveThread();
+    for (; done < count; done++) {
+        size_t start = w->out.size;
+        if (!document_out(w, &docs[done], before, after, is_cut)) {
+            w->out.size = start;
             break;
         }
     }
-    if (documents && !PyErr_Occurred())
-        result = Py_BuildValue("y#n", w.out.data ? (char *)w.out.data : "", (Py_ssize_t)w.out.size, at);
+    PyEval_RestoreThread(w->thread);
+    if (w->out.is_short)
+        PyErr_NoMemory();
+    return done;
+}
+
+/* texts(documents, first, before, after, tabooed, is_cut, canonical, indent) -> (text, the index of the first document that is not in it) */
+static PyObject *exchange_texts(PyObject *module, PyObject *args) {
+    PyObject *given, *result = NULL;
+    Py_buffer before, after, tabooed, *docs = NULL;
+    Py_ssize_t first, count = 0, wanted = 0;
+    int is_cut;
+    Writer w = {.indent = -1};
+    if (!PyArg_ParseTuple(args, "Ony*y*y*ppi:texts", &given, &first, &before, &after, &tabooed, &is_cut, &w.canonical, &w.indent))
+        return NULL;
+    PyObject *documents = PySequence_Tuple(given); /* a list could change while the lock is not held */
+    w.tabooed = tabooed.buf;
+    w.tabooed_size = tabooed.len;
+    if (documents && (first < 0 || first > PyTuple_GET_SIZE(documents) || w.indent > 1000)) {
+        PyErr_SetString(PyExc_ValueError, "the first document has an index, and an indent is short");
+        Py_CLEAR(documents);
+    }
+    if (documents) {
+        wanted = PyTuple_GET_SIZE(documents) - first;
+        wanted = wanted > DOCUMENTS_MAX ? DOCUMENTS_MAX : wanted;
+        docs = PyMem_Calloc((size_t)wanted + 1, sizeof(Py_buffer));
+        if (!docs)
+            PyErr_NoMemory();
+        while (docs && count < wanted && PyObject_GetBuffer(PyTuple_GET_ITEM(documents, first + count), &docs[count], PyBUF_SIMPLE) == 0)
+            count++;
+        if (docs && count == wanted) {
+            Py_ssize_t done = write_all(&w, docs, count, &before, &after, is_cut);
+            if (!PyErr_Occurred())
+                result = Py_BuildValue("y#n", w.out.data ? (char *)w.out.data : "", (Py_ssize_t)w.out.size, first + done);
+        }
+        while (count)
+            PyBuffer_Release(&docs[--count]);
+        PyMem_Free(docs);
+    }
     Py_XDECREF(documents);
-    PyMem_Free(w.out.data);
+    PyMem_RawFree(w.out.data);
     PyBuffer_Release(&before);
     PyBuffer_Release(&after);
     PyBuffer_Release(&tabooed);

@@ -21,13 +21,14 @@ typedef uint64_t u64;
 typedef struct {
     u8 *data;
     size_t size, room;
+    int is_short; /* there was no memory: whoever has the interpreter's lock makes the error */
 } Out;
 
 static int grow(Out *o, size_t more) {
     size_t room = o->room * 2 + more + 4096;
-    u8 *data = PyMem_Realloc(o->data, room);
+    u8 *data = PyMem_RawRealloc(o->data, room);
     if (!data) {
-        PyErr_NoMemory();
+        o->is_short = 1;
         return 0;
     }
     o->data = data;

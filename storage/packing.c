@@ -763,11 +763,13 @@ static PyObject *packed(PyObject *args, int (*one)(Packing *)) {
         PyErr_SetString(PyExc_ValueError, "the first line begins within the data");
     while (!PyErr_Occurred() && k.at < k.data.len && PyList_GET_SIZE(k.documents) < k.rows && one(&k))
         ;
+    if (k.parser.out.is_short && !PyErr_Occurred())
+        PyErr_NoMemory();
     if (!PyErr_Occurred())
         result = Py_BuildValue("OOnL", k.documents, k.lines, k.at, k.line);
     Py_XDECREF(k.documents);
     Py_XDECREF(k.lines);
-    PyMem_Free(k.parser.out.data);
+    PyMem_RawFree(k.parser.out.data);
     PyMem_Free(k.parser.keys);
     PyBuffer_Release(&k.data);
     PyBuffer_Release(&k.head);

@@ -5,7 +5,7 @@ The stream is a binary one as for the blocking client, since files are such; its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,12 +21,16 @@ from .importing import (
     one_collection,
     read_options,
 )
-from .transfers import WRITE_DOCUMENTS, format_named, now
+from .transfers import READ_DOCUMENTS, format_named, now
 from .transport import in_thread
 
 if TYPE_CHECKING:
     from .async_collection import AsyncCollection
+    from .async_cursor import AsyncCursor
     from .async_transaction import AsyncTransaction
+
+
+SLICE_DOCUMENTS = 500  # made into text at a time: some milliseconds of the loop where there is no kernel
 
 
 class AsyncTransfers:
@@ -93,15 +97,10 @@ class AsyncTransfers:
             writer = Writer(asked)
             await _write(stream, writer.begin())
             for name in asked.collections:
-                text, documents = writer.collection(name), []
-                async for document in source[name].find():
-                    documents.append(document)
-                    if len(documents) >= WRITE_DOCUMENTS:
-                        await _write(stream, text + writer.documents(documents))
-                        count += len(documents)
-                        text, documents = b"", []
-                await _write(stream, text + writer.documents(documents))
-                count += len(documents)
+                await _write(stream, writer.collection(name))
+                async for documents in _packed(source[name].find()):
+                    await _write(stream, writer.packed(documents))
+                    count += len(documents)
             await _write(stream, writer.end())
         return count
 
@@ -111,12 +110,12 @@ class AsyncTransfers:
         with engine_errors_here():
             writer = ZipWriter(parts.append)
             for name in names:
-                async for document in self[name].find():
-                    writer.document(name, document)
-                    count += 1
-                    if count % WRITE_DOCUMENTS == 0:
-                        await _write(stream, b"".join(parts))
-                        parts.clear()
+                async for documents in _packed(self[name].find()):
+                    for document in documents:
+                        writer.packed(name, document)
+                    count += len(documents)
+                    await _write(stream, b"".join(parts))
+                    parts.clear()
             writer.close()
             await _write(stream, b"".join(parts))
         return count
@@ -147,6 +146,14 @@ class AsyncTransfers:
         except InvalidDocument as error:
             return job.cannot_encode(batch, error)
         return ()
+
+
+async def _packed(cursor: AsyncCursor) -> AsyncIterator[Sequence[bytes]]:
+    """All documents of a cursor, as they are stored, some at a time."""
+    cursor.batch_size(READ_DOCUMENTS)
+    while batch := await cursor.next_packed():
+        for start in range(0, len(batch), SLICE_DOCUMENTS):
+            yield batch[start : start + SLICE_DOCUMENTS]  # type: ignore[misc]
 
 
 async def _write(stream: BinaryIO, data: bytes) -> None:

@@ -6,10 +6,10 @@ of it, sorted by nothing: documents stand in the order of their last writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from storage.exchange import Asked, Format, Writer, ZipWriter, format_of
@@ -24,12 +24,15 @@ from .importing import (
     one_collection,
     read_options,
 )
+from .transport import Beside
 
 if TYPE_CHECKING:
     from .collection import Collection
+    from .cursor import Cursor
     from .transaction import Transaction
 
-WRITE_DOCUMENTS = 500  # made into text at a time
+READ_DOCUMENTS = 10_000  # asked for at a time; the node's bound on bytes may give fewer
+WRITE_DOCUMENTS = 2_000  # made into text at a time
 
 
 class Transfers:
@@ -96,9 +99,10 @@ class Transfers:
             stream.write(writer.begin())
             for name in asked.collections:
                 stream.write(writer.collection(name))
-                for documents in _batches(source[name].find()):
-                    stream.write(writer.documents(documents))
-                    count += len(documents)
+                with closing(_packed(source[name].find())) as batches:
+                    for documents in batches:
+                        stream.write(writer.packed(documents))
+                        count += len(documents)
             stream.write(writer.end())
         return count
 
@@ -107,9 +111,11 @@ class Transfers:
         with engine_errors_here():
             writer = ZipWriter(stream.write)
             for name in names:
-                for document in self[name].find():
-                    writer.document(name, document)
-                    count += 1
+                with closing(_packed(self[name].find())) as batches:
+                    for documents in batches:
+                        for document in documents:
+                            writer.packed(name, document)
+                        count += len(documents)
             writer.close()
         return count
 
@@ -151,7 +157,15 @@ def format_named(given: str | Format) -> Format:
         return format_of(given) if isinstance(given, str) else given
 
 
-def _batches(documents: Iterable[dict]) -> Iterator[list[dict]]:
-    iterator = iter(documents)
-    while batch := list(islice(iterator, WRITE_DOCUMENTS)):
-        yield batch
+def _packed(cursor: Cursor) -> Iterator[Sequence[bytes]]:
+    """All documents of a cursor, as they are stored, WRITE_DOCUMENTS at a time. The next batch is asked for while the one before is used (INV-8: two are held)."""
+    with cursor.batch_size(READ_DOCUMENTS):
+        batch = cursor.next_packed()
+        while batch:
+            following = Beside(cursor.next_packed)
+            try:
+                for start in range(0, len(batch), WRITE_DOCUMENTS):
+                    yield batch[start : start + WRITE_DOCUMENTS]  # type: ignore[misc]
+            finally:
+                following.wait()
+            batch = following.result()

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BadDocument, BadRequest
+from ..values.documents import decode
 from . import skv
 from .bson_stream import encode
 from .extjson import to_json
 from .formats import COLLECTION_MARK, EXPORT_MARK, VERSION, Format
+from .packed import texts
 
 Document = Mapping[str, Any]
 
@@ -100,6 +102,39 @@ class Writer:
             self._written += 1
         return "".join(parts).encode()
 
+    def packed(self, documents: Sequence[bytes]) -> bytes:
+        """The same of documents as they are stored. Raises BadDocument."""
+        asked, parts, at = self.asked, [], 0
+        if asked.format in (Format.BSON, Format.SKV):
+            return self.documents(map(decode, documents))
+        before, after, tabooed, indent = self._around()
+        while at < len(documents):
+            text, end = texts(documents, at, before, after, tabooed, bool(tabooed), asked.canonical, indent)
+            if asked.format is Format.JSON and not self._written:
+                text = text[1:]  # the comma
+            self._written += end - at
+            parts.append(text)
+            if (at := end) < len(documents):
+                parts.append(self.documents((decode(documents[at]),)))
+                at += 1
+        return b"".join(parts)
+
+    def _around(self) -> tuple[bytes, bytes, bytes, int]:
+        """What stands before and after each document, the key that none may have, the column of a document that is indented (else -1)."""
+        asked, head = self.asked, self._head.encode()
+        if asked.format is Format.ALOS:
+            return head, b"}\n", b"", -1
+        if asked.format is not Format.JSON:
+            return head, b"\n", COLLECTION_MARK.encode() if head else b"", -1
+        if not asked.pretty:
+            return b",", b"", b"", -1
+        column = self._column()
+        return b",\n" + b" " * column, b"", b"", column
+
+    def _column(self) -> int:
+        """Of json's documents."""
+        return 6 if self.asked.database is not None else 2
+
     def end(self) -> bytes:
         ended, asked = self._end_collection(), self.asked
         if asked.format is Format.SKV:
@@ -134,7 +169,7 @@ class Writer:
         comma = "," if self._written else ""
         if not self.asked.pretty:
             return f"{comma}{self._json(document)}"
-        indent = "\n" + " " * (6 if self.asked.database is not None else 2)
+        indent = "\n" + " " * self._column()
         return f"{comma}{indent}{pretty(self._json(document), indent)}"
 
     def _record(self, document: Document) -> str:
