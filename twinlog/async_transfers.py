@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from storage.exchange import Asked, Format, Writer, ZipWriter
 
+from . import packed_inserts
 from .engine_errors import engine_errors_here
 from .errors import BulkWriteError, InvalidDocument
 from .importing import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .async_collection import AsyncCollection
     from .async_cursor import AsyncCursor
     from .async_transaction import AsyncTransaction
+    from .scope import Scope
 
 
 SLICE_DOCUMENTS = 500  # made into text at a time: some milliseconds of the loop where there is no kernel
@@ -38,6 +40,7 @@ class AsyncTransfers:
 
     if TYPE_CHECKING:
         name: str
+        _scope: Scope
 
         def __getitem__(self, name: str) -> AsyncCollection: ...
         async def list_collection_names(self) -> list[str]: ...
@@ -124,13 +127,24 @@ class AsyncTransfers:
         chosen = read_options(options)
         with engine_errors_here():
             job = await in_thread(Importing, stream, chosen)
-            batches = job.batches()
-            while (batch := await in_thread(next, batches, None)) is not None:
-                waiting = [batch]
+            groups = job.groups()
+            while (group := await in_thread(next, groups, None)) is not None:
+                if len(group) > 1 and not chosen.dry_run:
+                    await self._write_together(job, group)
+                    continue
+                waiting = group[::-1]
                 while waiting:
                     batch = waiting.pop()
                     waiting += reversed(await self._write(job, batch) if not chosen.dry_run else job.done(batch))
         return job.result
+
+    async def _write_together(self, job: Importing, group: list[Batch]) -> None:
+        batches = [(batch.collection, batch.documents) for batch in group]
+        found, failure = await self[group[0].collection].run(packed_inserts.insert_batches(self._scope, self.name, batches))
+        for batch, errors in zip(group, found):
+            job.written(batch, errors)
+        if failure is not None:
+            raise failure
 
     async def _write(self, job: Importing, batch: Batch) -> tuple[Batch, ...]:
         """Write one batch; gives what is to be written instead of it."""

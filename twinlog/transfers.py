@@ -6,17 +6,19 @@ of it, sorted by nothing: documents stand in the order of their last writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from storage.exchange import Asked, Format, Writer, ZipWriter, format_of
+from storage.exchange import Asked, Format, Item, Writer, ZipWriter, format_of
 
+from . import packed_inserts
 from .engine_errors import engine_errors_here
 from .errors import BulkWriteError, InvalidDocument
 from .importing import (
+    AHEAD_BYTES_MAX,
     Batch,
     ImportCollectionResult,
     ImportDatabaseResult,
@@ -29,6 +31,7 @@ from .transport import Beside
 if TYPE_CHECKING:
     from .collection import Collection
     from .cursor import Cursor
+    from .scope import Scope
     from .transaction import Transaction
 
 READ_DOCUMENTS = 10_000  # asked for at a time; the node's bound on bytes may give fewer
@@ -40,6 +43,7 @@ class Transfers:
 
     if TYPE_CHECKING:
         name: str
+        _scope: Scope
 
         def __getitem__(self, name: str) -> Collection: ...
         def list_collection_names(self) -> list[str]: ...
@@ -122,13 +126,24 @@ class Transfers:
     def _import(self, stream: BinaryIO, options: dict[str, Any]) -> ImportDatabaseResult:
         chosen = read_options(options)
         with engine_errors_here():
-            job = Importing(stream, chosen)
-            for batch in job.batches():
-                waiting = [batch]
+            job = Importing(stream, chosen, None if chosen.stop_on_error else _read_ahead)
+            for group in job.groups():
+                if len(group) > 1 and not chosen.dry_run:
+                    self._write_together(job, group)
+                    continue
+                waiting = group[::-1]
                 while waiting:
                     batch = waiting.pop()
                     waiting += reversed(self._write(job, batch) if not chosen.dry_run else job.done(batch))
         return job.result
+
+    def _write_together(self, job: Importing, group: list[Batch]) -> None:
+        batches = [(batch.collection, batch.documents) for batch in group]
+        found, failure = self[group[0].collection].run(packed_inserts.insert_batches(self._scope, self.name, batches))
+        for batch, errors in zip(group, found):
+            job.written(batch, errors)
+        if failure is not None:
+            raise failure
 
     def _write(self, job: Importing, batch: Batch) -> tuple[Batch, ...]:
         """Write one batch; gives what is to be written instead of it."""
@@ -144,6 +159,34 @@ class Transfers:
         except InvalidDocument as error:
             return job.cannot_encode(batch, error)
         return ()
+
+
+def _read_ahead(items: Iterator[Item], bytes_read: Callable[[], int]) -> Iterator[Item]:
+    """The same items, the next ones read in a thread while these are used. Raises what reading raises, after the items before it."""
+
+    def some() -> tuple[list[Item], Exception | None]:
+        taken: list[Item] = []
+        end = bytes_read() + AHEAD_BYTES_MAX
+        try:
+            while bytes_read() < end and (item := next(items, None)) is not None:
+                taken.append(item)
+        except Exception as error:  # noqa: BLE001 - raised below, in its place
+            return taken, error
+        return taken, None
+
+    following = Beside(some)
+    try:
+        while True:
+            taken, failure = following.result()
+            if not taken and failure is None:
+                return
+            if failure is None:
+                following = Beside(some)
+            yield from taken
+            if failure is not None:
+                raise failure
+    finally:
+        following.wait()
 
 
 def now() -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bson import ObjectId
 
@@ -25,7 +26,8 @@ ROWS_MAX = 4_096  # lines taken in one go: some milliseconds
 def _texts(
     documents: Sequence[bytes], first: int, before: bytes, after: bytes, tabooed: bytes, is_cut: bool, canonical: bool, indent: int  # noqa: FBT001
 ) -> tuple[bytes, int]:
-    """(text of the documents from the first on, each with what stands before and after it; the index of the first that is not in it).
+    """(text of the documents from the first on, each with what stands before and after it; the index of the first that is not in it). Of more than
+    4,096 documents only so many are in it.
 
     tabooed: a document with this key is not taken. is_cut: without the opening bracket, which stands in `before` already; a document
     without a field is not taken then. indent: the column of the document's own level; below 0 it stands on one line."""
@@ -56,21 +58,30 @@ class Packed:
     lines: list[int]
 
 
+NOTHING = Packed([], [])
+
+
 @dataclass(slots=True)
 class Packing:
-    """How lines become documents. head and tail stand around those that can be taken, as they were around the one before."""
+    """How lines become documents. Not open: whoever reads has first to see a line read by the pure path. head and tail stand around those
+    that can be taken, as they stood around the one before."""
 
     keeps_ids: bool
+    is_open: bool = False
     head: bytes = b""
     tail: bytes = b""
     tabooed: bytes = b""
 
     def lines(self, data: bytes, at: int, line: int, limit: int) -> tuple[Packed, int, int]:
         """(what was taken, where the next line begins, its number)."""
+        if not self.is_open:
+            return NOTHING, at, line
         documents, lines, at, line = pack_lines(data, at, line, limit, ROWS_MAX, self.head, self.tail, self.tabooed, self.keeps_ids, new_id)
         return Packed(documents, lines), at, line
 
     def elements(self, data: bytes, at: int, line: int, limit: int) -> tuple[Packed, int, int]:
+        if not self.is_open or self.head:
+            return NOTHING, at, line
         documents, lines, at, line = pack_elements(data, at, line, limit, ROWS_MAX, b"", b"", b"", self.keeps_ids, new_id)
         return Packed(documents, lines), at, line
 
@@ -79,8 +90,8 @@ def new_id() -> bytes:
     return ObjectId().binary
 
 
-def packed(document: dict) -> bytes | None:
-    """The same of a document that was read by the pure path, which has its `_id`; None when it cannot be stored."""
+def packed(document: dict[str, Any]) -> bytes | None:
+    """The bytes of a document that was read by the pure path and has its `_id`; None when it cannot be stored."""
     try:
         return encode(document)
     except (BadDocument, DocumentTooLarge):

@@ -70,7 +70,7 @@ class Writer:
             case Format.JSONL if asked.database is not None:
                 return _line({EXPORT_MARK: True} | header | names)
             case Format.JSON if asked.database is not None:
-                inner = _dump(header)[1:-1]
+                inner = as_json(header)[1:-1]
                 return (f"{{\n  {_spaced(inner)},\n  \"collections\": {{" if asked.pretty else f'{{{inner},"collections":{{').encode()
             case Format.SKV:
                 return skv.begin(asked.created_at, asked.total).encode()
@@ -84,10 +84,10 @@ class Writer:
         self._collections += 1
         if asked.format is Format.JSON and asked.database is not None:
             comma = "," if self._collections > 1 else ""
-            return ended + (f"{comma}\n    {_dump(name)}: [" if asked.pretty else f"{comma}{_dump(name)}:[").encode()
+            return ended + (f"{comma}\n    {as_json(name)}: [" if asked.pretty else f"{comma}{as_json(name)}:[").encode()
         self._head = {
-            Format.ALOS: f'{{"collection":{_dump(name)},"doc":',
-            Format.JSONL: f'{{"{COLLECTION_MARK}":{_dump(name)},' if asked.database is not None else "",
+            Format.ALOS: f'{{"collection":{as_json(name)},"doc":',
+            Format.JSONL: f'{{"{COLLECTION_MARK}":{as_json(name)},' if asked.database is not None else "",
         }.get(asked.format, "")
         return ended + (b"[" if asked.format is Format.JSON else b"")
 
@@ -181,18 +181,19 @@ def pretty(text: str, line: str = "\n") -> str:
     return json.dumps(json.loads(text), ensure_ascii=False, indent=2).replace("\n", line)
 
 
-def _dump(value: object) -> str:
+def as_json(value: object) -> str:
+    """As the headers and tags of an export are written."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _line(value: object) -> bytes:
-    return _dump(value).encode() + b"\n"
+    return as_json(value).encode() + b"\n"
 
 
 def _spaced(inner: str) -> str:
     """The header's keys, each on a line of its own."""
     fields = json.loads(f"{{{inner}}}")
-    return ",\n  ".join(f"{_dump(key)}: {_dump(value)}" for key, value in fields.items())
+    return ",\n  ".join(f"{as_json(key)}: {as_json(value)}" for key, value in fields.items())
 
 
 _ONE = {
