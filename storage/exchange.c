@@ -1,7 +1,7 @@
 /*
  * Documents to Extended JSON in bulk: storage._exchange. What it means stands in storage/exchange/extjson.py, which also writes whatever is not taken
  * here: texts() goes through documents in order, stops before the first that is not of a common shape and says where. It never makes an
- * error about a document. Its pure twin, which takes nothing, stands in storage/exchange/packed.py.
+ * error about a document. Its pure twin, which takes nothing, stands in storage/exchange/encoded.py.
  *
  * Not taken: Decimal128, regular expressions, code, texts that are no UTF-8, integers beyond 63 bits and a sign, nesting beyond DEPTH_MAX, and
  * whatever is no document. It trusts that no key stands twice in a map: its documents are the engine's own.

@@ -1,7 +1,7 @@
 /*
  * Lines of Extended JSON, or elements of a JSON array, to documents in bulk: storage._packing. What it means stands in storage/exchange/extjson.py and
  * jsonl.py, which also read whatever is not taken here: each function goes through lines in order, stops before the first that is not of a common
- * shape and says where. It never makes an error about a line. The pure twins, which take nothing, stand in storage/exchange/packed.py.
+ * shape and says where. It never makes an error about a line. The pure twins, which take nothing, stand in storage/exchange/encoded.py.
  *
  *     pack_lines     lines       ──> MessagePack with `_id` first, as documents.encode() writes it
  *     pack_elements  elements of a JSON array, each with the comma behind it ──> the same

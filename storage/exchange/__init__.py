@@ -15,7 +15,7 @@ from . import dump
 from .extjson import parse_line, to_json
 from .formats import EXTENSIONS, Format, format_of
 from .jsonl import BadLine, read_documents
-from .packed import Packed, Packing, packed
+from .encoded import Packed, Packing, packed
 from .reading import Export, Item
 from .skv import as_text
 from .writing import Asked, Writer

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from .jsonl import CHUNK_BYTES, LINE_BYTES_MAX, BadLine, Elements, Found
-from .packed import Packing
+from .encoded import Packing
 
 HEADER_VALUE_BYTES_MAX = 2**20
 _BLANK = b" \t\r\n"

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from ..errors import BadDocument
 from .extjson import parse_line
-from .packed import Packed, Packing
+from .encoded import Packed, Packing
 
 LINE_BYTES_MAX = 64 * 2**20
 CHUNK_BYTES = 256 * 2**10

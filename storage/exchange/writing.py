@@ -19,7 +19,7 @@ from . import skv
 from .bson_stream import encode
 from .extjson import to_json
 from .formats import COLLECTION_MARK, EXPORT_MARK, VERSION, Format
-from .packed import texts
+from .encoded import texts
 
 Document = Mapping[str, Any]
 

@@ -23,7 +23,7 @@ from ..errors import BadDocument
 from ..values.documents import decode
 from .extjson import parse_line, to_json
 from .jsonl import LINE_BYTES_MAX, BadLine
-from .packed import texts
+from .encoded import texts
 from .reading import Item
 from .writing import pretty
 

@@ -61,6 +61,10 @@ class Packed:
 NOTHING = Packed([], [])
 
 
+def new_id() -> bytes:
+    return ObjectId().binary
+
+
 @dataclass(slots=True)
 class Packing:
     """How lines become documents. Not open: whoever reads has first to see a line read by the pure path. head and tail stand around those
@@ -71,23 +75,20 @@ class Packing:
     head: bytes = b""
     tail: bytes = b""
     tabooed: bytes = b""
+    new_id: Callable[[], bytes] = new_id  # the 12 bytes of an ObjectId
 
     def lines(self, data: bytes, at: int, line: int, limit: int) -> tuple[Packed, int, int]:
         """(what was taken, where the next line begins, its number)."""
         if not self.is_open:
             return NOTHING, at, line
-        documents, lines, at, line = pack_lines(data, at, line, limit, ROWS_MAX, self.head, self.tail, self.tabooed, self.keeps_ids, new_id)
+        documents, lines, at, line = pack_lines(data, at, line, limit, ROWS_MAX, self.head, self.tail, self.tabooed, self.keeps_ids, self.new_id)
         return Packed(documents, lines), at, line
 
     def elements(self, data: bytes, at: int, line: int, limit: int) -> tuple[Packed, int, int]:
         if not self.is_open or self.head:
             return NOTHING, at, line
-        documents, lines, at, line = pack_elements(data, at, line, limit, ROWS_MAX, b"", b"", b"", self.keeps_ids, new_id)
+        documents, lines, at, line = pack_elements(data, at, line, limit, ROWS_MAX, b"", b"", b"", self.keeps_ids, self.new_id)
         return Packed(documents, lines), at, line
-
-
-def new_id() -> bytes:
-    return ObjectId().binary
 
 
 def packed(document: dict[str, Any]) -> bytes | None:
