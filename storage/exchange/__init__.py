@@ -12,10 +12,10 @@ This module is the face of it.
 from __future__ import annotations
 
 from . import dump
+from .encoded import Packed, Packing, packed
 from .extjson import parse_line, to_json
 from .formats import EXTENSIONS, Format, format_of
 from .jsonl import BadLine, read_documents
-from .encoded import Packed, Packing, packed
 from .reading import Export, Item
 from .skv import as_text
 from .writing import Asked, Writer

@@ -14,8 +14,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from .jsonl import CHUNK_BYTES, LINE_BYTES_MAX, BadLine, Elements, Found
 from .encoded import Packing
+from .jsonl import CHUNK_BYTES, LINE_BYTES_MAX, BadLine, Elements, Found
 
 HEADER_VALUE_BYTES_MAX = 2**20
 _BLANK = b" \t\r\n"

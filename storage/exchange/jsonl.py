@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ..errors import BadDocument
-from .extjson import parse_line
 from .encoded import Packed, Packing
+from .extjson import parse_line
 
 LINE_BYTES_MAX = 64 * 2**20
 CHUNK_BYTES = 256 * 2**10

@@ -15,10 +15,10 @@ from ..errors import BadDocument
 from . import skv
 from .ahead import Ahead
 from .bson_stream import read_bson
+from .encoded import Packed, Packing
 from .formats import COLLECTION_MARK, EXPORT_MARK, HEAD_BYTES, Format, detect, is_alos_header
 from .json_object import JsonObject
 from .jsonl import LINE_BYTES_MAX, BadLine, Found, read_documents
-from .encoded import Packed, Packing
 from .writing import as_json
 
 Item = tuple[str | None, int, dict[str, Any] | BadLine | Packed]  # collection, line, what stands there; Packed: from there on

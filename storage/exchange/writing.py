@@ -17,9 +17,9 @@ from ..errors import BadDocument, BadRequest
 from ..values.documents import decode
 from . import skv
 from .bson_stream import encode
+from .encoded import texts
 from .extjson import to_json
 from .formats import COLLECTION_MARK, EXPORT_MARK, VERSION, Format
-from .encoded import texts
 
 Document = Mapping[str, Any]
 

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 
 from ..errors import BadDocument
 from ..values.documents import decode
+from .encoded import texts
 from .extjson import parse_line, to_json
 from .jsonl import LINE_BYTES_MAX, BadLine
-from .encoded import texts
 from .reading import Item
 from .writing import pretty
 
@@ -68,7 +68,7 @@ class ZipWriter:
 
     def packed(self, collection: str, data: bytes) -> None:
         """The same of a document as it is stored."""
-        text, taken = texts((data,), 0, b"", b"\n", b"", False, False, 0)  # noqa: FBT003
+        text, taken = texts((data,), 0, b"", b"\n", b"", False, False, 0)
         document = decode(data)
         if taken:
             self._add(collection, document, text)

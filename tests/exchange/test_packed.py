@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from storage import native
 from storage.errors import BadDocument
 from storage.exchange import BadLine, Export, Format, Packed, Packing, Writer, ZipWriter, packed, to_json
-from storage.exchange.formats import COLLECTION_MARK
 from storage.exchange.encoded import pack_elements, pack_lines, texts
+from storage.exchange.formats import COLLECTION_MARK
 from storage.exchange.writing import Asked
 from storage.values.documents import decode, encode
 from tests.values.generated import documents
@@ -80,11 +80,11 @@ def test_encoded_documents_are_written_as_documents_are(docs: list[dict], asked:
 def test_common_documents_are_taken_and_rare_ones_left():
     data = encode(decode(packed(_read(USUAL % 1))))
     rare = encode({"_id": 1, "price": Decimal128("1.5")})
-    text, end = texts([data, data, rare, data], 0, b"", b"\n", b"", False, False, -1)  # noqa: FBT003
+    text, end = texts([data, data, rare, data], 0, b"", b"\n", b"", False, False, -1)
     assert (text, end) == ((to_json(decode(data)) + "\n").encode() * 2, 2)
-    assert texts([rare], 0, b"", b"", b"", False, False, -1) == (b"", 0)  # noqa: FBT003
+    assert texts([rare], 0, b"", b"", b"", False, False, -1) == (b"", 0)
     with pytest.raises(TypeError):
-        texts([data, "text"], 0, b"", b"", b"", False, False, -1)  # noqa: FBT003
+        texts([data, "text"], 0, b"", b"", b"", False, False, -1)
 
 
 @needs_kernel
@@ -95,7 +95,7 @@ def test_bytes_that_are_no_document_are_left_or_mean_the_same(doc: dict, data: s
     for _ in range(data.draw(st.integers(0, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(whole[: data.draw(st.integers(0, len(whole)))]) if data.draw(st.booleans()) else bytes(whole)
-    text, end = texts([cut], 0, b"", b"", b"", False, data.draw(st.booleans()), -1)  # noqa: FBT003
+    text, end = texts([cut], 0, b"", b"", b"", False, data.draw(st.booleans()), -1)
     if end and not _has_key_twice(cut):
         assert json.loads(text) is not None
         assert text in (to_json(decode(cut)).encode(), to_json(decode(cut), canonical=True).encode())
@@ -133,13 +133,13 @@ def test_doubles_are_the_shortest_text_that_is_read_back():
     values += [-value for value in values[:1_000]]
     for start in range(0, len(values), 4_096):
         some = values[start : start + 4_096]
-        text, end = texts([msgspec.msgpack.encode({"v": value}) for value in some], 0, b"", b"\n", b"", False, False, -1)  # noqa: FBT003
+        text, end = texts([msgspec.msgpack.encode({"v": value}) for value in some], 0, b"", b"\n", b"", False, False, -1)
         assert end == len(some)
         assert text.decode().splitlines() == [f'{{"v":{value!r}}}' for value in some]
     data = "".join(f'{{"_id":1,"v":{value!r}}}\n' for value in values).encode()
     line, at, found = 1, 0, []
     while at < len(data):
-        docs, _, at, line = pack_lines(data, at, line, 10**6, 10**6, b"", b"", b"", True, None)  # noqa: FBT003
+        docs, _, at, line = pack_lines(data, at, line, 10**6, 10**6, b"", b"", b"", True, None)
         assert docs, data[at : at + 60]
         found += docs
     assert [decode(one)["v"].hex() for one in found] == [value.hex() for value in values]
@@ -239,21 +239,21 @@ def test_odd_elements_are_read_alike(around):
 @needs_kernel
 def test_common_lines_and_elements_are_taken():
     lines = "".join(USUAL % number + "\r\n" + " \n" * (number % 3) for number in range(50)).encode()
-    docs, numbers, at, line = pack_lines(lines, 0, 1, 10**6, 10**6, b"", b"", b"", True, None)  # noqa: FBT003
+    docs, numbers, at, line = pack_lines(lines, 0, 1, 10**6, 10**6, b"", b"", b"", True, None)
     assert len(docs) == 50 and at == len(lines) and line == lines.count(b"\n") + 1
     assert docs == [packed(_read(USUAL % number)) for number in range(50)]
     assert [lines.splitlines()[number - 1] for number in numbers] == [(USUAL % number).encode() for number in range(50)]
-    assert len(pack_lines(lines, 0, 1, 10**6, 7, b"", b"", b"", True, None)[0]) == 7  # noqa: FBT003
-    assert pack_lines(lines, 0, 1, 100, 7, b"", b"", b"", True, None) == ([], [], 0, 1)  # noqa: FBT003 - longer than the limit
+    assert len(pack_lines(lines, 0, 1, 10**6, 7, b"", b"", b"", True, None)[0]) == 7
+    assert pack_lines(lines, 0, 1, 100, 7, b"", b"", b"", True, None) == ([], [], 0, 1)
     elements = b" " + b" ,\n".join((USUAL % number).encode() for number in range(20)) + b"]"
-    docs, numbers, at, line = pack_elements(elements, 0, 1, 10**6, 10**6, b"", b"", b"", True, None)  # noqa: FBT003
+    docs, numbers, at, line = pack_elements(elements, 0, 1, 10**6, 10**6, b"", b"", b"", True, None)
     assert numbers == list(range(1, 20)) and elements[at:].startswith(b"\n" + (USUAL % 19).encode())
     wrong = [lambda: b"short", lambda: "x" * 12]
     for new_id in wrong:
         with pytest.raises(TypeError, match="12 bytes"):
-            pack_lines(lines, 0, 1, 10**6, 1, b"", b"", b"", False, new_id)  # noqa: FBT003
+            pack_lines(lines, 0, 1, 10**6, 1, b"", b"", b"", False, new_id)
     with pytest.raises(ZeroDivisionError):
-        pack_lines(lines, 0, 1, 10**6, 1, b"", b"", b"", False, lambda: 1 // 0)  # noqa: FBT003
+        pack_lines(lines, 0, 1, 10**6, 1, b"", b"", b"", False, lambda: 1 // 0)
 
 
 sound = documents.filter(lambda doc: COLLECTION_MARK not in doc)
@@ -279,7 +279,7 @@ def test_what_was_exported_is_read_alike_damaged_or_not(collections: list[list[d
 def test_without_the_kernel_nothing_is_taken():
     from storage.exchange.encoded import _pack_nothing, _texts
 
-    assert _texts([b"\x80"], 0, b"", b"", b"", False, False, -1) == (b"", 0)  # noqa: FBT003
-    assert _pack_nothing(b"{}\n", 0, 1, 10, 10, b"", b"", b"", True, None) == ([], [], 0, 1)  # noqa: FBT003
+    assert _texts([b"\x80"], 0, b"", b"", b"", False, False, -1) == (b"", 0)
+    assert _pack_nothing(b"{}\n", 0, 1, 10, 10, b"", b"", b"", True, None) == ([], [], 0, 1)
     with pytest.raises(BadDocument):
         Writer(Asked(format=Format.JSONL, collections=["a"], created_at=WHEN)).packed([b"\xc1"])
