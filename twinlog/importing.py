@@ -162,18 +162,24 @@ class Importing:
         may_join = options.mode == "insert" and options.batch_size >= BATCH_SIZE and not options.stop_on_error
         group: list[Batch] = []
         size = 0
-        for batch in self.batches():
-            together = may_join and batch.is_packed
-            if group and not together:
-                yield group
-                group, size = [], 0
-            group.append(batch)
-            size += sum(map(len, batch.documents)) if together else 0
-            if not together or len(group) >= GROUP_BATCHES_MAX or size >= GROUP_BYTES_MAX:
-                yield group
-                group, size = [], 0
+        failure: Exception | None = None
+        try:
+            for batch in self.batches():
+                together = may_join and batch.is_packed
+                if group and not together:
+                    yield group
+                    group, size = [], 0
+                group.append(batch)
+                size += sum(map(len, batch.documents)) if together else 0
+                if not together or len(group) >= GROUP_BATCHES_MAX or size >= GROUP_BYTES_MAX:
+                    yield group
+                    group, size = [], 0
+        except Exception as error:  # noqa: BLE001 - raised below: what was read before it is written
+            failure = error
         if group:
             yield group
+        if failure is not None:
+            raise failure
 
     def _items(self) -> Iterator[Item]:
         if self._is_archive:
