@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .scope import Scope
     from .transaction import Transaction
 
-READ_DOCUMENTS = 10_000  # asked for at a time; the node's bound on bytes may give fewer
+READ_DOCUMENTS = 20_000  # asked for at a time; the node's bound on bytes may give fewer
 WRITE_DOCUMENTS = 2_000  # made into text at a time
 
 
