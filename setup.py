@@ -10,13 +10,19 @@ def extension(name: str, source: str) -> Extension:
     return Extension(
         name,
         [source],
-        depends=["setup.py"],
+        depends=["setup.py", "storage/growing.h"],
         optional=True,
         define_macros=[("KERNEL_SOURCE", f"{zlib.crc32((Path(__file__).parent / source).read_bytes())}u")],
         extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"],
     )
 
 
-NAMES = {"storage._kernel": "storage/kernel.c", "storage._fields": "storage/fields.c", "storage._text": "storage/text.c"}
+NAMES = {
+    "storage._kernel": "storage/kernel.c",
+    "storage._fields": "storage/fields.c",
+    "storage._text": "storage/text.c",
+    "storage._exchange": "storage/exchange.c",
+    "storage._packing": "storage/packing.c",
+}
 
 setup(ext_modules=[extension(name, source) for name, source in NAMES.items()])

@@ -15,7 +15,7 @@ EXTRAS = {
     "p50_us": "p50 µs", "p95_us": "p95 µs", "p99_us": "p99 µs", "p999_us": "p99.9 µs", "max_us": "max µs",
     "server_us": "server CPU µs", "client_us": "client CPU µs", "generator_share": "generator busy", "late_us": "generator late µs", "sealed": "sealed",
     "at_25": "MB at 25 %", "at_50": "MB at 50 %", "at_75": "MB at 75 %", "at_100": "MB at 100 %", "final": "MB after reading",
-    "anonymous": "largest anonymous MB", "rss": "largest RSS MB", "log_bytes": "log", "data_bytes": "data", "index_bytes": "index",
+    "anonymous": "largest anonymous MB", "rss": "largest RSS MB", "client_rss": "largest RSS MB of the client", "log_bytes": "log", "data_bytes": "data", "index_bytes": "index",
     "p95_ratio": "p95 ratio", "executions": "executions", "answer_ms": "ms of it the answer",
     "unsealed": "largest unsealed documents",
     "seconds": "seconds", "mb_per_s": "MB/s of log", "largest_kb": "largest kB", "per_second": "inserts per second", "drained_s": "s to drain",

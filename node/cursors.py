@@ -56,7 +56,10 @@ class OpenCursor:
         Raises MaxTimeMSExpired when the budget is used up: then the cursor can only be closed."""
         if not self._ahead and rows:
             with self.budget.spending():
-                self._ahead.extend(await self._source.next_batch(rows))
+                documents = await self._source.next_batch(rows)
+            if sum(map(len, documents)) <= ANSWER_BYTES_MAX:
+                return documents
+            self._ahead.extend(documents)
         taken: list[bytes] = []
         size = 0
         while self._ahead and len(taken) < rows:

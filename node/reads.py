@@ -216,8 +216,7 @@ class Reads:
                 self._cursors.remove(cursor.id, cursor.owner)
                 with trio.CancelScope(shield=True):
                     await cursor.close()
-        answer = {"docs": [Raw(document) for document in documents], "cursor": cursor.id if keep else 0}
-        return Done(wire.encode_fields(answer), *position)
+        return Done(wire.encode_batch(documents, cursor.id if keep else 0), *position)
 
     async def kill_cursor(self, caller: Any, request: wire.KillCursor) -> Done:
         cursor = self._cursors.remove(request.cursor, caller.owner)

@@ -498,6 +498,49 @@ close_blob:
     return result;
 }
 
+#define SHARD_ID_MAX 8192
+
+/* (seq, row, id, document) of the record at `at` in the buffer, when it is whole, sound and a live one of the collection; NULL, and perhaps an
+ * error set, when Python shall look. */
+static PyObject *live_row(const Py_buffer *buffer, u64 at, u64 collection) {
+    if (!lies_within(at, SHARD_HEADER, buffer->len))
+        return NULL;
+    const u8 *head = (const u8 *)buffer->buf + at, *body = head + SHARD_HEADER;
+    u64 doc_len = load32(head + 8), id_len = (u64)head[12] | (u64)head[13] << 8;
+    if (crc32c(head + 4, SHARD_HEADER - 4) != load32(head) || head[14] != 1 || load32(head + 16) != collection || id_len > SHARD_ID_MAX)
+        return NULL;
+    if (!lies_within(at + SHARD_HEADER, id_len + doc_len, buffer->len) || doc_len > 16u * 1024 * 1024)
+        return NULL;
+    if (!(head[15] & BODY_UNCHECKED) && crc32c(body, id_len + doc_len) != load32(head + 4))
+        return NULL;
+    return Py_BuildValue("KIy#y#", (unsigned long long)load64(head + 24), (unsigned)load32(head + 20), (const char *)body,
+                         (Py_ssize_t)id_len, (const char *)body + id_len, (Py_ssize_t)doc_len);
+}
+
+static PyObject *kernel_live_rows(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    static const u8 width[1] = {8};
+    Py_buffer buffer, places;
+    if (!takes("live_rows", count, 3))
+        return NULL;
+    u64 collection = number_of(args[2], UINT32_MAX);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &buffer, PyBUF_SIMPLE) < 0)
+        return NULL;
+    Py_ssize_t rows = open_columns(args + 1, width, 1, &places);
+    PyObject *found = rows < 0 ? NULL : PyList_New(0);
+    for (Py_ssize_t i = 0; found && i < rows; i++) {
+        PyObject *row = live_row(&buffer, at64(&places, i), collection);
+        if (!row && !PyErr_Occurred())
+            break;
+        if (!row || PyList_Append(found, row) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(row);
+    }
+    if (rows >= 0)
+        close_columns(&places, 1);
+    PyBuffer_Release(&buffer);
+    return found;
+}
+
 /* ---- Committing. Bodies of commits (commit/codec.py) and the memtable's rows (commit/memtable.py). */
 
 #define ENTRY 12
@@ -1451,6 +1494,7 @@ static PyMethodDef kernel_functions[] = {
     FAST(hash_keys),
     FAST(fold),
     {"shard_records", (PyCFunction)(void (*)(void))kernel_shard_records, METH_VARARGS | METH_KEYWORDS, NULL},
+    FAST(live_rows),
     {"encode_body", kernel_encode_body, METH_O, NULL},
     FAST(decode_body),
     FAST(put_run),

@@ -33,8 +33,10 @@ def _load(name: str) -> ModuleType | None:
 KERNEL = _load("_kernel")
 FIELDS = _load("_fields")
 TEXT = _load("_text")
+EXCHANGE = _load("_exchange")
+PACKING = _load("_packing")
 
 
 def choose(name: str, pure: F) -> F:
     """The kernel's function of that name where there is one, else the pure one."""
-    return next((getattr(module, name) for module in (KERNEL, FIELDS, TEXT) if hasattr(module, name)), pure)
+    return next((getattr(module, name) for module in (KERNEL, FIELDS, TEXT, EXCHANGE, PACKING) if hasattr(module, name)), pure)

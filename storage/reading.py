@@ -23,6 +23,7 @@ from .values.keys import canonical
 from .views import View
 
 BATCH_BYTES_MAX = 4 * 2**20  # a batch ends at the document that passes it
+WHOLE_ROWS = 4_096  # read in one piece when everything is wanted: nobody works on them, so it is about 1 ms of the loop at most
 
 
 def get_now(db: Database, collection: str, key: bytes) -> bytes | None | object:
@@ -122,6 +123,60 @@ class Cursor:
         await self._documents.aclose()
 
 
+class WholeCursor(Cursor):
+    """A find over everything there is: documents leave as they were kept, unread, in runs."""
+
+    def __init__(self, runs: AsyncIterator[list[bytes]], view: View) -> None:
+        super().__init__(runs, view)  # type: ignore[arg-type]
+        self._runs = runs
+        self._run: list[bytes] = []  # what was read and is not handed out
+
+    async def next_batch(self, count: int) -> list[bytes]:
+        batch: list[bytes] = []
+        left = BATCH_BYTES_MAX
+        while True:
+            if not self._run and not self.done:
+                self._run = await anext(self._runs, [])
+                self.done = not self._run
+            if self.done or len(batch) >= count or left <= 0:
+                return batch
+            taken = self._run[: count - len(batch)]
+            if (size := sum(map(len, taken))) > left:
+                taken, size = _within(taken, left)
+            batch += taken
+            left -= size
+            self._run = self._run[len(taken) :]
+
+    async def close(self) -> None:
+        self._run = []
+        await super().close()
+
+
+def _within(documents: list[bytes], size_max: int) -> tuple[list[bytes], int]:
+    """The first documents, up to and with the one that passes so many bytes; and their size."""
+    size = 0
+    for number, document in enumerate(documents, 1):
+        size += len(document)
+        if size >= size_max:
+            return documents[:number], size
+    return documents, size
+
+
+async def _everything(view: View, collection: str, skip: int, limit: int) -> AsyncIterator[list[bytes]]:
+    number = view.catalog.ids.get(collection)
+    if number is None:
+        return
+    end = skip + limit if limit else math.inf
+    at = 0
+    async for rows in view.scan(number, rows_max=WHOLE_ROWS):
+        kept = rows[max(0, skip - at) : min(len(rows), end - at)] if skip or limit else rows
+        if kept:
+            yield [row[3] for row in kept]
+        at += len(rows)
+        if at >= end:
+            return
+
+
 async def find(
     db: Database,
     collection: str,
@@ -138,6 +193,8 @@ async def find(
     matches = await compiled(db, compile_filter, spec)
     order = compile_sort(sort) if sort else None
     project = await compiled(db, compile_projection, projection, matches) if projection else None
+    if not spec and order is None and project is None:
+        return WholeCursor(_everything(view, collection, skip, limit), view)
     return Cursor(_shaped(view, collection, matches, order, project, skip, limit), view)
 
 

@@ -117,27 +117,27 @@ class View:
                 found[at] = None if record is MISSING else record.seq
         return found
 
-    async def scan(self, collection: int) -> AsyncIterator[list[Row]]:
-        """Every live row, in commit order, in batches of at most SCAN_ROWS; the caller's work between batches is its own slice."""
+    async def scan(self, collection: int, *, rows_max: int = SCAN_ROWS) -> AsyncIterator[list[Row]]:
+        """Every live row, in commit order, in batches of at most rows_max; the caller's work between batches is its own slice."""
         changed = await self._changed(collection)
         shards = self._shards
         if shards is not None:
             shards.open_scans += 1
             try:
                 share = SCANS_BYTES // (shards.open_scans * max(1, len(shards.shards)))
-                batches = shards.scan(collection, chunk_bytes=min(SCAN_CHUNK_BYTES, share))
+                batches = shards.scan(collection, chunk_bytes=min(SCAN_CHUNK_BYTES, share), rows_max=rows_max)
                 while (batch := await self._disk.run(_next_batch, batches)) is not None:
                     self.check_age()
-                    kept = [row for row in batch if row[2] not in changed]
+                    kept = [row for row in batch if row[2] not in changed] if changed else batch
                     if kept:
                         yield kept
             finally:
                 shards.open_scans -= 1
         rows = await self._where_it_fits(len(changed), _rows_in_order, changed)
-        for start in range(0, len(rows), SCAN_ROWS):
+        for start in range(0, len(rows), rows_max):
             await trio.lowlevel.checkpoint()
             self.check_age()
-            yield rows[start : start + SCAN_ROWS]
+            yield rows[start : start + rows_max]
 
     async def count(self, collection: int) -> int:
         """Live documents of one collection."""

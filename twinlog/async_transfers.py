@@ -5,12 +5,13 @@ The stream is a binary one as for the blocking client, since files are such; its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from storage.exchange import Asked, Format, Writer, ZipWriter
 
+from . import packed_inserts
 from .engine_errors import engine_errors_here
 from .errors import BulkWriteError, InvalidDocument
 from .importing import (
@@ -21,12 +22,17 @@ from .importing import (
     one_collection,
     read_options,
 )
-from .transfers import WRITE_DOCUMENTS, format_named, now
+from .transfers import READ_DOCUMENTS, format_named, now
 from .transport import in_thread
 
 if TYPE_CHECKING:
     from .async_collection import AsyncCollection
+    from .async_cursor import AsyncCursor
     from .async_transaction import AsyncTransaction
+    from .scope import Scope
+
+
+SLICE_DOCUMENTS = 500  # made into text at a time: some milliseconds of the loop where there is no kernel
 
 
 class AsyncTransfers:
@@ -34,6 +40,7 @@ class AsyncTransfers:
 
     if TYPE_CHECKING:
         name: str
+        _scope: Scope
 
         def __getitem__(self, name: str) -> AsyncCollection: ...
         async def list_collection_names(self) -> list[str]: ...
@@ -93,15 +100,10 @@ class AsyncTransfers:
             writer = Writer(asked)
             await _write(stream, writer.begin())
             for name in asked.collections:
-                text, documents = writer.collection(name), []
-                async for document in source[name].find():
-                    documents.append(document)
-                    if len(documents) >= WRITE_DOCUMENTS:
-                        await _write(stream, text + writer.documents(documents))
-                        count += len(documents)
-                        text, documents = b"", []
-                await _write(stream, text + writer.documents(documents))
-                count += len(documents)
+                await _write(stream, writer.collection(name))
+                async for documents in _packed(source[name].find()):
+                    await _write(stream, writer.packed(documents))
+                    count += len(documents)
             await _write(stream, writer.end())
         return count
 
@@ -111,12 +113,12 @@ class AsyncTransfers:
         with engine_errors_here():
             writer = ZipWriter(parts.append)
             for name in names:
-                async for document in self[name].find():
-                    writer.document(name, document)
-                    count += 1
-                    if count % WRITE_DOCUMENTS == 0:
-                        await _write(stream, b"".join(parts))
-                        parts.clear()
+                async for documents in _packed(self[name].find()):
+                    for document in documents:
+                        writer.packed(name, document)
+                    count += len(documents)
+                    await _write(stream, b"".join(parts))
+                    parts.clear()
             writer.close()
             await _write(stream, b"".join(parts))
         return count
@@ -125,13 +127,24 @@ class AsyncTransfers:
         chosen = read_options(options)
         with engine_errors_here():
             job = await in_thread(Importing, stream, chosen)
-            batches = job.batches()
-            while (batch := await in_thread(next, batches, None)) is not None:
-                waiting = [batch]
+            groups = job.groups()
+            while (group := await in_thread(next, groups, None)) is not None:
+                if len(group) > 1 and not chosen.dry_run:
+                    await self._write_together(job, group)
+                    continue
+                waiting = group[::-1]
                 while waiting:
                     batch = waiting.pop()
                     waiting += reversed(await self._write(job, batch) if not chosen.dry_run else job.done(batch))
         return job.result
+
+    async def _write_together(self, job: Importing, group: list[Batch]) -> None:
+        batches = [(batch.collection, batch.documents) for batch in group]
+        found, failure = await self[group[0].collection].run(packed_inserts.insert_batches(self._scope, self.name, batches))
+        for batch, errors in zip(group, found):
+            job.written(batch, errors)
+        if failure is not None:
+            raise failure
 
     async def _write(self, job: Importing, batch: Batch) -> tuple[Batch, ...]:
         """Write one batch; gives what is to be written instead of it."""
@@ -147,6 +160,14 @@ class AsyncTransfers:
         except InvalidDocument as error:
             return job.cannot_encode(batch, error)
         return ()
+
+
+async def _packed(cursor: AsyncCursor) -> AsyncIterator[Sequence[bytes]]:
+    """All documents of a cursor, as they are stored, some at a time."""
+    cursor.batch_size(READ_DOCUMENTS)
+    while batch := await cursor.next_packed():
+        for start in range(0, len(batch), SLICE_DOCUMENTS):
+            yield batch[start : start + SLICE_DOCUMENTS]  # type: ignore[misc]
 
 
 async def _write(stream: BinaryIO, data: bytes) -> None:

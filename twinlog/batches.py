@@ -73,6 +73,15 @@ class Batches:
         document = self._documents.popleft()
         return document if isinstance(document, dict) else read_document(document)
 
+    def take_packed(self) -> list[Raw]:
+        """What is left of the batch, as the node sent it. Not for batches that are held()."""
+        if self._closed:
+            return []
+        documents = list(self._documents)
+        self._documents.clear()
+        self.retrieved += len(documents)
+        return documents  # type: ignore[return-value]
+
     def begin(self) -> Plan[None]:
         """Ask for the first batch."""
         exchange = yield from ask(self.scope, self._kind, self._first(), db=self.db)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
+
 from .batches import Batches
 from .options import natural
 
@@ -38,6 +40,11 @@ class CommandCursor:
 
     def next(self) -> dict[str, Any]:
         return self.__next__()
+
+    def next_packed(self) -> list[Raw]:
+        """The documents that are at hand, or the next batch, each as MessagePack; none at the end."""
+        self.collection.run(self._batches.refill())
+        return self._batches.take_packed()
 
     def to_list(self, length: int | None = None) -> list[dict[str, Any]]:
         """The documents that are left, at most length of them."""

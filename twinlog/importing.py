@@ -1,27 +1,31 @@
 """An import as its faces carry it out: which documents go together, and what became of them. Knows no connection.
 
-    stream ── storage.exchange ──> items ──> batches of one collection ── the face writes each ──> done() ──> ImportDatabaseResult
+    stream ── storage.exchange ──> items ──> batches of one collection, in groups ── the face writes each ──> done() ──> ImportDatabaseResult
 
 A bad line, or a document that the database refuses, is noted with its line and its reason, and the others go in; with stop_on_error it
-ends the import, and what was written before it stays. Memory: HELD_BYTES_MAX of text as documents, one long document, and BAD_MAX notes.
+ends the import, and what was written before it stays. Memory: HELD_BYTES_MAX of text as documents, a group and what is read ahead of it, one long document, and
+BAD_MAX notes. Documents that are inserted go as they are stored (Packed); the other modes look into them.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from bson import ObjectId
 
-from storage.exchange import BadLine, Export, Format, Item, format_of, read_zip
+from storage.exchange import BadLine, Export, Format, Item, Packed, Packing, format_of, packed, read_zip
 
 from .errors import BulkWriteError, ConfigurationError, InvalidDocument
+from .verbs import bulk_details
 from .writes import InsertOne, ReplaceOne, Write
 
 BATCH_SIZE = 1_000
 BATCH_SIZE_MAX = 100_000
+GROUP_BATCHES_MAX, GROUP_BYTES_MAX = 30, 8 * 2**20  # written together
+AHEAD_BYTES_MAX = 2 * 2**20  # of text that is read while what came before is written
 HELD_BYTES_MAX = 16 * 2**20  # of text that was read and is not written yet, but always one document
 COLLECTIONS_AT_ONCE = 64
 SPOOL_BYTES = 2**20
@@ -31,6 +35,7 @@ BAD_MAX = 1_000  # notes kept in a result; further ones are counted only, and to
 MODES = ("insert", "upsert", "replace")
 
 OnBad = Callable[[str, int, str], object]  # collection or "", line, reason
+ReadAhead = Callable[[Iterator[Item], Callable[[], int]], Iterator[Item]]  # given also how many bytes were read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +103,12 @@ class Batch:
     """Documents of one collection that are written together; lines[i] is where documents[i] stood."""
 
     collection: str
-    documents: list[dict[str, Any]]
+    documents: list[dict[str, Any] | bytes]  # bytes: as it is stored
     lines: list[int]
+
+    @property
+    def is_packed(self) -> bool:
+        return dict not in set(map(type, self.documents))
 
     def halves(self) -> tuple[Batch, Batch]:
         middle = len(self.documents) // 2
@@ -110,12 +119,15 @@ class Batch:
 
 
 class Importing:
-    """One import. The face writes what batches() gives, one after the other, and tells done() or failed() about each."""
+    """One import. The face writes what groups() gives, one after the other, and tells done() or failed() about each batch."""
 
-    def __init__(self, stream: BinaryIO, options: ImportOptions) -> None:
+    def __init__(self, stream: BinaryIO, options: ImportOptions, ahead: ReadAhead | None = None) -> None:
+        """ahead: how the stream is read while something else is done."""
         self._options = options
+        self._ahead = ahead
+        self._packing = Packing(options.keep_ids) if options.mode == "insert" else None  # the others look at documents
         self._read = _Counted(stream)
-        self._export = Export(self._read, options.hint)  # type: ignore[arg-type]
+        self._export = Export(self._read, options.hint, packing=self._packing)  # type: ignore[arg-type]
         self._is_archive = self._export.format is Format.ZIP
         self.result = ImportDatabaseResult(self._export.format.value)
         self._stream = stream
@@ -124,21 +136,56 @@ class Importing:
 
     def batches(self) -> Iterator[Batch]:
         """Raises BadDocument for an archive that cannot be opened."""
-        items: Iterator[Item] = read_zip(self._seekable()) if self._is_archive else self._export.items()
-        for name, line, found in items:
+        for name, line, found in self._items():
             if self.result.stopped:
                 return
             target = self._options.collection or name or self._options.default_collection
             if isinstance(found, BadLine):
                 self.refuse(target or "", line, found.reason)
             elif target is None:
-                self.refuse("", line, "nothing says which collection it belongs to: name one")
+                for number in found.lines if isinstance(found, Packed) else (line,):
+                    if not self.result.stopped:
+                        self.refuse("", number, "nothing says which collection it belongs to: name one")
+            elif isinstance(found, Packed):
+                yield from self._add_packed(target, found)
             else:
                 yield from self._add(target, line, found)
         for batch in self._all_pending():
             if self.result.stopped:
                 return
             yield batch
+
+    def groups(self) -> Iterator[list[Batch]]:
+        """The same, some of them together: those that can be written without an answer to the one before, and so with fewer requests. Whoever asks for
+        smaller batches than the usual gets them one by one."""
+        options = self._options
+        may_join = options.mode == "insert" and options.batch_size >= BATCH_SIZE and not options.stop_on_error
+        group: list[Batch] = []
+        size = 0
+        failure: Exception | None = None
+        try:
+            for batch in self.batches():
+                together = may_join and batch.is_packed
+                if group and not together:
+                    yield group
+                    group, size = [], 0
+                group.append(batch)
+                size += sum(map(len, batch.documents)) if together else 0
+                if not together or len(group) >= GROUP_BATCHES_MAX or size >= GROUP_BYTES_MAX:
+                    yield group
+                    group, size = [], 0
+        except Exception as error:  # noqa: BLE001 - raised below: what was read before it is written
+            failure = error
+        if group:
+            yield group
+        if failure is not None:
+            raise failure
+
+    def _items(self) -> Iterator[Item]:
+        if self._is_archive:
+            return read_zip(self._seekable())
+        items = self._export.items()
+        return items if self._ahead is None else self._ahead(items, lambda: self._read.bytes)
 
     def _seekable(self) -> BinaryIO:
         """The archive as a file; what comes from a pipe goes to a temporary one first, since an archive's list stands at its end."""
@@ -150,16 +197,31 @@ class Importing:
         return spool
 
     def _add(self, name: str, line: int, document: dict[str, Any]) -> Iterator[Batch]:
+        if not self._options.keep_ids:
+            document = {"_id": ObjectId(), **{key: value for key, value in document.items() if key != "_id"}}
+        elif self._packing is not None and "_id" not in document:
+            document = {"_id": ObjectId(), **document}
+        data = packed(document) if self._packing is not None and not self._options.dry_run else None
+        yield from self._add_some(name, [document if data is None else data], [line])
+
+    def _add_packed(self, name: str, found: Packed) -> Iterator[Batch]:
+        start, count = 0, len(found.documents)
+        while start < count and not self.result.stopped:
+            pending = self._pending.get(name)
+            end = start + self._options.batch_size - (len(pending.documents) if pending is not None else 0)
+            yield from self._add_some(name, found.documents[start:end], found.lines[start:end])
+            start = end
+
+    def _add_some(self, name: str, documents: Sequence[dict[str, Any] | bytes], lines: Sequence[int]) -> Iterator[Batch]:
+        """No more than the batch has room for."""
         batch = self._pending.get(name)
         if batch is None:
             if len(self._pending) >= COLLECTIONS_AT_ONCE or self._read.bytes - self._began_at > HELD_BYTES_MAX:
                 yield from self._all_pending()
             batch = self._pending[name] = Batch(name, [], [])
             self._of(name)
-        if not self._options.keep_ids:
-            document = {"_id": ObjectId(), **{key: value for key, value in document.items() if key != "_id"}}
-        batch.documents.append(document)
-        batch.lines.append(line)
+        batch.documents.extend(documents)
+        batch.lines.extend(lines)
         if len(batch.documents) >= self._options.batch_size:
             yield self._pending.pop(name)
         elif self._read.bytes - self._began_at > HELD_BYTES_MAX:
@@ -197,6 +259,13 @@ class Importing:
         self._count(batch.collection, len(batch.documents) - len(refused))
         for one in refused:
             self.refuse(batch.collection, batch.lines[one["index"]], one["errmsg"])
+
+    def written(self, batch: Batch, errors: list[dict[str, Any]]) -> None:
+        """The batch was written but for those that errors name."""
+        if errors:
+            self.failed(batch, BulkWriteError(bulk_details(errors)))
+        else:
+            self.done(batch)
 
     def cannot_encode(self, batch: Batch, error: InvalidDocument) -> tuple[Batch, ...]:
         """One document of the batch is none that can be sent: what is to be written instead. Without its index, halves find it."""

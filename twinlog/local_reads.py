@@ -24,6 +24,7 @@ from node.wire import (
     More,
     Reply,
     Request,
+    encode_batch,
     encode_fields,
 )
 from storage import Cursor, Database, TimeBudget, decode_value, encode_value, operations
@@ -114,8 +115,7 @@ class LocalReads:
             documents = await cursor.next_batch(rows)
         if not cursor.done:
             self._cursors[cursor_id] = found
-        answer = {"docs": [Raw(document) for document in documents], "cursor": 0 if cursor.done else cursor_id}
-        return Reply(request.id, encode_fields(answer), *cursor.view.position)
+        return Reply(request.id, encode_batch(documents, 0 if cursor.done else cursor_id), *cursor.view.position)
 
     async def kill_cursor(self, request: KillCursor) -> Reply:
         found = self._cursors.pop(request.cursor, None)

@@ -6,17 +6,19 @@ of it, sorted by nothing: documents stand in the order of their last writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from storage.exchange import Asked, Format, Writer, ZipWriter, format_of
+from storage.exchange import Asked, Format, Item, Writer, ZipWriter, format_of
 
+from . import packed_inserts
 from .engine_errors import engine_errors_here
 from .errors import BulkWriteError, InvalidDocument
 from .importing import (
+    AHEAD_BYTES_MAX,
     Batch,
     ImportCollectionResult,
     ImportDatabaseResult,
@@ -24,12 +26,16 @@ from .importing import (
     one_collection,
     read_options,
 )
+from .transport import Beside
 
 if TYPE_CHECKING:
     from .collection import Collection
+    from .cursor import Cursor
+    from .scope import Scope
     from .transaction import Transaction
 
-WRITE_DOCUMENTS = 500  # made into text at a time
+READ_DOCUMENTS = 20_000  # asked for at a time; the node's bound on bytes may give fewer
+WRITE_DOCUMENTS = 2_000  # made into text at a time
 
 
 class Transfers:
@@ -37,6 +43,7 @@ class Transfers:
 
     if TYPE_CHECKING:
         name: str
+        _scope: Scope
 
         def __getitem__(self, name: str) -> Collection: ...
         def list_collection_names(self) -> list[str]: ...
@@ -96,9 +103,10 @@ class Transfers:
             stream.write(writer.begin())
             for name in asked.collections:
                 stream.write(writer.collection(name))
-                for documents in _batches(source[name].find()):
-                    stream.write(writer.documents(documents))
-                    count += len(documents)
+                with closing(_packed(source[name].find())) as batches:
+                    for documents in batches:
+                        stream.write(writer.packed(documents))
+                        count += len(documents)
             stream.write(writer.end())
         return count
 
@@ -107,22 +115,35 @@ class Transfers:
         with engine_errors_here():
             writer = ZipWriter(stream.write)
             for name in names:
-                for document in self[name].find():
-                    writer.document(name, document)
-                    count += 1
+                with closing(_packed(self[name].find())) as batches:
+                    for documents in batches:
+                        for document in documents:
+                            writer.packed(name, document)
+                        count += len(documents)
             writer.close()
         return count
 
     def _import(self, stream: BinaryIO, options: dict[str, Any]) -> ImportDatabaseResult:
         chosen = read_options(options)
         with engine_errors_here():
-            job = Importing(stream, chosen)
-            for batch in job.batches():
-                waiting = [batch]
+            job = Importing(stream, chosen, None if chosen.stop_on_error else _read_ahead)
+            for group in job.groups():
+                if len(group) > 1 and not chosen.dry_run:
+                    self._write_together(job, group)
+                    continue
+                waiting = group[::-1]
                 while waiting:
                     batch = waiting.pop()
                     waiting += reversed(self._write(job, batch) if not chosen.dry_run else job.done(batch))
         return job.result
+
+    def _write_together(self, job: Importing, group: list[Batch]) -> None:
+        batches = [(batch.collection, batch.documents) for batch in group]
+        found, failure = self[group[0].collection].run(packed_inserts.insert_batches(self._scope, self.name, batches))
+        for batch, errors in zip(group, found):
+            job.written(batch, errors)
+        if failure is not None:
+            raise failure
 
     def _write(self, job: Importing, batch: Batch) -> tuple[Batch, ...]:
         """Write one batch; gives what is to be written instead of it."""
@@ -140,6 +161,34 @@ class Transfers:
         return ()
 
 
+def _read_ahead(items: Iterator[Item], bytes_read: Callable[[], int]) -> Iterator[Item]:
+    """The same items, the next ones read in a thread while these are used. Raises what reading raises, after the items before it."""
+
+    def some() -> tuple[list[Item], Exception | None]:
+        taken: list[Item] = []
+        end = bytes_read() + AHEAD_BYTES_MAX
+        try:
+            while bytes_read() < end and (item := next(items, None)) is not None:
+                taken.append(item)
+        except Exception as error:  # noqa: BLE001 - raised below, in its place
+            return taken, error
+        return taken, None
+
+    following = Beside(some)
+    try:
+        while True:
+            taken, failure = following.result()
+            if not taken and failure is None:
+                return
+            if failure is None:
+                following = Beside(some)
+            yield from taken
+            if failure is not None:
+                raise failure
+    finally:
+        following.wait()
+
+
 def now() -> str:
     """RFC 3339 in UTC, whole seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -151,7 +200,15 @@ def format_named(given: str | Format) -> Format:
         return format_of(given) if isinstance(given, str) else given
 
 
-def _batches(documents: Iterable[dict]) -> Iterator[list[dict]]:
-    iterator = iter(documents)
-    while batch := list(islice(iterator, WRITE_DOCUMENTS)):
-        yield batch
+def _packed(cursor: Cursor) -> Iterator[Sequence[bytes]]:
+    """All documents of a cursor, as they are stored, WRITE_DOCUMENTS at a time. The next batch is asked for while the one before is used (INV-8: two are held)."""
+    with cursor.batch_size(READ_DOCUMENTS):
+        batch = cursor.next_packed()
+        while batch:
+            following = Beside(cursor.next_packed)
+            try:
+                for start in range(0, len(batch), WRITE_DOCUMENTS):
+                    yield batch[start : start + WRITE_DOCUMENTS]  # type: ignore[misc]
+            finally:
+                following.wait()
+            batch = following.result()

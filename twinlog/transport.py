@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -56,6 +56,33 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread
+
+
+class Beside(Generic[T]):
+    """Work that goes on in a thread of its own, from now on."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._made: list[T] = []
+        self._failure: BaseException | None = None
+        self._thread = start_thread(self._run, "twinlog-beside")
+
+    def wait(self) -> None:
+        """Until it has ended, however it did."""
+        self._thread.join()
+
+    def result(self) -> T:
+        """What it made. Raises what it raised."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._made[0]
+
+    def _run(self) -> None:
+        try:
+            self._made.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - the top of the thread
+            self._failure = error
 
 
 async def in_thread(work: Callable[..., T], *args: object) -> T:

@@ -37,6 +37,10 @@ def document_bytes(document: Mapping[str, Any]) -> Raw:
 def encoded_documents(documents: Iterable[MutableMapping[str, Any]], ids: list[Any]) -> Iterator[bytes]:
     """The bytes of many documents, their `_id`s put into ids. Raises as document_bytes, with details["index"]."""
     for document in documents:
+        if type(document) is bytes:  # an import's, encoded already
+            ids.append(None)
+            yield document
+            continue
         ids.append(document["_id"] if type(document) is dict and "_id" in document else with_id(document))
         try:
             data = encode_document(document)

@@ -12,6 +12,7 @@ This module is the face of it.
 from __future__ import annotations
 
 from . import dump
+from .encoded import Packed, Packing, packed
 from .extjson import parse_line, to_json
 from .formats import EXTENSIONS, Format, format_of
 from .jsonl import BadLine, read_documents
@@ -27,11 +28,14 @@ __all__ = [
     "Export",
     "Format",
     "Item",
+    "Packed",
+    "Packing",
     "Writer",
     "ZipWriter",
     "as_text",
     "dump",
     "format_of",
+    "packed",
     "parse_line",
     "read_documents",
     "read_zip",

@@ -14,13 +14,14 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from .encoded import Packing
 from .jsonl import CHUNK_BYTES, LINE_BYTES_MAX, BadLine, Elements, Found
 
 HEADER_VALUE_BYTES_MAX = 2**20
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
-Named = tuple[str | None, int, Any]  # collection, line, document or BadLine
+Named = tuple[str | None, int, Any]  # collection, line, document or BadLine or Packed
 
 
 class _NotJson(Exception):
@@ -30,10 +31,11 @@ class _NotJson(Exception):
 class JsonObject:
     """`header` has the small values that were read so far."""
 
-    def __init__(self, stream: BinaryIO, line_bytes_max: int = LINE_BYTES_MAX) -> None:
+    def __init__(self, stream: BinaryIO, line_bytes_max: int = LINE_BYTES_MAX, packing: Packing | None = None) -> None:
         self.header: dict[str, Any] = {}
         self._stream = stream
         self._line_bytes_max = line_bytes_max
+        self._packing = packing
         self._chunk = stream.read(CHUNK_BYTES).removeprefix(_BOM)
         self._at = 0
         self._line = 1
@@ -58,7 +60,7 @@ class JsonObject:
     def _array(self, name: str | None) -> Iterator[Named]:
         if self._next() != b"[":
             raise _NotJson(f"an array of documents must stand here, not {self._next()!r}")
-        elements = Elements(self._stream, self._chunk[self._at :], self._line, self._line_bytes_max)
+        elements = Elements(self._stream, self._chunk[self._at :], self._line, self._line_bytes_max, self._packing)
         found: Found
         for found in elements.read():
             yield name, *found

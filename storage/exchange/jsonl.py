@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ..errors import BadDocument
+from .encoded import Packed, Packing
 from .extjson import parse_line
 
 LINE_BYTES_MAX = 64 * 2**20
-CHUNK_BYTES = 64 * 2**10
+CHUNK_BYTES = 256 * 2**10
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\],]', re.DOTALL)  # a whole text, or one mark
@@ -33,11 +34,11 @@ class BadLine:
     reason: str
 
 
-Found = tuple[int, dict[str, Any] | BadLine]
+Found = tuple[int, dict[str, Any] | BadLine | Packed]
 
 
-def read_documents(stream: BinaryIO, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[Found]:
-    """(line number, document or BadLine) for every document of the stream, in order."""
+def read_documents(stream: BinaryIO, *, line_bytes_max: int = LINE_BYTES_MAX, packing: Packing | None = None) -> Iterator[Found]:
+    """(line number, document or BadLine) for every document of the stream, in order; with a packing also Packed, for many of them."""
     start = b""
     lines_before = 0
     while not start:
@@ -51,27 +52,37 @@ def read_documents(stream: BinaryIO, *, line_bytes_max: int = LINE_BYTES_MAX) ->
         start = chunk.lstrip(_BLANK)
         lines_before += chunk[: len(chunk) - len(start)].count(b"\n")
     if start.startswith(b"["):
-        elements = Elements(stream, start, 1 + lines_before, line_bytes_max)
+        elements = Elements(stream, start, 1 + lines_before, line_bytes_max, packing)
         yield from elements.read()
         yield from elements.after_array()
     else:
-        yield from _lines(stream, start, 1 + lines_before, line_bytes_max)
+        yield from _lines(stream, start, 1 + lines_before, line_bytes_max, packing)
 
 
-def _lines(stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int) -> Iterator[Found]:
+def _lines(stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int, packing: Packing | None) -> Iterator[Found]:
     """chunk: what was read already."""
     parts: list[bytes] = []  # of the line that is not whole yet
     held = 0
     while chunk:
-        *whole, rest = chunk.split(b"\n")
-        for end in whole:
-            held += len(end)
+        at = 0
+        while True:
+            if packing is not None and not held:
+                run, at, line = packing.lines(chunk, at, line, line_bytes_max)
+                if run.documents:
+                    yield run.lines[0], run
+                    continue
+            end = chunk.find(b"\n", at)
+            if end < 0:
+                break
+            held += end - at
             if held <= line_bytes_max:
-                parts.append(end)
+                parts.append(chunk[at:end])
             yield from _document(line, b"".join(parts), held, line_bytes_max)
             parts.clear()
             held = 0
             line += 1
+            at = end + 1
+        rest = chunk[at:]
         held += len(rest)
         if held <= line_bytes_max:
             parts.append(rest)
@@ -106,7 +117,7 @@ class Elements:
         """After read() has ended: what was read from the stream beyond the array, and the line on which that begins."""
         return self._chunk[self._at :], self._line
 
-    def __init__(self, stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int) -> None:
+    def __init__(self, stream: BinaryIO, chunk: bytes, line: int, line_bytes_max: int, packing: Packing | None = None) -> None:
         """chunk begins with the opening bracket, which is on the given line."""
         self._stream = stream
         self._chunk = chunk
@@ -119,10 +130,17 @@ class Elements:
         self._depth = 0
         self._in_text = False
         self._after_comma = False
+        self._packing = packing
 
     def read(self) -> Iterator[Found]:
         scan = self._at  # everything before it has been looked at
         while True:
+            if self._packing is not None and scan == self._at and not (self._first_line or self._in_text or self._depth):  # before an element
+                run, self._at, self._line = self._packing.elements(self._chunk, scan, self._line, self._line_bytes_max)
+                if run.documents:
+                    scan, self._after_comma = self._at, True
+                    yield run.lines[0], run
+                    continue
             match = (_IN_TEXT if self._in_text else _STRUCTURE).search(self._chunk, scan)
             if match is None:
                 if not self._next_chunk():

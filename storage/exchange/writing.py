@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BadDocument, BadRequest
+from ..values.documents import decode
 from . import skv
 from .bson_stream import encode
+from .encoded import texts
 from .extjson import to_json
 from .formats import COLLECTION_MARK, EXPORT_MARK, VERSION, Format
 
@@ -68,7 +70,7 @@ class Writer:
             case Format.JSONL if asked.database is not None:
                 return _line({EXPORT_MARK: True} | header | names)
             case Format.JSON if asked.database is not None:
-                inner = _dump(header)[1:-1]
+                inner = as_json(header)[1:-1]
                 return (f"{{\n  {_spaced(inner)},\n  \"collections\": {{" if asked.pretty else f'{{{inner},"collections":{{').encode()
             case Format.SKV:
                 return skv.begin(asked.created_at, asked.total).encode()
@@ -82,10 +84,10 @@ class Writer:
         self._collections += 1
         if asked.format is Format.JSON and asked.database is not None:
             comma = "," if self._collections > 1 else ""
-            return ended + (f"{comma}\n    {_dump(name)}: [" if asked.pretty else f"{comma}{_dump(name)}:[").encode()
+            return ended + (f"{comma}\n    {as_json(name)}: [" if asked.pretty else f"{comma}{as_json(name)}:[").encode()
         self._head = {
-            Format.ALOS: f'{{"collection":{_dump(name)},"doc":',
-            Format.JSONL: f'{{"{COLLECTION_MARK}":{_dump(name)},' if asked.database is not None else "",
+            Format.ALOS: f'{{"collection":{as_json(name)},"doc":',
+            Format.JSONL: f'{{"{COLLECTION_MARK}":{as_json(name)},' if asked.database is not None else "",
         }.get(asked.format, "")
         return ended + (b"[" if asked.format is Format.JSON else b"")
 
@@ -99,6 +101,39 @@ class Writer:
             parts.append(write(self, document))
             self._written += 1
         return "".join(parts).encode()
+
+    def packed(self, documents: Sequence[bytes]) -> bytes:
+        """The same of documents as they are stored. Raises BadDocument."""
+        asked, parts, at = self.asked, [], 0
+        if asked.format in (Format.BSON, Format.SKV):
+            return self.documents(map(decode, documents))
+        before, after, tabooed, indent = self._around()
+        while at < len(documents):
+            text, end = texts(documents, at, before, after, tabooed, bool(tabooed), asked.canonical, indent)
+            if asked.format is Format.JSON and not self._written:
+                text = text[1:]  # the comma
+            self._written += end - at
+            parts.append(text)
+            if (at := end) < len(documents):
+                parts.append(self.documents((decode(documents[at]),)))
+                at += 1
+        return b"".join(parts)
+
+    def _around(self) -> tuple[bytes, bytes, bytes, int]:
+        """What stands before and after each document, the key that none may have, the column of a document that is indented (else -1)."""
+        asked, head = self.asked, self._head.encode()
+        if asked.format is Format.ALOS:
+            return head, b"}\n", b"", -1
+        if asked.format is not Format.JSON:
+            return head, b"\n", COLLECTION_MARK.encode() if head else b"", -1
+        if not asked.pretty:
+            return b",", b"", b"", -1
+        column = self._column()
+        return b",\n" + b" " * column, b"", b"", column
+
+    def _column(self) -> int:
+        """Of json's documents."""
+        return 6 if self.asked.database is not None else 2
 
     def end(self) -> bytes:
         ended, asked = self._end_collection(), self.asked
@@ -134,7 +169,7 @@ class Writer:
         comma = "," if self._written else ""
         if not self.asked.pretty:
             return f"{comma}{self._json(document)}"
-        indent = "\n" + " " * (6 if self.asked.database is not None else 2)
+        indent = "\n" + " " * self._column()
         return f"{comma}{indent}{pretty(self._json(document), indent)}"
 
     def _record(self, document: Document) -> str:
@@ -146,18 +181,19 @@ def pretty(text: str, line: str = "\n") -> str:
     return json.dumps(json.loads(text), ensure_ascii=False, indent=2).replace("\n", line)
 
 
-def _dump(value: object) -> str:
+def as_json(value: object) -> str:
+    """As the headers and tags of an export are written."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _line(value: object) -> bytes:
-    return _dump(value).encode() + b"\n"
+    return as_json(value).encode() + b"\n"
 
 
 def _spaced(inner: str) -> str:
     """The header's keys, each on a line of its own."""
     fields = json.loads(f"{{{inner}}}")
-    return ",\n  ".join(f"{_dump(key)}: {_dump(value)}" for key, value in fields.items())
+    return ",\n  ".join(f"{as_json(key)}: {as_json(value)}" for key, value in fields.items())
 
 
 _ONE = {

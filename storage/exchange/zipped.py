@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from ..errors import BadDocument
+from ..values.documents import decode
+from .encoded import texts
 from .extjson import parse_line, to_json
 from .jsonl import LINE_BYTES_MAX, BadLine
 from .reading import Item
@@ -62,11 +64,22 @@ class ZipWriter:
 
     def document(self, collection: str, document: Mapping[str, Any]) -> None:
         """Raises BadDocument."""
-        text = pretty(to_json(document)) + "\n"
+        self._add(collection, document, (pretty(to_json(document)) + "\n").encode())
+
+    def packed(self, collection: str, data: bytes) -> None:
+        """The same of a document as it is stored."""
+        text, taken = texts((data,), 0, b"", b"\n", b"", False, False, 0)
+        document = decode(data)
+        if taken:
+            self._add(collection, document, text)
+        else:
+            self.document(collection, document)
+
+    def _add(self, collection: str, document: Mapping[str, Any], text: bytes) -> None:
         entry = zipfile.ZipInfo(f"{file_name(collection)}/{file_name(document.get('_id'))}{_SUFFIX}")
         entry.compress_type = zipfile.ZIP_DEFLATED
         entry.external_attr = 0o640 << 16
-        self._zip.writestr(entry, text.encode())
+        self._zip.writestr(entry, text)
 
     def close(self) -> None:
         self._zip.close()

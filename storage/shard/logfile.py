@@ -27,6 +27,9 @@ def damage(path: str, offset: int, reason: str) -> DamagedRecord:
     )
 
 
+Row = tuple[int, int, bytes, bytes]  # seq, row, id, document
+
+
 class ShardLog:
     """An open shard log. Closed when the last shard set that shares it goes."""
 
@@ -109,10 +112,23 @@ class ShardLog:
     def records_at(
         self, offsets: np.ndarray, lengths: np.ndarray, chunk_bytes: int
     ) -> Iterator[list[tuple[int, ShardRecord]]]:
-        """(offset, record) of the named records, offsets ascending, in lists of about chunk_bytes of file. Blocking.
+        """(offset, record) of the named records, offsets ascending, in lists of about chunk_bytes of file. Blocking. Raises DamagedRecord."""
+        decode = self.decode
+        for start, buffer, some in self._chunks(offsets, lengths, chunk_bytes):
+            yield [(offset, decode(buffer, offset - start, offset)) for offset in some.tolist()]
 
-        Reads neighbours together and seeks past long gaps. Raises DamagedRecord.
-        """
+    def rows_at(self, offsets: np.ndarray, lengths: np.ndarray, chunk_bytes: int, collection: int) -> Iterator[list[Row]]:
+        """(seq, row, id, document) of the same, which must be live records of a collection. Raises DamagedRecord."""
+        for start, buffer, some in self._chunks(offsets, lengths, chunk_bytes):
+            rows = codec.live_rows(buffer, (some - start).astype(np.uint64), collection)
+            if len(rows) < len(some):
+                offset = int(some[len(rows)])
+                self.decode(buffer, offset - start, offset)
+                raise damage(self.path, offset, "the index takes this record for a live one of another collection")
+            yield rows
+
+    def _chunks(self, offsets: np.ndarray, lengths: np.ndarray, chunk_bytes: int) -> Iterator[tuple[int, bytes, np.ndarray]]:
+        """(where it begins, the bytes, the offsets in it): reads neighbours together and seeks past long gaps."""
         ends = offsets + lengths
         breaks = np.append(np.flatnonzero(offsets[1:] > ends[:-1] + GAP_BYTES_MAX) + 1, len(offsets))
         first = 0
@@ -121,8 +137,7 @@ class ShardLog:
             last = int(np.searchsorted(ends, start + chunk_bytes, "right"))
             last = min(max(last, first + 1), int(breaks[np.searchsorted(breaks, first, "right")]))
             buffer = self.file.read_at(start, int(ends[last - 1]) - start)
-            decode = self.decode
-            yield [(offset, decode(buffer, offset - start, offset)) for offset in offsets[first:last].tolist()]
+            yield start, buffer, offsets[first:last]
             first = last
 
 

@@ -177,6 +177,24 @@ def decode(buffer: bytes | memoryview, offset: int = 0, *, verify: bool = True) 
     return ShardRecord(op, collection, seq, row, time_us, bytes(buffer[start:middle]), bytes(buffer[middle:end]))
 
 
+def _live_rows(buffer: bytes | memoryview, places: Column, collection: int) -> list[tuple[int, int, bytes, bytes]]:
+    """(seq, row, id, document) of the records at these places (u64) of a buffer, up to the first that is not whole, sound and a PUT of the
+    collection: what is wrong with that one, decode() says. Raises nothing for any bytes."""
+    found = []
+    for place in read_columns("Q", places)[0]:
+        try:
+            record = decode(buffer, int(place))
+        except DamagedRecord:
+            break
+        if record is None or record.op != _PUT or record.collection != collection:
+            break
+        found.append((record.seq, record.row, record.id, record.doc))
+    return found
+
+
+live_rows = native.choose("live_rows", _live_rows)
+
+
 def record_bytes(record: ShardRecord) -> int:
     """How long the record is in its file."""
     return HEADER_BYTES + len(record.id) + len(record.doc)

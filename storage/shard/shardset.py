@@ -30,7 +30,7 @@ from ..index.primary import GENERATION_SHIFT, OFFSET_MASK, Segment, SegmentInfo,
 from ..values.keys import hash64
 from ..versions.statehash import CollectionState
 from .checkpoint import Checkpoint, IndexFile, ShardFiles
-from .logfile import ShardLog, damage
+from .logfile import Row, ShardLog
 from .rebuild import HashKey, rebuild_index
 from .record import ShardRecord
 
@@ -42,8 +42,6 @@ SCAN_BATCH_BYTES_MAX = 2**20  # of documents in one batch, but always one row
 SCAN_CHUNK_BYTES = 2**20  # read from one shard at a time
 SCAN_BUFFERS_BYTES_MAX = 64 * 2**20  # over all shards
 SCAN_CHUNK_BYTES_MIN = 64 * 2**10
-
-Row = tuple[int, int, bytes, bytes]  # seq, row, id, document
 
 
 class Lookup(Enum):
@@ -188,15 +186,15 @@ class ShardSet:
         state = self._states.get(collection)
         return state.copy() if state is not None else CollectionState()
 
-    def scan(self, collection: int, *, chunk_bytes: int = SCAN_CHUNK_BYTES) -> Iterator[list[Row]]:
-        """Every live row of a collection in order of writing, in batches of at most SCAN_ROWS_MAX rows. Blocking.
+    def scan(self, collection: int, *, chunk_bytes: int = SCAN_CHUNK_BYTES, rows_max: int = SCAN_ROWS_MAX) -> Iterator[list[Row]]:
+        """Every live row of a collection in order of writing, in batches of at most rows_max rows. Blocking.
 
         Reads each file from front to back, about chunk_bytes at a time. Raises DamagedRecord.
         """
         chunk_bytes = max(SCAN_CHUNK_BYTES_MIN, min(chunk_bytes, SCAN_BUFFERS_BYTES_MAX // len(self.shards)))
         sources = [_rows_of(shard, collection, chunk_bytes) for shard in self.shards]
         for rows in _merged(sources):
-            yield from _batches(rows)
+            yield from _batches(rows, rows_max)
 
 
 def _newest_in(
@@ -219,20 +217,7 @@ def _rows_of(shard: Shard, collection: int, chunk_bytes: int) -> Iterator[list[R
         for start in range(first, end, SCAN_LOCATIONS_MAX):
             some = slice(start, min(start + SCAN_LOCATIONS_MAX, end))
             offsets = (locations[some] & np.uint64(OFFSET_MASK)).astype(np.int64)
-            yield from _rows_at(log, offsets, lengths[some].astype(np.int64), collection, chunk_bytes)
-
-
-def _rows_at(
-    log: ShardLog, offsets: np.ndarray, lengths: np.ndarray, collection: int, chunk_bytes: int
-) -> Iterator[list[Row]]:
-    """The rows of the named records, offsets ascending."""
-    for records in log.records_at(offsets, lengths, chunk_bytes):
-        rows = []
-        for offset, found in records:
-            if found.collection != collection or found.op != Op.PUT:
-                raise damage(log.path, offset, "the index takes this record for a live one of another collection")
-            rows.append((found.seq, found.row, found.id, found.doc))
-        yield rows
+            yield from log.rows_at(offsets, lengths[some].astype(np.int64), chunk_bytes, collection)
 
 
 def _merged(sources: Sequence[Iterator[list[Row]]]) -> Iterator[list[Row]]:
@@ -251,7 +236,7 @@ def _merged(sources: Sequence[Iterator[list[Row]]]) -> Iterator[list[Row]]:
             if rest:
                 left.append((rest, source))
         pending = left
-        ready.sort(key=order)
+        ready.sort()  # by seq and row, which no two rows share
         yield ready
 
 
@@ -259,11 +244,11 @@ def _next_rows(source: Iterator[list[Row]]) -> list[Row]:
     return next((rows for rows in source if rows), [])
 
 
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
+def _batches(rows: list[Row], rows_max: int) -> Iterator[list[Row]]:
     batch: list[Row] = []
     size = 0
     for row in rows:
-        if batch and (len(batch) == SCAN_ROWS_MAX or size + len(row[3]) > SCAN_BATCH_BYTES_MAX):
+        if batch and (len(batch) == rows_max or size + len(row[3]) > SCAN_BATCH_BYTES_MAX):
             yield batch
             batch, size = [], 0
         batch.append(row)

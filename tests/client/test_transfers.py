@@ -152,3 +152,59 @@ def test_any_stream_will_do(client, tmp_path):
     with gzip.open(tmp_path / "shop.alos.gz", "rb") as stream:
         assert client["copy"].import_database(stream, keep_ids=True).total_inserted == 3
     assert content(client["copy"]) == {"users": wanted()["users"]}
+
+
+def test_batches_that_travel_together_are_told_apart(client):
+    """Five batches share a request: the first of equal ids stays, lines are those of the file, and so is the order."""
+    lines = [b'{"_id": %d, "v": %d}' % (n, n) for n in range(5_500)]
+    lines[1_500], lines[4_500], lines[2_000] = b'{"_id": 0, "v": "second"}', b'{"_id": 1400, "v": "second"}', b"bad"
+    told, counts = [], []
+    result = client["copy"].import_collection(
+        io.BytesIO(b"\n".join(lines)), "c", keep_ids=True, on_bad=lambda _, line, __: told.append(line), on_batch=lambda so_far: counts.append(so_far.total_inserted)
+    )
+    assert (result.inserted, result.errors, sorted(told)) == (5_497, 3, [1_501, 2_001, 4_501])
+    assert [doc["v"] for doc in client["copy"]["c"].find()] == [n for n in range(5_500) if n not in (1_500, 2_000, 4_500)]
+    assert counts == sorted(counts) and len(counts) == 6 and counts[-1] == 5_497
+
+
+class Breaking(io.BytesIO):
+    """A stream that fails once it has given so much."""
+
+    def read(self, size=-1):
+        if self.tell() >= len(self.getvalue()):
+            raise OSError("the cable is out")
+        return super().read(min(size, 4_096))
+
+    def seekable(self):
+        return False
+
+
+def test_what_was_read_before_a_stream_failed_is_written(client):
+    lines = b"".join(b'{"_id": %d}\n' % n for n in range(10_500))
+    with pytest.raises(OSError, match="cable"):
+        client["copy"].import_collection(Breaking(lines), "c", keep_ids=True)
+    assert client["copy"]["c"].count_documents({}) == 10_000, "the whole batches"
+
+
+@pytest.mark.parametrize("options", [{"keep_ids": True}, {}, {"keep_ids": True, "mode": "upsert"}, {"keep_ids": True, "stop_on_error": True}, {"dry_run": True}])
+async def test_many_lines_go_in_on_trio_in_every_mode(options):
+    async with twinlog.open_async(":memory:") as client:
+        lines = b"".join(b'{"a": {"$date": "2024-05-01T00:00:00Z"}, "_id": %d}\n' % n for n in range(4_200))
+        result = await client["copy"].import_collection(io.BytesIO(lines), "c", **options)
+        assert (result.inserted, result.errors) == (4_200, 0)
+        found = [doc async for doc in client["copy"]["c"].find()]
+        assert len(found) == (0 if options.get("dry_run") else 4_200)
+        assert all(list(doc) == ["_id", "a"] for doc in found)
+        if options.get("keep_ids"):
+            assert [doc["_id"] for doc in found] == list(range(4_200))
+
+
+@pytest.mark.parametrize("skip", [0, 1, 250, 299, 300, 5_000])
+@pytest.mark.parametrize("limit", [0, 1, 2, 299, 301])
+@pytest.mark.parametrize("batch", [1, 7, 300, 1_000])
+def test_a_find_over_everything_is_cut_as_any_other(client, skip, limit, batch):
+    wanted = DOCS["orders"][:300]
+    few = client["shop"]["few"]
+    few.insert_many([dict(doc) for doc in wanted])
+    found = list(few.find().skip(skip).limit(limit).batch_size(batch))
+    assert found == wanted[skip : skip + limit if limit else None] == list(few.find({"_id": {"$gte": 0}}).skip(skip).limit(limit))

@@ -14,6 +14,7 @@ from ops.commands import import_
 from ops.exit_codes import ExitCode
 from ops.main import main
 from ops.target import Target
+from storage.values.documents import decode
 from twinlog import InsertManyResult
 from twinlog.errors import AutoReconnect, BulkWriteError, InvalidDocument
 from twinlog.transfers import Transfers
@@ -28,6 +29,7 @@ class Shelf:
 
     def insert_many(self, documents, *, ordered):
         assert not ordered, "one bad line must not hold back the lines after it"
+        documents = [decode(document) if isinstance(document, bytes) else document for document in documents]
         if any("bad" in document for document in documents):
             raise InvalidDocument("field 'bad' is bad")
         self.batches.append(len(documents))

@@ -156,3 +156,28 @@ def test_columns_of_unequal_length_are_refused():
     for name in ("hash_keys", "fold", "crc32c", "blake2b_256"):
         with pytest.raises(TypeError):
             getattr(kernel, name)("text")
+
+
+# Rows of a scan.
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([7, 8]), st.binary(min_size=1, max_size=20), st.binary(max_size=300), st.booleans()), max_size=8),
+    st.data(),
+)
+@settings(deadline=None)
+@needs_kernel
+def test_live_rows(given_records: list[tuple], data: st.DataObject):
+    """Whole and sound ones up to the first that is not, wherever the buffer is cut and whichever bit is flipped."""
+    buffer, places = bytearray(), []
+    for number, (op, collection, key, doc, crc) in enumerate(given_records):
+        places.append(len(buffer))
+        buffer += record.encode(op, collection, key, doc if op == 1 else b"", seq=2**40 + number, row=number, time_us=5, crc=crc)
+    if buffer and data.draw(st.booleans()):
+        buffer[data.draw(st.integers(0, len(buffer) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    if data.draw(st.booleans()):
+        del buffer[data.draw(st.integers(0, len(buffer))) :]
+    places = array("Q", places + data.draw(st.lists(st.integers(0, 2**64 - 1), max_size=1)))
+    found = record.live_rows(bytes(buffer), places, 7)
+    assert found == record._live_rows(bytes(buffer), array("Q", [place for place in places if place < 2**62]), 7)
+    assert all(type(row) is tuple for row in found)

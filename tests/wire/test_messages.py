@@ -78,6 +78,7 @@ from node.wire import (
     decode_fields,
     decode_request,
     encode_answer,
+    encode_batch,
     encode_fields,
     encode_request,
     is_absent,
@@ -354,6 +355,13 @@ def test_bad_answers_are_named() -> None:
 def test_an_answer_may_grow_fields_that_an_older_client_passes_over() -> None:
     answer = decode_answer(msgpack.packb(["reply", 4, {}, 1, 2, "new"]))
     assert isinstance(answer, Reply) and (answer.epoch, answer.seq) == (1, 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 300, 2**16 - 1, 2**16])
+@pytest.mark.parametrize("cursor", [0, 5, 2**62])
+def test_a_batch_of_documents_is_written_as_any_fields_are(count, cursor):
+    documents = [b"\x81\xa3_id" + bytes([number % 128]) for number in range(count)]
+    assert bytes(encode_batch(documents, cursor)) == bytes(encode_fields({"docs": [Raw(one) for one in documents], "cursor": cursor}))
 
 
 def test_results_made_by_hand() -> None:
