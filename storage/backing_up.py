@@ -14,20 +14,21 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trio
 
 from .backup import log_archive
 from .backup.copying import CopyOrder, copy_backup, other_disk
+from .backup.dependents import bases, dependents_of
 from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
 from .backup.log_archive import Target
 from .backup.manifest import Manifest
 from .backup.names import BACKUP, SAFETY, check_name, new_name, rfc3339
 from .backup.proofs import Proof, note_proof
 from .backup.restoring import StageOrder, stage_backup
-from .backup.shelf import BackupInfo, Shelf, delete_backup, list_backups, rotate
+from .backup.shelf import BackupInfo, Shelf, delete_with_dependents, list_backups, rotate
 from .backup.slow_disk import SlowDisk
 from .backup.verifying import Level, verify_backup
 from .database import Database
@@ -118,37 +119,48 @@ class Backups:
         disk = other_disk(self._disk, path)
         await self._disk.run(disk.make_dir, ".")
 
-    async def backup(self, database: str, *, max_copies: int = 0) -> BackupInfo:
-        """A new backup of everything committed when it was asked for; older ones beyond max_copies go (0: none).
+    async def backup(self, database: str, *, max_copies: int = 0, incremental: bool = False) -> BackupInfo:
+        """A new backup of everything committed when it was asked for; older ones beyond max_copies go (0: none). incremental: what an earlier one
+        holds is not written again; where there is no sound one of this database it becomes a full one, as its manifest says.
 
         Raises NoSuchDatabase, BadRequest for a database without commits, Overloaded while another job runs, OSError, DamagedRecord."""
         with self._job(database):
-            made = await self._copy(database, BACKUP)
+            made = await self._copy(database, BACKUP, incremental=incremental)
         await self.rotate(database, max_copies)
         return made
 
     async def rotate(self, database: str, max_copies: int) -> list[str]:
-        """Let go of the oldest beyond max_copies (0: of none). Returns their names."""
+        """Let go of the oldest beyond max_copies (0: of none) that no other needs. Returns their names."""
         if not max_copies:
             return []
         with self._job(database):
             shelf = self.shelf(database)
             spared = [name for held, name in self._read if held == shelf]
-            return await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
+            gone = await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
+            if gone:
+                log.info("%s: rotated out: %s", database, ", ".join(gone))
+            return gone
 
     async def list(self, database: str, *, safety: bool = False) -> list[BackupInfo]:
         """Newest first; with safety the snapshots made before restores instead."""
         return await self._disk.run(_list, self._disk, self.shelf(database), safety)
 
-    async def delete(self, database: str, name: str) -> None:
-        """Raises BadName, NoSuchBackup, Overloaded while it is being read."""
+    async def delete(self, database: str, name: str, *, with_dependents: bool = False) -> list[str]:
+        """Returns what went, newest first. with_dependents: also the incremental backups that need it. Raises BadName, NoSuchBackup, BackupNeeded naming
+        those, Overloaded while one of them is being read."""
         with self._job(database):
-            if self._read[self.shelf(database), check_name(name)]:
-                raise Overloaded(f"{name} is being read; wait for that", bound="backup in use", limit=1, retry_after_ms=BUSY_RETRY_MS)
-            await self._disk.run(delete_backup, self._disk, self.shelf(database), name)
+            shelf = self.shelf(database)
+            check_name(name)
+            others = dependents_of(await self._disk.run(_list, self._disk, shelf, False), name)
+            for one in (*others, name):
+                if self._read[shelf, one]:
+                    raise Overloaded(f"{one} is being read; wait for that", bound="backup in use", limit=1, retry_after_ms=BUSY_RETRY_MS)
+            also = others if with_dependents else []
+            return await self._disk.run(delete_with_dependents, self._disk, shelf, name, also)
 
     async def verify(self, database: str, name: str, level: Level = Level.CONTENT, *, bytes_per_s: int = 0) -> list[Finding]:
-        """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything. The outcome is noted on the shelf.
+        """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything. The outcome is noted on the shelf, and
+        that of an earlier one whose bytes it needs with that one.
         bytes_per_s: read no faster; 0: as fast as it goes."""
         shelf = self.shelf(database)
         path = shelf.path(name)
@@ -164,6 +176,11 @@ class Backups:
                 first=str(findings[0])[:500] if findings else "",
             )
             await self._disk.run(_note, self._disk, shelf, name, proof)
+            for other in info.needs:
+                wrong = [one for one in findings if one.file.startswith(f"{shelf.path(other)}/")]
+                if wrong:
+                    seen = replace(proof, findings=len(wrong), first=str(wrong[0])[:500])
+                    await self._disk.run(_note, self._disk, shelf, other, seen)
         return findings
 
     async def restore(
@@ -306,7 +323,7 @@ class Backups:
                     return info
         raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
 
-    async def _copy(self, database: str, prefix: str) -> BackupInfo:
+    async def _copy(self, database: str, prefix: str, *, incremental: bool = False) -> BackupInfo:
         held, shelf = self._engine.database(database), self.shelf(database)
         self._check_space(held, shelf)  # first: a seal waits for space
         if await held.sealing.seal_now() == 0:
@@ -315,11 +332,13 @@ class Backups:
         pin = await held.pin_checkpoint()
         assert pin is not None, "it was sealed just now"
         try:
-            taken = [info.name for safety in (False, True) for info in await self._disk.run(_list, self._disk, shelf, safety)]
+            there = await self._disk.run(_list, self._disk, shelf, False)
+            taken = [info.name for info in (*there, *await self._disk.run(_list, self._disk, shelf, True))]
             now_us = self._engine.seams.time_us()
             order = CopyOrder(
                 db_name=database, directory=held.directory, seq=pin.seq, root=shelf.root, shelf=shelf.directory,
                 name=new_name(prefix, now_us, taken), created_at=rfc3339(now_us), bytes_per_s=self.bytes_per_s,
+                bases=bases(there) if incremental else (),
             )  # fmt: skip
             manifest = await self._workers.run(copy_backup, order)
         finally:
