@@ -21,16 +21,18 @@ import trio
 
 from .backup import log_archive
 from .backup.copying import CopyOrder, copy_backup, other_disk
-from .backup.dependents import bases, dependents_of
+from .backup.dependents import bases, dependents_of, incrementals_in_a_row
 from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
 from .backup.log_archive import Target
 from .backup.manifest import Manifest
 from .backup.names import BACKUP, SAFETY, check_name, new_name, rfc3339
 from .backup.proofs import Proof, note_proof
+from .backup.pruning import Needed, Pruned, prune_archive, still_needed
+from .backup.reading import Page, Place, ReadOrder, collections_in, read_page
 from .backup.restoring import StageOrder, stage_backup
-from .backup.shelf import BackupInfo, Shelf, delete_with_dependents, list_backups, rotate
+from .backup.shelf import BackupInfo, Shelf, as_dicts, delete_with_dependents, list_backups, rotate
 from .backup.slow_disk import SlowDisk
-from .backup.verifying import Level, verify_backup
+from .backup.verifying import Level, read_manifest, verify_backup
 from .database import Database
 from .disk import Disk
 from .engine import Engine
@@ -85,11 +87,13 @@ def _untold(_step: str) -> None:
 
 
 class Backups:
-    """Over one engine. paths: configured shelves by database name; others are below the data directory. workers: where the long jobs run."""
+    """Over one engine. paths: configured shelves by database name; others are below the data directory. workers: where the long jobs run;
+    readers: where documents are read out of backups, which nobody should wait for a copy to do."""
 
-    def __init__(self, engine: Engine, workers: Workers | None = None) -> None:
+    def __init__(self, engine: Engine, workers: Workers | None = None, readers: Workers | None = None) -> None:
         self._engine = engine
         self._workers = workers or engine.seams.index_workers
+        self._readers = readers or self._workers
         self._running: set[str] = set()
         self._read: Counter[tuple[Shelf, str]] = Counter()  # backups that are being read: they stay
         self.paths: dict[str, str] = {}
@@ -104,13 +108,15 @@ class Backups:
 
     async def rest(self) -> None:
         """Now and then: let a worker of its own go when it has nothing to do."""
-        if isinstance(self._workers, BriefWorkers):
-            await self._workers.rest()
+        for workers in {self._workers, self._readers}:
+            if isinstance(workers, BriefWorkers):
+                await workers.rest()
 
     async def aclose(self) -> None:
         """No more jobs; one that runs is cut off."""
-        if isinstance(self._workers, BriefWorkers):
-            await self._workers.aclose()
+        for workers in {self._workers, self._readers}:
+            if isinstance(workers, BriefWorkers):
+                await workers.aclose()
 
     async def check_path(self, path: str) -> None:
         """Whether backups can be put there: the directory is made. Raises BadRequest, OSError."""
@@ -144,6 +150,14 @@ class Backups:
     async def list(self, database: str, *, safety: bool = False) -> list[BackupInfo]:
         """Newest first; with safety the snapshots made before restores instead."""
         return await self._disk.run(_list, self._disk, self.shelf(database), safety)
+
+    async def listed(self, database: str, *, safety: bool = False) -> list[dict[str, Any]]:
+        """list() as plain values, for requests."""
+        return as_dicts(await self.list(database, safety=safety), self.shelf(database))
+
+    async def incrementals_in_a_row(self, database: str) -> int | None:
+        """How many were made since the newest full one that is sound; None when there is none."""
+        return incrementals_in_a_row(await self.list(database))
 
     async def delete(self, database: str, name: str, *, with_dependents: bool = False) -> list[str]:
         """Returns what went, newest first. with_dependents: also the incremental backups that need it. Raises BadName, NoSuchBackup, BackupNeeded naming
@@ -182,6 +196,45 @@ class Backups:
                     seen = replace(proof, findings=len(wrong), first=str(wrong[0])[:500])
                     await self._disk.run(_note, self._disk, shelf, other, seen)
         return findings
+
+    async def collections(self, database: str, name: str) -> list[tuple[str, int]]:
+        """(name, documents) of every collection in a backup. Raises BadName, NoSuchBackup, DamagedRecord, NewerFormat."""
+        shelf = self.shelf(database)
+        seq = (await self._manifest(shelf, name)).position.seq
+        with self._reading(shelf, name):
+            return await self._readers.run(collections_in, shelf.root, shelf.path(name), seq)
+
+    async def read(
+        self, database: str, name: str, collection: str, *, spec: bytes = b"", ids: tuple[bytes, ...] | None = None, place: Place | None = None, limit: int = 0
+    ) -> Page:
+        """Some of a backup's documents, as they are (ReadOrder says what of), each record checked. Raises as collections(), and BadRequest, BadQuery."""
+        shelf = self.shelf(database)
+        seq = (await self._manifest(shelf, name)).position.seq
+        order = ReadOrder(
+            root=shelf.root, directory=shelf.path(name), seq=seq, collection=collection, spec=spec, ids=ids, place=place or Place(), limit=limit
+        )
+        with self._reading(shelf, name):
+            return await self._readers.run(read_page, order)
+
+    async def prune(self, database: str, *, dry_run: bool = False, sound_min: int = 1) -> Pruned:
+        """Remove what of the database's log archive no backup or safety snapshot on this node's shelf needs; nothing while fewer than sound_min could be
+        restored. dry_run: only say what. Raises NoSuchDatabase, BadRequest where no archive is kept, Overloaded while another job runs, OSError."""
+        held, archive = self._engine.database(database), self._engine.options.archive
+        if not archive:
+            raise BadRequest("no log archive is kept here (setting `archive`): there is nothing to prune")
+        with self._job(database):
+            shelf = self.shelf(database)
+            backups, snapshots = [await self._disk.run(_list, self._disk, shelf, safety) for safety in (False, True)]
+            needed = still_needed(backups, snapshots, held.uuid.hex())
+            if isinstance(needed, str):
+                return Pruned(why_not=needed)
+            if needed.sound < sound_min:
+                return Pruned(why_not=f"{needed.sound} of {sound_min} sound backups are there: until then the archive is kept")
+            root, directory = log_archive.place_of(archive, database, held.uuid)
+            done = await self._workers.run(prune_in_worker, root, directory, held.uuid.hex(), needed.seq, needed.name, dry_run)
+        if done.files and not dry_run:
+            log.info("%s: %d files of the log archive up to commit %d were pruned; %s is the oldest backup", database, done.files, done.seq, done.needed_by)
+        return done
 
     async def restore(
         self,
@@ -315,6 +368,14 @@ class Backups:
     def _disk(self) -> Disk:
         return self._engine.seams.disk
 
+    async def _manifest(self, shelf: Shelf, name: str) -> Manifest:
+        """Of one backup, looking at no other. Raises BadName, NoSuchBackup, DamagedRecord, NewerFormat."""
+        path = shelf.path(name)
+        on = other_disk(self._disk, shelf.root)
+        if not await self._disk.run(on.exists, path):
+            raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
+        return await self._disk.run(read_manifest, on, path)
+
     async def _find(self, shelf: Shelf, name: str) -> BackupInfo:
         check_name(name)
         for safety in (False, True):
@@ -386,6 +447,11 @@ def verify_in_worker(disk: Disk, root: str, path: str, level: int, bytes_per_s: 
     """A job for the worker: verify_backup's findings."""
     on = other_disk(disk, root)
     return list(verify_backup(SlowDisk(on, bytes_per_s) if bytes_per_s else on, path, Level(level)))
+
+
+def prune_in_worker(disk: Disk, root: str, directory: str, uuid: str, seq: int, name: str, dry_run: bool) -> Pruned:  # noqa: FBT001 - jobs have no keywords
+    """A job for the worker: prune_archive."""
+    return prune_archive(disk, root, directory, uuid, Needed(seq, name, 0), dry_run=dry_run)
 
 
 def _list(disk: Disk, shelf: Shelf, safety: bool) -> list[BackupInfo]:  # noqa: FBT001 - disk.run has no keywords

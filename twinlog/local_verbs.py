@@ -22,6 +22,7 @@ from node.wire import (
     Aggregate,
     Answer,
     Backup,
+    BackupCollections,
     BackupStatus,
     Begin,
     Bulk,
@@ -51,6 +52,8 @@ from node.wire import (
     ListIndexes,
     More,
     Ping,
+    PruneArchive,
+    ReadBackup,
     Replace,
     Reply,
     Request,
@@ -122,6 +125,9 @@ class LocalVerbs:
             DeleteBackup: backups.delete,
             VerifyBackup: backups.verify,
             RestoreBackup: backups.restore,
+            BackupCollections: backups.collections,
+            ReadBackup: backups.read,
+            PruneArchive: backups.prune,
         }
 
     async def begin_reigns(self) -> None:

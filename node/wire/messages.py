@@ -21,10 +21,13 @@ from msgspec import Meta, Raw
 
 from .backup_messages import (
     Backup,
+    BackupCollections,
     BackupJob,
     BackupStatus,
     DeleteBackup,
     ListBackups,
+    PruneArchive,
+    ReadBackup,
     RestoreBackup,
     ScheduleBackups,
     VerifyBackup,
@@ -411,6 +414,7 @@ AnyRequest = (
     | SalvageList | SalvageShow | SalvageNote | SalvageDrop
     | Begin | Inside | Commit | Abort
     | Backup | ListBackups | BackupStatus | DeleteBackup | VerifyBackup | RestoreBackup | ScheduleBackups | BackupJob
+    | BackupCollections | ReadBackup | PruneArchive
 )  # fmt: skip
 
 

@@ -290,13 +290,29 @@ def frames_of(disk: Disk, part: Part) -> bytes:
     raise DamagedRecord(f"{stretch.path}: commit {part.to_seq} cannot be read any more", file=stretch.path, offset=0)
 
 
-def prune(disk: Disk, directory: str, uuid: bytes, below_seq: int) -> list[str]:
-    """Remove the files all of whose commits are at or below below_seq: no backup that is kept needs them. The newest file stays."""
-    found = stretches(disk, directory, uuid)
-    newest = max(found, key=lambda one: (one.epoch, one.last_seq), default=None)
-    gone = [one.path for one in found if one.last_seq <= below_seq and one is not newest]
-    for path in gone:
+def unneeded(disk: Disk, directory: str, uuid: bytes, below_seq: int) -> list[str]:
+    """The files all of whose commits are at or below below_seq, oldest first: no backup at that commit or after it needs them, on whatever branch. The
+    newest file stays. Of each reign the files that may end there are read, and no other; one without a sound frame is left alone."""
+    by_reign: dict[tuple[int, int], list[SegmentName]] = {}
+    for file in disk.list_dir(directory):
+        if (name := SegmentName.parse(file)) is not None:
+            by_reign.setdefault((name.epoch, name.reign_id), []).append(name)
+    newest = max((max(names) for names in by_reign.values()), key=lambda one: (one.epoch, one.first_seq), default=None)
+    gone: list[SegmentName] = []
+    for names in by_reign.values():
+        names.sort()
+        for name, later in zip(names, [*names[1:], None]):
+            may_end = name.first_seq <= below_seq and (later is None or later.first_seq <= below_seq + 1)
+            if may_end and name is not newest:
+                stretch = _measure(disk, f"{directory}/{name}", name, uuid)
+                if stretch is not None and stretch.last_seq <= below_seq:
+                    gone.append(name)
+    return [f"{directory}/{name}" for name in sorted(gone)]
+
+
+def remove(disk: Disk, directory: str, paths: Sequence[str]) -> None:
+    """Files that unneeded() named, in that order."""
+    for path in paths:
         disk.remove(path)
-    if gone:
+    if paths:
         disk.sync_dir(directory)
-    return gone

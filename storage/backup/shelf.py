@@ -6,7 +6,7 @@ same shelf; they are never listed with backups nor rotated.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,11 @@ class BackupInfo:
         }  # fmt: skip
 
 
+def as_dicts(infos: Sequence[BackupInfo], shelf: Shelf) -> list[dict[str, Any]]:
+    """A listing as plain values, each with those that need it."""
+    return [info.as_dict(shelf) | {"needed_by": dependents_of(infos, info.name)} for info in infos]
+
+
 def list_backups(disk: Disk, shelf: Shelf, *, safety: bool = False) -> list[BackupInfo]:
     """Backups, newest first; with safety the snapshots made before restores instead."""
     on = other_disk(disk, shelf.root)
@@ -98,7 +103,7 @@ def delete_with_dependents(disk: Disk, shelf: Shelf, name: str, also: Collection
     others = dependents_of(list_backups(disk, shelf), name)
     if unnamed := [one for one in others if one not in also]:
         raise BackupNeeded(
-            f"{name} holds bytes that {', '.join(unnamed)} need{'s' if len(unnamed) == 1 else ''}: delete those first, or all of them with their dependents",
+            f"{name} holds bytes that {', '.join(unnamed)} need{'s' if len(unnamed) == 1 else ''}: delete those first, or all together (`--with-dependents`)",
             needed_by=unnamed,
         )
     gone = [*others, name]

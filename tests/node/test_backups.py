@@ -142,7 +142,7 @@ async def test_a_schedule_is_resumed_after_a_restart_and_a_missed_run_is_made_up
         await client.call(wire.ScheduleBackups, "chat", True, 1, 0)
         await trio.sleep(5)
         mirror = json.loads(seams.disk.read_file("_backups/chat/_backup_config.json"))
-        assert mirror == {"enabled": True, "interval_minutes": 1, "max_copies": 0, "path": ""}
+        assert mirror == {"enabled": True, "interval_minutes": 1, "max_copies": 0, "path": "", "full_every": 1}
     await trio.sleep(7 * MINUTE_S)
     async with open_rig(seams=seams) as rig, connect(rig, nursery) as client:
         await trio.sleep(5)
