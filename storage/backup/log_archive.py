@@ -205,6 +205,8 @@ def route(disk: Disk, found: Sequence[Stretch], base_seq: int, base_chain: int, 
         raise BadRequest(f"the backup is at commit {base_seq}, after {target}: choose an older one")
     problem = ""
     for end in sorted(found, key=lambda one: (one.epoch, one.last_seq, one.first_seq), reverse=True):
+        if end.last_seq < base_seq:
+            continue  # another branch, or an archive that did not come so far: it says nothing of what follows the base
         path = _back_to(disk, found, end, base_seq, base_chain)
         if isinstance(path, str):
             problem = problem or path

@@ -122,6 +122,22 @@ async def test_what_is_not_the_same_is_written_whatever_its_name_and_size(autoju
         assert await backups.verify("db", made.name) == []
 
 
+@pytest.mark.parametrize("where", ["in what is copied", "in what is named"])
+async def test_a_damaged_source_becomes_no_backup(where: str, autojump_clock: object) -> None:
+    """What the checkpoint's own sums say counts, not what the disk gives now."""
+    disk = MemoryDisk()
+    async with opened(disk) as engine:
+        backups = Backups(engine)
+        names = await chain(engine, 1)
+        await fill(engine, 10, 50)
+        await engine.databases["db"].sealing.seal_now()
+        file = "db/shard_000.db"
+        disk.overwrite(file, disk.size(file) - 3 if where == "in what is copied" else 90, b"\x00\x01")
+        with pytest.raises(DamagedRecord, match=r"shard_000\.db"):
+            await backups.backup("db", incremental=True)
+        assert disk.list_dir(SHELF) == names, "nothing is left of it"
+
+
 # What may go.
 
 
