@@ -33,7 +33,7 @@ from .composed import view_of
 from .copying import other_disk
 
 PAGE_BYTES_MAX = 4 * 2**20  # of documents in a page, but always one
-PAGE_ROWS_MAX = 1_000
+PAGE_ROWS_MAX = 10_000
 SCAN_BYTES_MAX = 64 * 2**20  # of records looked at for a page
 SLOW_ROWS_MAX = 2_000  # looked at for a page with a filter that may take long over one document
 IDS_MAX = 1_000  # of one page
