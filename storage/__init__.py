@@ -15,6 +15,7 @@ from .backup.reading import Place as BackupPlace
 from .backup.shelf import BACKUPS as BACKUPS_DIRECTORY
 from .backup.shelf import BackupInfo
 from .backup.verifying import Level as VerifyLevel
+from .backup.verifying import is_backup_directory, verify_backup
 from .check import check_database, check_node, database_names
 from .commit.codec import DOCUMENT_BYTES_MAX, decode_head, frames_until
 from .database import Database
@@ -110,6 +111,8 @@ __all__ = [
     "canonical",
     "check_collection_name",
     "check_database",
+    "is_backup_directory",
+    "verify_backup",
     "check_database_name",
     "check_node",
     "database_names",

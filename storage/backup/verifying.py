@@ -46,6 +46,11 @@ def read_manifest(disk: Disk, directory: str) -> Manifest:
         raise DamagedRecord(f"{path} is missing: {directory} is no backup that was finished", file=path, offset=0) from error
 
 
+def is_backup_directory(disk: Disk, directory: str) -> bool:
+    """Whether a backup that was finished is there, sound or not."""
+    return disk.exists(f"{directory}/{manifests.FILE}")
+
+
 def verify_backup(disk: Disk, directory: str, level: Level = Level.CONTENT) -> Iterator[Finding]:
     """What is wrong with a backup; nothing at all when it can be restored. Raises NewerFormat."""
     try:
