@@ -77,7 +77,7 @@ def test_incremental_ones_and_what_is_in_them_on_a_real_pair(directory, tmp_path
     run("backup", "get", newest["name"], "--collection", "nobody", code=ExitCode.FAILED)
     run("backup", "get", oldest["name"], "--collection", "people", "--id", "510", code=ExitCode.NOT_FOUND)
     found = run("backup", "get", newest["name"], "--collection", "people", "--id", "510", "--id", "600", code=ExitCode.PARTIAL)
-    assert '{"_id":510,"of":"second"}' in found and "no document with _id 600" in found
+    assert found == '{"_id":510,"of":"second"}\n'
     filtered = run("backup", "get", newest["name"], "--collection", "people", "--filter", '{"of": "second"}', "--limit", "7")
     assert sum(line.startswith('{"_id":') for line in filtered.splitlines()) == 7
     run("backup", "get", newest["name"], "--collection", "people", "-o", "all.jsonl.gz")
@@ -89,8 +89,9 @@ def test_incremental_ones_and_what_is_in_them_on_a_real_pair(directory, tmp_path
     assert "one of 7, the others incremental" in shown
     assert json.loads(run("backup", "schedule", "--max-copies", "9", "--json"))["full_every"] == 7, "what is not named stays"
     run("backup", "schedule", "--disabled")
-    assert "no log archive" in run("backup", "prune", code=ExitCode.FAILED)
-    assert newest["name"] in run("backup", "delete", oldest["name"], "--yes", code=ExitCode.FAILED)
+    run("backup", "prune", code=ExitCode.FAILED)
+    run("backup", "delete", oldest["name"], "--yes", code=ExitCode.FAILED)
+    assert len(json.loads(run("backup", "list", "--json"))) == 2
     assert run("backup", "delete", oldest["name"], "--with-dependents", "--yes").strip().endswith("are deleted")
 
 
