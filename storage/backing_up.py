@@ -142,10 +142,11 @@ class Backups:
         with self._job(database):
             shelf = self.shelf(database)
             spared = [name for held, name in self._read if held == shelf]
-            gone = await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
-            if gone:
-                log.info("%s: rotated out: %s", database, ", ".join(gone))
-            return gone
+            done = await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
+        if done.gone or done.needed:
+            told = f"; {', '.join(done.needed)}: kept beyond {max_copies}, since newer ones need them" if done.needed else ""
+            log.info("%s: rotated out: %s%s", database, ", ".join(done.gone) or "nothing", told)
+        return done.gone
 
     async def list(self, database: str, *, safety: bool = False) -> list[BackupInfo]:
         """Newest first; with safety the snapshots made before restores instead."""

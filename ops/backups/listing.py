@@ -11,7 +11,7 @@ from ops.tables import NOTHING, number, print_table, short_hash, size
 
 from .asking import asked, backup_options, node_option
 
-COLUMNS = ("name", "kind", "created", "size>", "written>", "files>", "position>", "state hash", "verified")
+COLUMNS = ("name", "kind", "base", "created", "size>", "written>", "files>", "position>", "state hash", "verified")
 
 
 @click.command("list")
@@ -36,7 +36,7 @@ def _row(info: dict[str, Any]) -> list[str]:
     if "problem" in info:
         return [info["name"], *[NOTHING] * (len(COLUMNS) - 2), "cannot be read"]
     return [
-        info["name"], info["kind"], info["created_at"], size(info["size_bytes"]), size(info["written_bytes"]), number(info["files"]), f"{info['epoch']}, {info['seq']}",
+        info["name"], info["kind"], info["base"] or NOTHING, info["created_at"], size(info["size_bytes"]), size(info["written_bytes"]), number(info["files"]), f"{info['epoch']}, {info['seq']}",
         short_hash(info["state_hash"]), verified(info["verified"]),
     ]  # fmt: skip
 

@@ -9,10 +9,9 @@ import click
 
 from ops.exit_codes import ExitCode
 from ops.refusal import finish, refusals
-from ops.tables import size
 from ops.target import database_name, resolve
 
-from .asking import backup_options, node_option, tell
+from .asking import backup_options, how, node_option, tell
 
 
 @click.command()
@@ -58,12 +57,6 @@ def now(
             if incremental and row["kind"] == "full":
                 click.echo(f"twinlog: {row['database']}: no earlier backup there is sound, so it is a full one", err=True)
     finish(verdict(made, failed))
-
-
-def how(row: dict[str, Any]) -> str:
-    """What was written of a backup's size."""
-    whole = size(row["size_bytes"])
-    return f"full, {whole}" if row["kind"] == "full" else f"incremental to {row['base']}, {size(row['written_bytes'])} written of {whole}"
 
 
 def verdict(made: list[dict[str, Any]], failed: list[str]) -> ExitCode:

@@ -9,7 +9,7 @@ than that one: going from the newest to the oldest, no backup ever stands withou
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .shelf import BackupInfo
@@ -26,14 +26,23 @@ def sound_names(infos: Sequence[BackupInfo]) -> list[str]:
     return [info.name for info in infos if info.name in good and good.issuperset(info.needs)]
 
 
-def rotated_out(infos: Sequence[BackupInfo], keep: int, spared: Collection[str] = ()) -> list[str]:
-    """What goes beyond the newest `keep` sound ones, newest first (0: nothing). Whatever stays, for whichever reason, keeps what it needs. Where a
-    newer program has left a backup, nobody here knows what that needs: then nothing goes."""
-    if keep <= 0 or any(info.is_newer for info in infos):
-        return []
+class Rotation(NamedTuple):
+    """What goes, and what would go if no backup that stays needed it; each newest first."""
+
+    gone: list[str]
+    needed: list[str]
+
+
+def rotation_of(infos: Sequence[BackupInfo], keep: int, spared: Collection[str] = ()) -> Rotation:
+    """Of all beyond the newest `keep` sound ones (0: of none). Whatever stays, for whichever reason, keeps what it needs. Where a newer program
+    has left a backup, nobody here knows what that needs: then nothing goes."""
+    if keep <= 0:
+        return Rotation([], [])
     beyond = {name for name in sound_names(infos)[max(1, keep) :] if name not in spared}
+    if any(info.is_newer for info in infos):
+        return Rotation([], [info.name for info in infos if info.name in beyond])
     needed = {name for info in infos if info.name not in beyond for name in info.needs}
-    return [info.name for info in infos if info.name in beyond - needed]
+    return Rotation(*([info.name for info in infos if info.name in some] for some in (beyond - needed, beyond & needed)))
 
 
 def bases(infos: Sequence[BackupInfo]) -> tuple[str, ...]:

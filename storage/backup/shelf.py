@@ -14,7 +14,7 @@ from ..disk import Disk
 from ..errors import BackupNeeded, DamagedRecord, NewerFormat, NoSuchBackup
 from ..names import check_database_name
 from .copying import other_disk
-from .dependents import dependents_of, rotated_out
+from .dependents import Rotation, dependents_of, rotation_of
 from .manifest import Manifest
 from .names import check_name, is_backup, is_safety, order
 from .proofs import Proof, read_proofs
@@ -121,11 +121,11 @@ def delete_backup(disk: Disk, shelf: Shelf, name: str) -> None:
     on.sync_dir(shelf.directory)
 
 
-def rotate(disk: Disk, shelf: Shelf, keep: int, spared: Collection[str] = ()) -> list[str]:
+def rotate(disk: Disk, shelf: Shelf, keep: int, spared: Collection[str] = ()) -> Rotation:
     """Delete the oldest beyond keep (0: none goes), but for those that are spared and those that any backup which stays needs. Backups whose
     manifest cannot be read, and those that were found wanting, count for nothing, are left alone and never keep a sound one out: so the
-    last good one always stays. Returns the names of what went."""
-    gone = rotated_out(list_backups(disk, shelf), keep, spared) if keep > 0 else []
-    for name in gone:
+    last good one always stays."""
+    rotation = rotation_of(list_backups(disk, shelf) if keep > 0 else [], keep, spared)
+    for name in rotation.gone:
         delete_backup(disk, shelf, name)
-    return gone
+    return rotation

@@ -78,6 +78,16 @@ async def test_only_new_bytes_are_written_and_everything_comes_back(autojump_clo
         assert len(await everything(engine.databases["db"])) == 410
 
 
+async def test_a_file_of_too_many_parts_is_written_whole_again(monkeypatch: pytest.MonkeyPatch, autojump_clock: object) -> None:
+    monkeypatch.setattr("storage.backup.increments.PARTS_MAX", 3)
+    async with opened(MemoryDisk()) as engine:
+        names = await chain(engine, 6)
+        held = {info.name: info.manifest for info in await Backups(engine).list("db")}
+        counts = [len(held[name].parts_of("shard_000.db")) for name in names]
+        assert max(counts) == 3 and 1 in counts[counts.index(3) :], counts
+        assert all([await Backups(engine).verify("db", name) == [] for name in names])
+
+
 async def test_a_full_backup_is_written_as_it_always_was(autojump_clock: object) -> None:
     disk = MemoryDisk()
     async with opened(disk) as engine:
