@@ -37,7 +37,7 @@ def composed(disk: Disk, directory: str, manifest: Manifest) -> Disk:
 
 def place_of(directory: str, backup: str, name: str) -> str:
     """Where a part's bytes are. directory: of the backup that names it; its neighbours hold the rest, and no name leads out of there."""
-    return f"{directory}/{name}" if backup == OWN else f"{posixpath.dirname(directory)}/{backup}/{name}"
+    return f"{directory}/{name}" if backup == OWN else posixpath.join(posixpath.dirname(directory), backup, name)
 
 
 class ComposedDisk:

@@ -148,6 +148,20 @@ async def test_a_damaged_source_becomes_no_backup(where: str, autojump_clock: ob
         assert disk.list_dir(SHELF) == names, "nothing is left of it"
 
 
+async def test_a_shelf_that_was_copied_elsewhere_is_checked_there(autojump_clock: object) -> None:
+    """Also where the shelf is the disk's own root."""
+    disk, elsewhere = MemoryDisk(), MemoryDisk()
+    async with opened(disk) as engine:
+        names = await chain(engine, 3)
+    for name in names:
+        for directory in ("", "/commit", "/checkpoints"):
+            elsewhere.make_dir(f"{name}{directory}")
+        held = read_manifest(disk, f"{SHELF}/{name}")
+        for file in (*held.own_sizes, FILE):
+            elsewhere.replace_file(f"{name}/{file}", disk.read_file(f"{SHELF}/{name}/{file}"))
+    assert [list(verify_backup(elsewhere, f"{prefix}{name}")) for prefix in ("", "./") for name in names] == [[]] * 6
+
+
 # What may go.
 
 
