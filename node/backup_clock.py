@@ -152,7 +152,8 @@ class BackupClock:
         kept.looked = True
         sound = [info for info in found if info.manifest is not None]
         kept.newest_us = time_of(sound[0].manifest.created_at) if sound and sound[0].manifest is not None else None
-        proven = next((info for info in sound if info.proof is not None and info.proof.is_good), None)
+        restorable = set(storage.sound_backups(found))  # not those whose base was found wanting since
+        proven = next((info for info in sound if info.name in restorable and info.proof is not None and info.proof.is_good), None)
         kept.proven = None if proven is None or proven.proof is None else {"name": proven.name, "at": proven.proof.at}
         return found
 

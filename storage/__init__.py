@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import errors, native, operations
 from .advance import Advance
 from .backing_up import Backups, Restored, Turnover
+from .backup.dependents import sound_names as sound_backups
 from .backup.log_archive import target_of as restore_target
 from .backup.names import check_name as check_backup_name
 from .backup.reading import IDS_MAX as BACKUP_IDS_MAX
@@ -112,6 +113,7 @@ __all__ = [
     "check_collection_name",
     "check_database",
     "is_backup_directory",
+    "sound_backups",
     "verify_backup",
     "check_database_name",
     "check_node",

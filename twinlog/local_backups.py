@@ -23,7 +23,7 @@ from node.wire import (
     encode_fields,
     is_absent,
 )
-from storage import BackupPlace, Backups, Engine, VerifyLevel, restore_target
+from storage import BackupPlace, Backups, Engine, VerifyLevel, restore_target, sound_backups
 
 from .local_databases import LocalDatabases
 
@@ -45,7 +45,8 @@ class LocalBackups:
     async def status(self, request: BackupStatus) -> Reply:
         shelf = self._backups.shelf(request.db)
         found = await self._backups.list(request.db)
-        proven = next((info for info in found if info.proof is not None and info.proof.is_good), None)
+        restorable = set(sound_backups(found))
+        proven = next((info for info in found if info.name in restorable and info.proof is not None and info.proof.is_good), None)
         status: dict[str, Any] = {
             "enabled": False,
             "interval_minutes": 0,

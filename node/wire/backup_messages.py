@@ -28,7 +28,8 @@ class Backup(Request, tag="backup"):
 class ListBackups(Request, tag="listbackups"):
     """Newest first; with safety the snapshots made before restores instead. Answer: {backups: [{name, path, created_at, size_bytes, files,
     database, epoch, seq, state_hash, verified: {at, level, good, first} or nil, kind: "full" or "incremental", base, needs: [name, ...],
-    written_bytes}, or {name, path, verified, problem}, ...]}; each has needed_by: [name, ...] too."""
+    written_bytes}, or {name, path, verified, problem}, ...]}; each has needed_by: [name, ...] too, and
+    sound: false also for one that needs another which is not."""
 
     db: Name
     safety: bool = False

@@ -36,8 +36,8 @@ def _row(info: dict[str, Any]) -> list[str]:
     if "problem" in info:
         return [info["name"], *[NOTHING] * (len(COLUMNS) - 2), "cannot be read"]
     return [
-        info["name"], info["kind"], info["base"] or NOTHING, info["created_at"], size(info["size_bytes"]), size(info["written_bytes"]), number(info["files"]), f"{info['epoch']}, {info['seq']}",
-        short_hash(info["state_hash"]), verified(info["verified"]),
+        info["name"], info.get("kind", NOTHING), info.get("base") or NOTHING, info["created_at"], size(info["size_bytes"]), size(info.get("written_bytes")), number(info["files"]), f"{info['epoch']}, {info['seq']}",
+        short_hash(info["state_hash"]), verified(info["verified"]) if info.get("sound", True) or (info["verified"] or {}).get("first") else "needs what is NO GOOD",
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ..disk import Disk
 from ..errors import BackupNeeded, DamagedRecord, NewerFormat, NoSuchBackup
 from ..names import check_database_name
 from .copying import other_disk
-from .dependents import Rotation, dependents_of, rotation_of
+from .dependents import Rotation, dependents_of, rotation_of, sound_names
 from .manifest import Manifest
 from .names import check_name, is_backup, is_safety, order
 from .proofs import Proof, read_proofs
@@ -76,8 +76,9 @@ class BackupInfo:
 
 
 def as_dicts(infos: Sequence[BackupInfo], shelf: Shelf) -> list[dict[str, Any]]:
-    """A listing as plain values, each with those that need it."""
-    return [info.as_dict(shelf) | {"needed_by": dependents_of(infos, info.name)} for info in infos]
+    """A listing as plain values, each with those that need it, and whether it is sound as far as is known."""
+    sound = set(sound_names(infos))
+    return [info.as_dict(shelf) | {"needed_by": dependents_of(infos, info.name), "sound": info.name in sound} for info in infos]
 
 
 def list_backups(disk: Disk, shelf: Shelf, *, safety: bool = False) -> list[BackupInfo]:

@@ -169,6 +169,21 @@ async def test_a_damaged_base_is_told_and_the_next_backup_is_full(nursery, autoj
         newest, second, oldest = (await client.call(wire.ListBackups, "chat"))["backups"]
         assert [row["verified"]["good"] for row in (newest, second, oldest)] == [True, False, False]
         assert (newest["kind"], second["kind"]) == ("full", "incremental")
+        assert (await client.call(wire.BackupStatus, "chat"))["last_proven"]["name"] == newest["name"]
+
+
+async def test_what_was_proven_does_not_count_when_its_base_is_found_wanting_later(nursery, autojump_clock):
+    async with rig_and_client(nursery) as (rig, client):
+        full = await ended(client, wire.Backup, "chat")
+        await client.call(wire.Insert, "chat", "m", [document(id=1_000)])
+        made = await ended(client, wire.Backup, "chat", True)
+        assert (await ended(client, wire.VerifyBackup, "chat", made["name"]))["good"]
+        assert (await client.call(wire.BackupStatus, "chat"))["last_proven"]["name"] == made["name"]
+        rig.engine.seams.disk.replace_file(f"{full['path']}/database.json", b"{}")
+        assert not (await ended(client, wire.VerifyBackup, "chat", full["name"]))["good"]
+        listed = (await client.call(wire.ListBackups, "chat"))["backups"]
+        assert [row["sound"] for row in listed] == [False, False] and listed[0]["verified"]["good"]
+        assert (await client.call(wire.BackupStatus, "chat"))["last_proven"] is None
 
 
 async def test_the_archive_goes_with_the_backups_once_the_shelf_is_full(nursery, autojump_clock, monkeypatch):
