@@ -203,6 +203,8 @@ def route(disk: Disk, found: Sequence[Stretch], base_seq: int, base_chain: int, 
     """
     if target.seq is not None and target.seq < base_seq:
         raise BadRequest(f"the backup is at commit {base_seq}, after {target}: choose an older one")
+    if target.seq == base_seq:
+        return []  # whatever the archive has, or had before it was pruned
     problem = ""
     for end in sorted(found, key=lambda one: (one.epoch, one.last_seq, one.first_seq), reverse=True):
         if end.last_seq < base_seq:
@@ -212,7 +214,7 @@ def route(disk: Disk, found: Sequence[Stretch], base_seq: int, base_chain: int, 
             problem = problem or path
         elif not problem or _is_inside(path[-1], target):
             return [part for part in _up_to(disk, path, target) if part.to_seq > base_seq]
-    if not problem and target.seq in (None, base_seq):
+    if not problem and target.seq is None:
         return []
     problem = problem or f"it has nothing after commit {base_seq}"
     raise BadRequest(f"the archive does not lead from the backup at commit {base_seq} to {target}: {problem}; choose another backup or an earlier target")
