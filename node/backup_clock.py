@@ -1,7 +1,7 @@
 """Backups by themselves: on the primary, each database's schedule; on every node, the schedules as `_system` has them.
 
     _system ──> schedules ──┬─ every node: shelves' paths, `_backup_config.json` (a mirror, for people and for what is restored by hand)
-                            └─ the primary: due? ── backup ── read it whole again, documents and state hash ── rotate
+                            └─ the primary: due? ── backup ── read it whole again, documents and state hash ── rotate ── prune the log archive
 
 A promoted standby has the same schedules, and a shelf of its own. A failure is told (status, log, metrics) and tried again at the next
 interval; rotation comes after the proof, and passes over what was found wanting, so a good backup is never given up for a bad one.
@@ -152,7 +152,8 @@ class BackupClock:
         kept.looked = True
         sound = [info for info in found if info.manifest is not None]
         kept.newest_us = time_of(sound[0].manifest.created_at) if sound and sound[0].manifest is not None else None
-        proven = next((info for info in sound if info.proof is not None and info.proof.is_good), None)
+        restorable = set(storage.sound_backups(found))  # not those whose base was found wanting since
+        proven = next((info for info in sound if info.name in restorable and info.proof is not None and info.proof.is_good), None)
         kept.proven = None if proven is None or proven.proof is None else {"name": proven.name, "at": proven.proof.at}
         return found
 
@@ -160,11 +161,14 @@ class BackupClock:
         kept = self.kept(db)
         kept.tried_us = self.engine.seams.time_us()
         try:
-            made = await self.backups.backup(db)
+            schedule = self.schedule(db)
+            in_a_row = await self.backups.incrementals_in_a_row(db) if schedule.full_every > 1 else None
+            made = await self.backups.backup(db, incremental=not schedule.wants_full(in_a_row))
             self.counts.made += 1
-            log.info("%s: backed up as %s", db, made.name)
+            log.info("%s: backed up as %s (%s)", db, made.name, made.manifest.kind if made.manifest is not None else "?")
             wrong = await self._proven(db, made.name)
-            await self.backups.rotate(db, self.schedule(db).max_copies)
+            await self.backups.rotate(db, schedule.max_copies)
+            await self._prune(db, schedule.max_copies)
             self._told(db, wrong)
         except (errors.TwinlogError, OSError) as error:
             self._told(db, str(error))
@@ -174,6 +178,16 @@ class BackupClock:
         finally:
             await self.look(db)
             self._busy.discard(db)
+
+    async def _prune(self, db: str, max_copies: int) -> None:
+        """The log archive goes with the backups that rotation let go of. Not before the shelf is full: after a failover the other node's
+        backups, which are not seen from here, may need what is older."""
+        if not max_copies or not self.engine.options.archive or not self.leads():
+            return
+        try:
+            await self.backups.prune(db, sound_min=max_copies)
+        except (errors.TwinlogError, OSError) as error:  # the backup itself is made
+            log.warning("%s: the log archive could not be pruned: %s; it is tried again after the next backup", db, error)
 
     async def _proven(self, db: str, name: str) -> str:
         """What is wrong with a backup that was just made; "" for nothing."""

@@ -2,7 +2,10 @@
 
 The reference's fields, as they stand in `_system` and, mirrored on every node, in `_backups/<db>/_backup_config.json`:
 
-    {"enabled": true, "interval_minutes": 60, "max_copies": 24, "path": ""}
+    {"enabled": true, "interval_minutes": 60, "max_copies": 24, "path": "", "full_every": 1}
+
+full_every is ours: of so many backups in a row one is full and the others are incremental; 1, which is what a document without it means, makes
+every one full.
 
 When is counted from the newest backup on the shelf, so it is the same after a restart; runs that were missed meanwhile are made up for
 once. A try that failed is followed by the next one an interval later.
@@ -20,6 +23,7 @@ from storage import errors
 CONFIG_FILE = "_backup_config.json"
 INTERVAL_MINUTES_MAX = 525_600
 COPIES_MAX = 100_000
+FULL_EVERY_MAX = 500  # a shard log that grows each time has as many parts
 MINUTE_US = 60_000_000
 
 
@@ -31,6 +35,7 @@ class Schedule:
     interval_minutes: int = 60
     max_copies: int = 0
     path: str = ""
+    full_every: int = 1
 
     @classmethod
     def read(cls, fields: Any) -> Self:
@@ -45,6 +50,7 @@ class Schedule:
             interval_minutes=_whole("interval_minutes", fields.get("interval_minutes"), 1, INTERVAL_MINUTES_MAX),
             max_copies=_whole("max_copies", fields.get("max_copies", 0), 0, COPIES_MAX),
             path=path,
+            full_every=_whole("full_every", fields.get("full_every", 1), 1, FULL_EVERY_MAX),
         )
 
     def as_fields(self) -> dict[str, Any]:
@@ -52,6 +58,10 @@ class Schedule:
 
     def as_file(self) -> bytes:
         return json.dumps(self.as_fields(), indent=2).encode() + b"\n"
+
+    def wants_full(self, in_a_row: int | None) -> bool:
+        """Whether the next backup is a full one. in_a_row: incremental ones since the newest full one that is sound; None: there is none."""
+        return in_a_row is None or in_a_row + 1 >= self.full_every
 
     def next_us(self, newest_us: int | None, tried_us: int | None, now_us: int) -> int | None:
         """When the next backup is due; None when none is. newest_us: of the newest one there is; tried_us: when one was last tried by this

@@ -1,4 +1,4 @@
-"""The verbs about backups: back up, list, status, delete, verify, restore, schedule. Knows storage's Backups, the member and the clock; no socket.
+"""The verbs about backups: back up, list, status, delete, verify, read, restore, schedule, prune. Knows storage's Backups, the member and the clock; no socket.
 
 Every node answers for its own shelf; restores and schedules are the primary's. What takes long is a job (backup_jobs.py): the request
 begins it, the caller asks on.
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+from msgspec import Raw
 
 import storage
 from storage import BadRequest
@@ -63,7 +64,9 @@ class BackupDesk:
         async def work(tell: Callable[[str], None]) -> dict[str, Any]:
             await self.clock.refresh()
             tell("copying")
-            made = await self.backups.backup(request.db, max_copies=self.clock.schedule(request.db).max_copies)
+            made = await self.backups.backup(
+                request.db, max_copies=self.clock.schedule(request.db).max_copies, incremental=request.incremental
+            )
             await self.clock.look(request.db)
             return made.as_dict(self.backups.shelf(request.db))
 
@@ -71,9 +74,7 @@ class BackupDesk:
 
     async def list(self, caller: Any, request: wire.ListBackups) -> Done:
         await self.clock.refresh()
-        shelf = self.backups.shelf(request.db)
-        found = await self.backups.list(request.db, safety=request.safety)
-        return Done(wire.encode_fields({"backups": [info.as_dict(shelf) for info in found]}))
+        return Done(wire.encode_fields({"backups": await self.backups.listed(request.db, safety=request.safety)}))
 
     async def status(self, caller: Any, request: wire.BackupStatus) -> Done:
         await self.clock.refresh()
@@ -96,13 +97,42 @@ class BackupDesk:
             "last_proven": kept.proven,
             "last_failure": kept.failure,
             "safety_snapshots": len(await self.backups.list(db, safety=True)),
+            "full_every": schedule.full_every,
         }
 
     async def delete(self, caller: Any, request: wire.DeleteBackup) -> Done:
         await self.clock.refresh()
-        await self.backups.delete(request.db, request.name)
+        gone = await self.backups.delete(request.db, request.name, with_dependents=request.with_dependents)
         await self.clock.look(request.db)
-        return Done(wire.EMPTY_MAP)
+        return Done(wire.encode_fields({"deleted": gone}))
+
+    async def collections(self, caller: Any, request: wire.BackupCollections) -> Done:
+        await self.clock.refresh()
+        return Done(wire.encode_fields({"collections": await self.backups.collections(request.db, request.name)}))
+
+    async def read(self, caller: Any, request: wire.ReadBackup) -> Done:
+        await self.clock.refresh()
+        page = await self.backups.read(
+            request.db,
+            request.name,
+            request.collection,
+            spec=b"" if wire.is_absent(request.filter) else bytes(request.filter),
+            ids=None if request.ids is None else tuple(map(bytes, request.ids)),
+            place=storage.BackupPlace(*request.after) if request.after else None,
+            limit=request.limit,
+        )
+        return Done(wire.encode_fields({"docs": [Raw(data) for data in page.documents], "next": page.next}))
+
+    async def prune(self, caller: Any, request: wire.PruneArchive) -> Done:
+        self._member.check_writable()
+        self._engine.database(request.db)
+        await self.clock.refresh()
+
+        async def work(tell: Callable[[str], None]) -> dict[str, Any]:
+            tell("reading the archive")
+            return (await self.backups.prune(request.db, dry_run=request.dry_run)).as_plain()
+
+        return self._begun("pruning", request.db, work)
 
     async def verify(self, caller: Any, request: wire.VerifyBackup) -> Done:
         await self.clock.refresh()
@@ -163,7 +193,13 @@ class BackupDesk:
         if request.enabled:
             self._engine.database(request.db)  # a wrong name would be found out in the night
         schedule = Schedule.read(
-            {"enabled": request.enabled, "interval_minutes": request.interval_minutes, "max_copies": request.max_copies, "path": request.path}
+            {
+                "enabled": request.enabled,
+                "interval_minutes": request.interval_minutes,
+                "max_copies": request.max_copies,
+                "path": request.path,
+                "full_every": request.full_every,
+            }
         )
         await self.clock.refresh()
         if request.path:

@@ -265,8 +265,9 @@ class Admin:
         await http.run(http.application(self.metrics, self.vitals), listeners, held=self.held)
 
 def _backups(config: NodeConfig, engine: Any, *, is_real: bool) -> storage.Backups:
-    """is_real: over real files, where long jobs have a process of their own."""
-    backups = storage.Backups(engine, storage.BriefWorkers(config.data, storage.BACKUP_LOCK_FILE) if is_real else None)
+    """is_real: over real files, where long jobs have processes of their own."""
+    locks = (storage.BACKUP_LOCK_FILE, storage.BACKUP_READ_LOCK_FILE) if is_real else ()
+    backups = storage.Backups(engine, *(storage.BriefWorkers(config.data, lock) for lock in locks))
     backups.bytes_per_s = config.backups.bytes_per_s
     return backups
 

@@ -46,7 +46,7 @@ LEAST_ANSWER_BYTES = 2**19  # and at any time: 512 reads are under way at once b
 HOUSEKEEPING_S = 5.0
 
 # Reads whose answers may be large: they wait for room before they begin.
-LARGE_ANSWERS = (wire.Get, wire.Find, wire.More, wire.Distinct, wire.Aggregate, wire.Inside, wire.SalvageShow)
+LARGE_ANSWERS = (wire.Get, wire.Find, wire.More, wire.Distinct, wire.Aggregate, wire.Inside, wire.SalvageShow, wire.ReadBackup)
 
 # The least role for every operation. An operation that is not here does not exist.
 LEAST_ROLE: dict[type[wire.Request], Role] = {
@@ -106,6 +106,9 @@ LEAST_ROLE: dict[type[wire.Request], Role] = {
     wire.RestoreBackup: Role.ADMIN,
     wire.ScheduleBackups: Role.ADMIN,
     wire.BackupJob: Role.ADMIN,
+    wire.BackupCollections: Role.ADMIN,
+    wire.ReadBackup: Role.ADMIN,
+    wire.PruneArchive: Role.ADMIN,
 }
 
 # What no client may do in `_system`, whatever its role: its documents are written by the verbs that they belong to.
@@ -247,6 +250,9 @@ class Service:
             wire.RestoreBackup: (None, desk.restore),
             wire.ScheduleBackups: (None, desk.schedule),
             wire.BackupJob: (None, desk.job),
+            wire.BackupCollections: (None, desk.collections),
+            wire.ReadBackup: (None, desk.read),
+            wire.PruneArchive: (None, desk.prune),
             wire.Begin: (inside.begin_now, inside.begin),
             wire.Inside: (inside.inside_now, inside.inside),
             wire.Commit: (None, inside.commit),

@@ -8,11 +8,15 @@ from __future__ import annotations
 from . import errors, native, operations
 from .advance import Advance
 from .backing_up import Backups, Restored, Turnover
+from .backup.dependents import sound_names as sound_backups
 from .backup.log_archive import target_of as restore_target
 from .backup.names import check_name as check_backup_name
+from .backup.reading import IDS_MAX as BACKUP_IDS_MAX
+from .backup.reading import Place as BackupPlace
 from .backup.shelf import BACKUPS as BACKUPS_DIRECTORY
 from .backup.shelf import BackupInfo
 from .backup.verifying import Level as VerifyLevel
+from .backup.verifying import is_backup_directory, verify_backup
 from .check import check_database, check_node, database_names
 from .commit.codec import DOCUMENT_BYTES_MAX, decode_head, frames_until
 from .database import Database
@@ -51,7 +55,7 @@ from .values.documents import encode as encode_document
 from .values.documents import prepare as prepare_documents
 from .values.keys import canonical
 from .views import View
-from .worker import BACKUP_LOCK_FILE, INDEX_LOCK_FILE, BriefWorkers, WorkerProcess
+from .worker import BACKUP_LOCK_FILE, BACKUP_READ_LOCK_FILE, INDEX_LOCK_FILE, BriefWorkers, WorkerProcess
 
 __all__ = [
     "COLD",
@@ -59,7 +63,9 @@ __all__ = [
     "SYSTEM_DATABASE",
     "Advance",
     "BACKUPS_DIRECTORY",
+    "BACKUP_IDS_MAX",
     "BackupInfo",
+    "BackupPlace",
     "Backups",
     "Restored",
     "Turnover",
@@ -95,6 +101,7 @@ __all__ = [
     "WantedRecord",
     "WorkHere",
     "BACKUP_LOCK_FILE",
+    "BACKUP_READ_LOCK_FILE",
     "BriefWorkers",
     "INDEX_LOCK_FILE",
     "WorkerProcess",
@@ -105,6 +112,9 @@ __all__ = [
     "canonical",
     "check_collection_name",
     "check_database",
+    "is_backup_directory",
+    "sound_backups",
+    "verify_backup",
     "check_database_name",
     "check_node",
     "database_names",

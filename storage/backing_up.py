@@ -14,22 +14,25 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trio
 
 from .backup import log_archive
 from .backup.copying import CopyOrder, copy_backup, other_disk
+from .backup.dependents import bases, dependents_of, incrementals_in_a_row
 from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
 from .backup.log_archive import Target
 from .backup.manifest import Manifest
 from .backup.names import BACKUP, SAFETY, check_name, new_name, rfc3339
 from .backup.proofs import Proof, note_proof
+from .backup.pruning import Needed, Pruned, prune_archive, still_needed
+from .backup.reading import Page, Place, ReadOrder, collections_in, read_page
 from .backup.restoring import StageOrder, stage_backup
-from .backup.shelf import BackupInfo, Shelf, delete_backup, list_backups, rotate
+from .backup.shelf import BackupInfo, Shelf, as_dicts, delete_with_dependents, list_backups, rotate
 from .backup.slow_disk import SlowDisk
-from .backup.verifying import Level, verify_backup
+from .backup.verifying import Level, read_manifest, verify_backup
 from .database import Database
 from .disk import Disk
 from .engine import Engine
@@ -84,11 +87,13 @@ def _untold(_step: str) -> None:
 
 
 class Backups:
-    """Over one engine. paths: configured shelves by database name; others are below the data directory. workers: where the long jobs run."""
+    """Over one engine. paths: configured shelves by database name; others are below the data directory. workers: where the long jobs run;
+    readers: where documents are read out of backups, which nobody should wait for a copy to do."""
 
-    def __init__(self, engine: Engine, workers: Workers | None = None) -> None:
+    def __init__(self, engine: Engine, workers: Workers | None = None, readers: Workers | None = None) -> None:
         self._engine = engine
         self._workers = workers or engine.seams.index_workers
+        self._readers = readers or self._workers
         self._running: set[str] = set()
         self._read: Counter[tuple[Shelf, str]] = Counter()  # backups that are being read: they stay
         self.paths: dict[str, str] = {}
@@ -103,13 +108,15 @@ class Backups:
 
     async def rest(self) -> None:
         """Now and then: let a worker of its own go when it has nothing to do."""
-        if isinstance(self._workers, BriefWorkers):
-            await self._workers.rest()
+        for workers in {self._workers, self._readers}:
+            if isinstance(workers, BriefWorkers):
+                await workers.rest()
 
     async def aclose(self) -> None:
         """No more jobs; one that runs is cut off."""
-        if isinstance(self._workers, BriefWorkers):
-            await self._workers.aclose()
+        for workers in {self._workers, self._readers}:
+            if isinstance(workers, BriefWorkers):
+                await workers.aclose()
 
     async def check_path(self, path: str) -> None:
         """Whether backups can be put there: the directory is made. Raises BadRequest, OSError."""
@@ -118,37 +125,57 @@ class Backups:
         disk = other_disk(self._disk, path)
         await self._disk.run(disk.make_dir, ".")
 
-    async def backup(self, database: str, *, max_copies: int = 0) -> BackupInfo:
-        """A new backup of everything committed when it was asked for; older ones beyond max_copies go (0: none).
+    async def backup(self, database: str, *, max_copies: int = 0, incremental: bool = False) -> BackupInfo:
+        """A new backup of everything committed when it was asked for; older ones beyond max_copies go (0: none). incremental: what an earlier one
+        holds is not written again; where there is no sound one of this database it becomes a full one, as its manifest says.
 
         Raises NoSuchDatabase, BadRequest for a database without commits, Overloaded while another job runs, OSError, DamagedRecord."""
         with self._job(database):
-            made = await self._copy(database, BACKUP)
+            made = await self._copy(database, BACKUP, incremental=incremental)
         await self.rotate(database, max_copies)
         return made
 
     async def rotate(self, database: str, max_copies: int) -> list[str]:
-        """Let go of the oldest beyond max_copies (0: of none). Returns their names."""
+        """Let go of the oldest beyond max_copies (0: of none) that no other needs. Returns their names."""
         if not max_copies:
             return []
         with self._job(database):
             shelf = self.shelf(database)
             spared = [name for held, name in self._read if held == shelf]
-            return await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
+            done = await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
+        if done.gone or done.needed:
+            told = f"; {', '.join(done.needed)}: kept beyond {max_copies}, since newer ones need them" if done.needed else ""
+            log.info("%s: rotated out: %s%s", database, ", ".join(done.gone) or "nothing", told)
+        return done.gone
 
     async def list(self, database: str, *, safety: bool = False) -> list[BackupInfo]:
         """Newest first; with safety the snapshots made before restores instead."""
         return await self._disk.run(_list, self._disk, self.shelf(database), safety)
 
-    async def delete(self, database: str, name: str) -> None:
-        """Raises BadName, NoSuchBackup, Overloaded while it is being read."""
+    async def listed(self, database: str, *, safety: bool = False) -> list[dict[str, Any]]:
+        """list() as plain values, for requests."""
+        return as_dicts(await self.list(database, safety=safety), self.shelf(database))
+
+    async def incrementals_in_a_row(self, database: str) -> int | None:
+        """How many were made since the newest full one that is sound; None when there is none."""
+        return incrementals_in_a_row(await self.list(database))
+
+    async def delete(self, database: str, name: str, *, with_dependents: bool = False) -> list[str]:
+        """Returns what went, newest first. with_dependents: also the incremental backups that need it. Raises BadName, NoSuchBackup, BackupNeeded naming
+        those, Overloaded while one of them is being read."""
         with self._job(database):
-            if self._read[self.shelf(database), check_name(name)]:
-                raise Overloaded(f"{name} is being read; wait for that", bound="backup in use", limit=1, retry_after_ms=BUSY_RETRY_MS)
-            await self._disk.run(delete_backup, self._disk, self.shelf(database), name)
+            shelf = self.shelf(database)
+            check_name(name)
+            others = dependents_of(await self._disk.run(_list, self._disk, shelf, False), name)
+            for one in (*others, name):
+                if self._read[shelf, one]:
+                    raise Overloaded(f"{one} is being read; wait for that", bound="backup in use", limit=1, retry_after_ms=BUSY_RETRY_MS)
+            also = others if with_dependents else []
+            return await self._disk.run(delete_with_dependents, self._disk, shelf, name, also)
 
     async def verify(self, database: str, name: str, level: Level = Level.CONTENT, *, bytes_per_s: int = 0) -> list[Finding]:
-        """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything. The outcome is noted on the shelf.
+        """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything. The outcome is noted on the shelf, and
+        that of an earlier one whose bytes it needs with that one.
         bytes_per_s: read no faster; 0: as fast as it goes."""
         shelf = self.shelf(database)
         path = shelf.path(name)
@@ -164,7 +191,51 @@ class Backups:
                 first=str(findings[0])[:500] if findings else "",
             )
             await self._disk.run(_note, self._disk, shelf, name, proof)
+            for other in info.needs:
+                wrong = [one for one in findings if one.file.startswith(f"{shelf.path(other)}/")]
+                if wrong:
+                    seen = replace(proof, findings=len(wrong), first=str(wrong[0])[:500])
+                    await self._disk.run(_note, self._disk, shelf, other, seen)
         return findings
+
+    async def collections(self, database: str, name: str) -> list[tuple[str, int]]:
+        """(name, documents) of every collection in a backup. Raises BadName, NoSuchBackup, DamagedRecord, NewerFormat."""
+        shelf = self.shelf(database)
+        seq = (await self._manifest(shelf, name)).position.seq
+        with self._reading(shelf, name):
+            return await self._readers.run(collections_in, shelf.root, shelf.path(name), seq)
+
+    async def read(
+        self, database: str, name: str, collection: str, *, spec: bytes = b"", ids: tuple[bytes, ...] | None = None, place: Place | None = None, limit: int = 0
+    ) -> Page:
+        """Some of a backup's documents, as they are (ReadOrder says what of), each record checked. Raises as collections(), and BadRequest, BadQuery."""
+        shelf = self.shelf(database)
+        seq = (await self._manifest(shelf, name)).position.seq
+        order = ReadOrder(
+            root=shelf.root, directory=shelf.path(name), seq=seq, collection=collection, spec=spec, ids=ids, place=place or Place(), limit=limit
+        )
+        with self._reading(shelf, name):
+            return await self._readers.run(read_page, order)
+
+    async def prune(self, database: str, *, dry_run: bool = False, sound_min: int = 1) -> Pruned:
+        """Remove what of the database's log archive no backup or safety snapshot on this node's shelf needs; nothing while fewer than sound_min could be
+        restored. dry_run: only say what. Raises NoSuchDatabase, BadRequest where no archive is kept, Overloaded while another job runs, OSError."""
+        held, archive = self._engine.database(database), self._engine.options.archive
+        if not archive:
+            raise BadRequest("no log archive is kept here (setting `archive`): there is nothing to prune")
+        with self._job(database):
+            shelf = self.shelf(database)
+            backups, snapshots = [await self._disk.run(_list, self._disk, shelf, safety) for safety in (False, True)]
+            needed = still_needed(backups, snapshots, held.uuid.hex())
+            if isinstance(needed, str):
+                return Pruned(why_not=needed)
+            if needed.sound < sound_min:
+                return Pruned(why_not=f"{needed.sound} of {sound_min} sound backups are there: until then the archive is kept")
+            root, directory = log_archive.place_of(archive, database, held.uuid)
+            done = await self._workers.run(prune_in_worker, root, directory, held.uuid.hex(), needed.seq, needed.name, dry_run)
+        if done.files and not dry_run:
+            log.info("%s: %d files of the log archive up to commit %d were pruned; %s is the oldest backup", database, done.files, done.seq, done.needed_by)
+        return done
 
     async def restore(
         self,
@@ -298,6 +369,14 @@ class Backups:
     def _disk(self) -> Disk:
         return self._engine.seams.disk
 
+    async def _manifest(self, shelf: Shelf, name: str) -> Manifest:
+        """Of one backup, looking at no other. Raises BadName, NoSuchBackup, DamagedRecord, NewerFormat."""
+        path = shelf.path(name)
+        on = other_disk(self._disk, shelf.root)
+        if not await self._disk.run(on.exists, path):
+            raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
+        return await self._disk.run(read_manifest, on, path)
+
     async def _find(self, shelf: Shelf, name: str) -> BackupInfo:
         check_name(name)
         for safety in (False, True):
@@ -306,7 +385,7 @@ class Backups:
                     return info
         raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
 
-    async def _copy(self, database: str, prefix: str) -> BackupInfo:
+    async def _copy(self, database: str, prefix: str, *, incremental: bool = False) -> BackupInfo:
         held, shelf = self._engine.database(database), self.shelf(database)
         self._check_space(held, shelf)  # first: a seal waits for space
         if await held.sealing.seal_now() == 0:
@@ -315,11 +394,13 @@ class Backups:
         pin = await held.pin_checkpoint()
         assert pin is not None, "it was sealed just now"
         try:
-            taken = [info.name for safety in (False, True) for info in await self._disk.run(_list, self._disk, shelf, safety)]
+            there = await self._disk.run(_list, self._disk, shelf, False)
+            taken = [info.name for info in (*there, *await self._disk.run(_list, self._disk, shelf, True))]
             now_us = self._engine.seams.time_us()
             order = CopyOrder(
                 db_name=database, directory=held.directory, seq=pin.seq, root=shelf.root, shelf=shelf.directory,
                 name=new_name(prefix, now_us, taken), created_at=rfc3339(now_us), bytes_per_s=self.bytes_per_s,
+                bases=bases(there) if incremental else (),
             )  # fmt: skip
             manifest = await self._workers.run(copy_backup, order)
         finally:
@@ -367,6 +448,11 @@ def verify_in_worker(disk: Disk, root: str, path: str, level: int, bytes_per_s: 
     """A job for the worker: verify_backup's findings."""
     on = other_disk(disk, root)
     return list(verify_backup(SlowDisk(on, bytes_per_s) if bytes_per_s else on, path, Level(level)))
+
+
+def prune_in_worker(disk: Disk, root: str, directory: str, uuid: str, seq: int, name: str, dry_run: bool) -> Pruned:  # noqa: FBT001 - jobs have no keywords
+    """A job for the worker: prune_archive."""
+    return prune_archive(disk, root, directory, uuid, Needed(seq, name, 0), dry_run=dry_run)
 
 
 def _list(disk: Disk, shelf: Shelf, safety: bool) -> list[BackupInfo]:  # noqa: FBT001 - disk.run has no keywords

@@ -142,6 +142,12 @@ class NoSuchBackup(TwinlogError):
     code = 26
 
 
+class BackupNeeded(TwinlogError):
+    """A backup cannot be deleted alone: others hold references to its bytes. Fields: needed_by, newest first."""
+
+    code = 20
+
+
 class DatabaseExists(TwinlogError):
     """A database of that name exists already, with other fixed options."""
 

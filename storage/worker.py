@@ -50,6 +50,7 @@ START_S_MAX = 60.0  # until READY: a predecessor may have to end first
 LOCK_FILE = "worker.lock"
 INDEX_LOCK_FILE = "indexer.lock"
 BACKUP_LOCK_FILE = "backup.lock"
+BACKUP_READ_LOCK_FILE = "backup_reader.lock"
 PACKAGE = __package__  # "storage", also when this file runs as __main__
 READY, DONE, FAILED = "ready", "done", "failed"
 

@@ -39,6 +39,13 @@ class Found(msgspec.Struct):
     cursor: int
 
 
+class BackupPage(msgspec.Struct):
+    """Of ReadBackup. next: where the next page begins; nil: this was the last."""
+
+    docs: list[Raw]
+    next: list[int] | None
+
+
 class Number(msgspec.Struct):
     """Of Count, EstimatedCount and Delete."""
 
@@ -110,6 +117,7 @@ def _decoder(shape: type[T]) -> msgspec.msgpack.Decoder[T]:
 INSERTED = _decoder(Inserted)
 GOT = _decoder(Got)
 FOUND = _decoder(Found)
+BACKUP_PAGE = _decoder(BackupPage)
 NUMBER = _decoder(Number)
 REPLACED = _decoder(Replaced)
 BULK_DONE = _decoder(BulkDone)

@@ -6,16 +6,20 @@ again when its outcome is unknown: the list of backups tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from node.wire import (
+    ABSENT,
     Backup,
+    BackupCollections,
     BackupJob,
     BackupStatus,
     DeleteBackup,
     ListBackups,
+    PruneArchive,
+    ReadBackup,
     Request,
     RestoreBackup,
     ScheduleBackups,
@@ -27,10 +31,11 @@ from .errors import ConfigurationError
 from .exchange import Exchange, Kind
 from .scope import Scope
 from .url import parse_node
-from .values import refusal
+from .values import read_document, refusal, value_bytes
 from .verbs import Plan, ask, reply_of
 
 WAIT_MS = 2_000
+IDS_AT_ONCE = 1_000  # the node's bound
 Told = Callable[[str], None]
 
 
@@ -38,8 +43,8 @@ def untold(_step: str) -> None:
     return
 
 
-def back_up(scope: Scope, db: str, node: str | None, told: Told) -> Plan[dict[str, Any]]:
-    return (yield from _job(scope, Backup(0, db), node, told))
+def back_up(scope: Scope, db: str, node: str | None, told: Told, *, incremental: bool = False) -> Plan[dict[str, Any]]:
+    return (yield from _job(scope, Backup(0, db, incremental), node, told))
 
 
 def list_backups(scope: Scope, db: str, node: str | None, *, safety: bool) -> Plan[list[dict[str, Any]]]:
@@ -51,8 +56,64 @@ def backup_status(scope: Scope, db: str, node: str | None) -> Plan[dict[str, Any
     return (yield from _facts(scope, BackupStatus(0, db), node))
 
 
-def delete_backup(scope: Scope, db: str, name: str, node: str | None) -> Plan[None]:
-    yield from _facts(scope, DeleteBackup(0, db, name), node)
+def delete_backup(scope: Scope, db: str, name: str, node: str | None, *, with_dependents: bool = False) -> Plan[list[str]]:
+    found = yield from _facts(scope, DeleteBackup(0, db, name, with_dependents), node)
+    return found["deleted"]
+
+
+def backup_collections(scope: Scope, db: str, name: str, node: str | None) -> Plan[dict[str, int]]:
+    found = yield from _facts(scope, BackupCollections(0, db, name), node)
+    return dict(found["collections"])
+
+
+def prune_archive(scope: Scope, db: str, told: Told, *, dry_run: bool) -> Plan[dict[str, Any]]:
+    return (yield from _job(scope, PruneArchive(0, db, dry_run), None, told))
+
+
+class BackupPages:
+    """The documents of a backup, page by page, from one node: what is asked next follows from the answer before. Knows no transport."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        db: str,
+        name: str,
+        collection: str,
+        *,
+        filter: Mapping[str, Any] | None,
+        ids: Iterable[Any] | None,
+        limit: int,
+        node: str | None,
+    ) -> None:
+        self._scope, self._db, self._name, self._collection = scope, db, name, collection
+        self._filter = ABSENT if filter is None else value_bytes(filter)
+        self._ids = None if ids is None else [value_bytes(one) for one in ids]
+        if limit < 0:
+            raise ValueError(f"limit is 0 (all) or more, not {limit}")
+        self._left = limit or None
+        self._node = node
+        self._at: str | None = None  # the node that answered
+        self._after: list[int] | None = None
+        self.done = self._ids == []
+
+    def next_page(self) -> Plan[list[dict[str, Any]]]:
+        """The next documents, perhaps none; `done` is set with the last."""
+        some = None if self._ids is None else self._ids[:IDS_AT_ONCE]
+        request = ReadBackup(0, self._db, self._name, self._collection, self._filter, some, self._after, self._left or 0)
+        if self._at is None:
+            exchange = yield from _asked(self._scope, request, self._node)
+            self._at = exchange.answered_by  # where that shelf is
+        else:
+            exchange = yield from ask(self._scope, Kind.HERE, request, node=self._at)
+        page = answers.read(answers.BACKUP_PAGE, reply_of(exchange, self._scope))
+        documents = [read_document(data) for data in page.docs]
+        if self._left is not None:
+            self._left -= len(documents)
+        self._after = page.next
+        if page.next is None and self._ids is not None:
+            self._ids = self._ids[IDS_AT_ONCE:]
+        self.done = (page.next is None and not self._ids) or self._left == 0
+        return documents
 
 
 def verify_backup(scope: Scope, db: str, name: str, node: str | None, level: str, told: Told) -> Plan[dict[str, Any]]:
@@ -90,8 +151,8 @@ def moment(to: str | int | datetime | None) -> tuple[Literal["", "latest", "seq"
     raise ConfigurationError(f'to={to!r}: "latest", the number of a commit, or a datetime since 1970')
 
 
-def schedule_backups(scope: Scope, db: str, *, enabled: bool, interval_minutes: int, max_copies: int, path: str) -> Plan[dict[str, Any]]:
-    return (yield from _facts(scope, ScheduleBackups(0, db, enabled, interval_minutes, max_copies, path), None))
+def schedule_backups(scope: Scope, db: str, *, enabled: bool, interval_minutes: int, max_copies: int, path: str, full_every: int = 1) -> Plan[dict[str, Any]]:
+    return (yield from _facts(scope, ScheduleBackups(0, db, enabled, interval_minutes, max_copies, path, full_every), None))
 
 
 def _job(scope: Scope, request: Request, node: str | None, told: Told) -> Plan[dict[str, Any]]:

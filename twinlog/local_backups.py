@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Raw
+
 from node.wire import (
-    EMPTY_MAP,
     Backup,
+    BackupCollections,
     BackupStatus,
     DeleteBackup,
     ListBackups,
+    PruneArchive,
+    ReadBackup,
     Reply,
     RestoreBackup,
     VerifyBackup,
     encode_fields,
+    is_absent,
 )
-from storage import Backups, Engine, VerifyLevel, restore_target
+from storage import BackupPlace, Backups, Engine, VerifyLevel, restore_target, sound_backups
 
 from .local_databases import LocalDatabases
 
@@ -31,18 +36,17 @@ class LocalBackups:
         self._databases = databases
 
     async def backup(self, request: Backup) -> Reply:
-        made = await self._backups.backup(request.db)
+        made = await self._backups.backup(request.db, incremental=request.incremental)
         return _ended(request.id, made.as_dict(self._backups.shelf(request.db)))
 
     async def list(self, request: ListBackups) -> Reply:
-        shelf = self._backups.shelf(request.db)
-        found = await self._backups.list(request.db, safety=request.safety)
-        return Reply(request.id, encode_fields({"backups": [info.as_dict(shelf) for info in found]}))
+        return Reply(request.id, encode_fields({"backups": await self._backups.listed(request.db, safety=request.safety)}))
 
     async def status(self, request: BackupStatus) -> Reply:
         shelf = self._backups.shelf(request.db)
         found = await self._backups.list(request.db)
-        proven = next((info for info in found if info.proof is not None and info.proof.is_good), None)
+        restorable = set(sound_backups(found))
+        proven = next((info for info in found if info.name in restorable and info.proof is not None and info.proof.is_good), None)
         status: dict[str, Any] = {
             "enabled": False,
             "interval_minutes": 0,
@@ -55,12 +59,32 @@ class LocalBackups:
             "last_proven": None if proven is None or proven.proof is None else {"name": proven.name, "at": proven.proof.at},
             "last_failure": None,
             "safety_snapshots": len(await self._backups.list(request.db, safety=True)),
+            "full_every": 1,
         }
         return Reply(request.id, encode_fields(status))
 
     async def delete(self, request: DeleteBackup) -> Reply:
-        await self._backups.delete(request.db, request.name)
-        return Reply(request.id, EMPTY_MAP)
+        gone = await self._backups.delete(request.db, request.name, with_dependents=request.with_dependents)
+        return Reply(request.id, encode_fields({"deleted": gone}))
+
+    async def collections(self, request: BackupCollections) -> Reply:
+        return Reply(request.id, encode_fields({"collections": await self._backups.collections(request.db, request.name)}))
+
+    async def read(self, request: ReadBackup) -> Reply:
+        page = await self._backups.read(
+            request.db,
+            request.name,
+            request.collection,
+            spec=b"" if is_absent(request.filter) else bytes(request.filter),
+            ids=None if request.ids is None else tuple(map(bytes, request.ids)),
+            place=BackupPlace(*request.after) if request.after else None,
+            limit=request.limit,
+        )
+        return Reply(request.id, encode_fields({"docs": [Raw(data) for data in page.documents], "next": page.next}))
+
+    async def prune(self, request: PruneArchive) -> Reply:
+        self._databases.check_writable()
+        return _ended(request.id, (await self._backups.prune(request.db, dry_run=request.dry_run)).as_plain())
 
     async def verify(self, request: VerifyBackup) -> Reply:
         findings = await self._backups.verify(request.db, request.name, VerifyLevel[request.level.upper()])

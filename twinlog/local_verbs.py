@@ -23,6 +23,7 @@ from node.wire import (
     Answer,
     Anywhere,
     Backup,
+    BackupCollections,
     BackupStatus,
     Begin,
     Bulk,
@@ -52,6 +53,8 @@ from node.wire import (
     ListIndexes,
     More,
     Ping,
+    PruneArchive,
+    ReadBackup,
     Replace,
     Reply,
     Request,
@@ -123,6 +126,9 @@ class LocalVerbs:
             DeleteBackup: backups.delete,
             VerifyBackup: backups.verify,
             RestoreBackup: backups.restore,
+            BackupCollections: backups.collections,
+            ReadBackup: backups.read,
+            PruneArchive: backups.prune,
         }
 
     async def begin_reigns(self) -> None:

@@ -22,10 +22,13 @@ from msgspec import Meta, Raw
 
 from .backup_messages import (
     Backup,
+    BackupCollections,
     BackupJob,
     BackupStatus,
     DeleteBackup,
     ListBackups,
+    PruneArchive,
+    ReadBackup,
     RestoreBackup,
     ScheduleBackups,
     VerifyBackup,
@@ -427,6 +430,7 @@ AnyRequest = (
     | SalvageList | SalvageShow | SalvageNote | SalvageDrop
     | Begin | Inside | Commit | Abort | Anywhere
     | Backup | ListBackups | BackupStatus | DeleteBackup | VerifyBackup | RestoreBackup | ScheduleBackups | BackupJob
+    | BackupCollections | ReadBackup | PruneArchive
 )  # fmt: skip
 
 

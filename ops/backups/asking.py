@@ -1,4 +1,4 @@
-"""What the backup verbs share: which database at which node, a client for it, and the step that a job is at."""
+"""What the backup verbs share: which database at which node, a client for it, the step that a job is at, a backup in words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ops.refusal import refusals
+from ops.tables import size
 from ops.target import database_name, resolve, target_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,3 +46,9 @@ def tell(as_json: bool) -> Callable[[str], None]:  # noqa: FBT001
             click.echo(f"... {step}", err=True)
 
     return told
+
+
+def how(row: dict[str, Any]) -> str:
+    """What was written of a backup's size."""
+    whole = size(row["size_bytes"])
+    return f"full, {whole}" if row["kind"] == "full" else f"incremental to {row['base']}, {size(row['written_bytes'])} written of {whole}"

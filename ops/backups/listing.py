@@ -11,7 +11,7 @@ from ops.tables import NOTHING, number, print_table, short_hash, size
 
 from .asking import asked, backup_options, node_option
 
-COLUMNS = ("name", "created", "size>", "files>", "position>", "state hash", "verified")
+COLUMNS = ("name", "kind", "base", "created", "size>", "written>", "files>", "position>", "state hash", "verified")
 
 
 @click.command("list")
@@ -19,7 +19,8 @@ COLUMNS = ("name", "created", "size>", "files>", "position>", "state hash", "ver
 @node_option
 @click.option("--safety", is_flag=True, help="The snapshots made before restores instead.")
 def list_(url: str | None, key_file: str | None, database: str | None, as_json: bool, node: str | None, safety: bool) -> None:  # noqa: FBT001
-    """Show backups, newest first, and when each was last read again and found good."""
+    """Show backups, newest first, and when each was last read again and found good. written: bytes on the shelf that are its own; an incremental
+    one needs those of others (--json: needs, needed_by)."""
     with asked(url, key_file, database) as db:
         found = db.list_backups(node, safety=safety)
     if as_json:
@@ -33,10 +34,10 @@ def list_(url: str | None, key_file: str | None, database: str | None, as_json: 
 
 def _row(info: dict[str, Any]) -> list[str]:
     if "problem" in info:
-        return [info["name"], NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, "cannot be read"]
+        return [info["name"], *[NOTHING] * (len(COLUMNS) - 2), "cannot be read"]
     return [
-        info["name"], info["created_at"], size(info["size_bytes"]), number(info["files"]), f"{info['epoch']}, {info['seq']}",
-        short_hash(info["state_hash"]), verified(info["verified"]),
+        info["name"], info.get("kind", NOTHING), info.get("base") or NOTHING, info["created_at"], size(info["size_bytes"]), size(info.get("written_bytes")), number(info["files"]), f"{info['epoch']}, {info['seq']}",
+        short_hash(info["state_hash"]), verified(info["verified"]) if info.get("sound", True) or (info["verified"] or {}).get("first") else "needs what is NO GOOD",
     ]  # fmt: skip
 
 

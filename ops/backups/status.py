@@ -9,9 +9,9 @@ import click
 
 from ops.exit_codes import ExitCode
 from ops.refusal import finish
-from ops.tables import NOTHING, size, yes_no
+from ops.tables import NOTHING, yes_no
 
-from .asking import asked, backup_options, node_option
+from .asking import asked, backup_options, how, node_option
 
 
 @click.command()
@@ -36,9 +36,10 @@ def show(name: str, found: dict[str, Any]) -> None:
         "enabled": yes_no(found["enabled"]),
         "every": f"{found['interval_minutes']} min" if found["enabled"] else NOTHING,
         "max copies": str(found["max_copies"] or "all are kept"),
+        "full": "every one" if found["full_every"] == 1 else f"one of {found['full_every']}, the others incremental",
         "path": found["backup_path"],
         "backups": f"{found['total_backups']}, and {found['safety_snapshots']} safety snapshots",
-        "last": f"{last['name']} ({size(last.get('size_bytes'))})" if last else "none",
+        "last": f"{last['name']} ({'cannot be read' if 'problem' in last else how(last)})" if last else "none",
         "last proven": f"{proven['name']} at {proven['at']}" if proven else "none",
         "next": found["next_backup_at"] or NOTHING,
         "running": yes_no(found["running"]),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from ops.backups import delete, listing, now, restore, schedule, status, verify
+from ops.backups import delete, get, listing, now, prune, restore, schedule, status, verify
 
 
 @click.group()
 def backup() -> None:
-    """Make, list, verify, schedule, restore and delete backups."""
+    """Make, list, verify, read, schedule, restore and delete backups."""
 
 
-for verb in (now.now, listing.list_, status.status, schedule.schedule, verify.verify, restore.restore, delete.delete):
+for verb in (now.now, listing.list_, status.status, schedule.schedule, verify.verify, get.get, restore.restore, delete.delete, prune.prune):
     backup.add_command(verb)

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One finding a line, as JSON.")
 def check(directory: Path, as_json: bool) -> None:  # noqa: FBT001
-    """Verify every byte below DIRECTORY: a node's data directory, a database in it, or a copy of either.
+    """Verify every byte below DIRECTORY: a node's data directory, a database in it, or a copy of either; or a backup, of which an incremental one is
+    read with the neighbours whose bytes it needs.
 
     Reads only and needs no node; run it on a stopped node or a copy. Exit code 0: clean (notes at most), 7: findings.
     """
-    from storage.check import Severity, check_database  # late: --help must not pay for the engine
+    from storage import is_backup_directory, verify_backup  # late: --help must not pay for the engine
+    from storage.check import Severity, check_database
 
     findings: list[Finding] = []
     with refusals():
         disk, names = databases_below(directory)
         for name in names:
-            findings += check_database(disk, name)
+            findings += (verify_backup if is_backup_directory(disk, name) else check_database)(disk, name)
     if as_json:
         for finding in findings:
             click.echo(json.dumps(as_plain(finding)))

@@ -17,6 +17,7 @@ from ..errors import BadRequest, DamagedRecord, DiskFull
 from ..position import Position
 from ..shard import checkpoint as checkpoints
 from . import log_archive
+from .composed import view_of
 from .copying import other_disk
 from .log_archive import Part, Target
 from .names import rfc3339
@@ -94,7 +95,7 @@ def _check(disk: Disk, order: ForwardOrder, uuid: bytes, chain: int, reached: Re
 
 def _planned(disk: Disk, order: ForwardOrder) -> tuple[Reached, list[Part]]:
     archive = other_disk(disk, order.root)
-    checkpoint = checkpoints.load(other_disk(disk, order.base_root), order.directory, order.seq)
+    checkpoint = checkpoints.load(view_of(other_disk(disk, order.base_root), order.directory), order.directory, order.seq)
     target = order.target
     if target.time_us is not None and checkpoint.time_us > target.time_us:
         raise BadRequest(f"the backup holds commits of {rfc3339(checkpoint.time_us)}, after {_in_words(target)}: choose an older one")

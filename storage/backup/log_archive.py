@@ -203,14 +203,18 @@ def route(disk: Disk, found: Sequence[Stretch], base_seq: int, base_chain: int, 
     """
     if target.seq is not None and target.seq < base_seq:
         raise BadRequest(f"the backup is at commit {base_seq}, after {target}: choose an older one")
+    if target.seq == base_seq:
+        return []  # whatever the archive has, or had before it was pruned
     problem = ""
     for end in sorted(found, key=lambda one: (one.epoch, one.last_seq, one.first_seq), reverse=True):
+        if end.last_seq < base_seq:
+            continue  # another branch, or an archive that did not come so far: it says nothing of what follows the base
         path = _back_to(disk, found, end, base_seq, base_chain)
         if isinstance(path, str):
             problem = problem or path
         elif not problem or _is_inside(path[-1], target):
             return [part for part in _up_to(disk, path, target) if part.to_seq > base_seq]
-    if not problem and target.seq in (None, base_seq):
+    if not problem and target.seq is None:
         return []
     problem = problem or f"it has nothing after commit {base_seq}"
     raise BadRequest(f"the archive does not lead from the backup at commit {base_seq} to {target}: {problem}; choose another backup or an earlier target")
@@ -290,13 +294,29 @@ def frames_of(disk: Disk, part: Part) -> bytes:
     raise DamagedRecord(f"{stretch.path}: commit {part.to_seq} cannot be read any more", file=stretch.path, offset=0)
 
 
-def prune(disk: Disk, directory: str, uuid: bytes, below_seq: int) -> list[str]:
-    """Remove the files all of whose commits are at or below below_seq: no backup that is kept needs them. The newest file stays."""
-    found = stretches(disk, directory, uuid)
-    newest = max(found, key=lambda one: (one.epoch, one.last_seq), default=None)
-    gone = [one.path for one in found if one.last_seq <= below_seq and one is not newest]
-    for path in gone:
+def unneeded(disk: Disk, directory: str, uuid: bytes, below_seq: int) -> list[str]:
+    """The files all of whose commits are at or below below_seq, oldest first: no backup at that commit or after it needs them, on whatever branch. The
+    newest file stays. Of each reign the files that may end there are read, and no other; one without a sound frame is left alone."""
+    by_reign: dict[tuple[int, int], list[SegmentName]] = {}
+    for file in disk.list_dir(directory):
+        if (name := SegmentName.parse(file)) is not None:
+            by_reign.setdefault((name.epoch, name.reign_id), []).append(name)
+    newest = max((max(names) for names in by_reign.values()), key=lambda one: (one.epoch, one.first_seq), default=None)
+    gone: list[SegmentName] = []
+    for names in by_reign.values():
+        names.sort()
+        for name, later in zip(names, [*names[1:], None]):
+            may_end = name.first_seq <= below_seq and (later is None or later.first_seq <= below_seq + 1)
+            if may_end and name is not newest:
+                stretch = _measure(disk, f"{directory}/{name}", name, uuid)
+                if stretch is not None and stretch.last_seq <= below_seq:
+                    gone.append(name)
+    return [f"{directory}/{name}" for name in sorted(gone)]
+
+
+def remove(disk: Disk, directory: str, paths: Sequence[str]) -> None:
+    """Files that unneeded() named, in that order."""
+    for path in paths:
         disk.remove(path)
-    if gone:
+    if paths:
         disk.sync_dir(directory)
-    return gone

@@ -1,7 +1,8 @@
 """The way back: a backup becomes a staged directory that Engine.replace puts in the place of a database. Blocking; runs in a worker.
 
 Every byte is checked while it is copied, and the backup itself is only read: what is wrong with it is found before anything is
-touched. The staged directory is a database of its own: `database.json`, one checkpoint, its files, an empty commit log.
+touched. The staged directory is a database of its own: `database.json`, one checkpoint, its files, an empty commit log. An incremental backup's files
+are put together from their parts.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .. import identity as identities
-from ..disk import Disk
+from ..disk import Disk, File
 from ..errors import DamagedRecord, DiskFull
 from ..shard import checkpoint as checkpoints
 from ..shard.checkpoint import Checkpoint
+from .composed import place_of
 from .copying import CHUNK_BYTES, SYNC_BYTES, other_disk
 from .manifest import Manifest
+from .parts import Part
 from .verifying import Level, read_manifest, verify_backup
 
 SPARE_BYTES = 16 * 2**20  # left free beside the staged copy
@@ -49,8 +53,8 @@ def stage_backup(disk: Disk, order: StageOrder) -> Manifest:
     try:
         for directory in (order.staged, f"{order.staged}/commit", f"{order.staged}/{checkpoints.DIRECTORY}"):
             disk.make_dir(directory)
-        for name, size in manifest.sizes.items():
-            _copy(source, f"{order.directory}/{name}", disk, f"{order.staged}/{name}", size, manifest.checksums[name])
+        for name in manifest.sizes:
+            _copy(source, order.directory, manifest, name, disk, f"{order.staged}/{name}")
         checkpoint = checkpoints.load(disk, order.staged, manifest.position.seq)
         told = (manifest.uuid, manifest.position, manifest.chain, manifest.state_hash)
         if told != (checkpoint.uuid, checkpoint.position, checkpoint.chain, checkpoint.state_hash):
@@ -76,22 +80,41 @@ def _name_anew(disk: Disk, staged: str, checkpoint: Checkpoint, uuid: str) -> No
             disk.remove(f"{staged}/{name}")
 
 
-def _copy(source: Disk, path: str, disk: Disk, target: str, size: int, checksum: str) -> None:
+def _copy(source: Disk, directory: str, manifest: Manifest, name: str, disk: Disk, target: str) -> None:
+    """One file of the backup, part by part, each held against its checksum."""
+    parts = manifest.parts_of(name)
+    whole = hashlib.sha256()
+    made = disk.create(target)
+    try:
+        for part in parts:
+            _copy_part(source, place_of(directory, part.backup, name), part, made, whole if len(parts) > 1 else None)
+        made.sync()
+    finally:
+        made.close()
+    if (parts[0].sha256 if len(parts) == 1 else whole.hexdigest()) != manifest.checksums[name]:
+        raise _others(f"{directory}/{name}")
+
+
+def _copy_part(source: Disk, path: str, part: Part, made: File, whole: Any | None) -> None:
     digest = hashlib.sha256()
-    file, made = source.open_read(path), disk.create(target)
+    file = source.open_read(path)
     try:
         unsynced = 0
-        for offset in range(0, size, CHUNK_BYTES):
-            chunk = file.read_at(offset, min(CHUNK_BYTES, size - offset))
+        for offset in range(part.offset, part.offset + part.length, CHUNK_BYTES):
+            chunk = file.read_at(offset, min(CHUNK_BYTES, part.offset + part.length - offset))
             digest.update(chunk)
+            if whole is not None:
+                whole.update(chunk)
             made.append(chunk)
             unsynced += len(chunk)
             if unsynced >= SYNC_BYTES:
                 made.sync()
                 unsynced = 0
-        made.sync()
     finally:
         file.close()
-        made.close()
-    if digest.hexdigest() != checksum:
-        raise DamagedRecord(f"{path}: its bytes are not those that the manifest names; nothing was touched, choose another backup", file=path, offset=0)
+    if digest.hexdigest() != part.sha256:
+        raise _others(path)
+
+
+def _others(path: str) -> DamagedRecord:
+    return DamagedRecord(f"{path}: its bytes are not those that the manifest names; nothing was touched, choose another backup", file=path, offset=0)

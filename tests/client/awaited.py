@@ -7,13 +7,17 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import AsyncGeneratorType
 from typing import Any
 
 import trio
 
 import twinlog
 
-WRAPPED = (twinlog.AsyncClient, twinlog.AsyncDatabase, twinlog.AsyncCollection, twinlog.AsyncCommandCursor, twinlog.AsyncTransaction)
+WRAPPED = (
+    twinlog.AsyncClient, twinlog.AsyncDatabase, twinlog.AsyncCollection, twinlog.AsyncCommandCursor, twinlog.AsyncTransaction,
+    AsyncGeneratorType,
+)  # fmt: skip
 
 
 class Awaited:

@@ -86,3 +86,54 @@ def test_a_directory_that_is_opened_again_has_what_was_restored(tmp_path):
         assert ids(client["shop"]) == [1]
         assert [row["name"] for row in client["shop"].list_backups()] == [name]
         client["shop"]["things"].insert_one({"_id": 3})
+
+
+# Incremental ones, and reading out of them.
+
+
+def test_an_incremental_backup_says_what_it_needs(shop):
+    full = shop.backup()
+    shop["things"].insert_one({"_id": 99})
+    made = shop.backup(incremental=True)
+    assert (full["kind"], made["kind"], made["base"], made["needs"]) == ("full", "incremental", full["name"], [full["name"]])
+    assert full["written_bytes"] == full["size_bytes"] and 0 < made["written_bytes"] < made["size_bytes"]
+    assert [row["needed_by"] for row in shop.list_backups()] == [[], [made["name"]]]
+    with pytest.raises(errors.OperationFailure) as refused:
+        shop.delete_backup(full["name"])
+    assert refused.value.details["fields"]["needed_by"] == [made["name"]]
+    shop["things"].delete_many({})
+    shop.restore_backup(made["name"])
+    assert ids(shop) == [*range(20), 99]
+    assert shop.delete_backup(full["name"], with_dependents=True) == [made["name"], full["name"]]
+
+
+def test_documents_come_out_of_a_backup_without_a_restore(shop):
+    shop["other"].insert_one({"_id": "a", "at": 1})
+    name = shop.backup()["name"]
+    shop["things"].delete_many({"_id": {"$lt": 10}})
+    assert shop.backup_collections(name) == {"other": 1, "things": 20}
+    assert sorted(found["_id"] for found in shop.backup_documents(name, "things")) == list(range(20))
+    assert sorted(found["_id"] for found in shop.backup_documents(name, "things", {"_id": {"$lt": 10}})) == list(range(10))
+    assert [found["_id"] for found in shop.backup_documents(name, "things", ids=[7, "none", 3])] == [7, 3]
+    assert list(shop.backup_documents(name, "things", ids=[])) == []
+    assert len(list(shop.backup_documents(name, "things", limit=7))) == 7
+    assert list(shop.backup_documents(name, "other")) == [{"_id": "a", "at": 1}]
+    assert ids(shop) == list(range(10, 20)), "and nothing was restored"
+    shop["things"].insert_many(list(shop.backup_documents(name, "things", {"_id": {"$lt": 10}})))
+    assert ids(shop) == list(range(20))
+    with pytest.raises(errors.OperationFailure, match="no collection 'nothing'"):
+        list(shop.backup_documents(name, "nothing"))
+    with pytest.raises(ValueError, match="limit"):
+        shop.backup_documents(name, "things", limit=-1)
+
+
+def test_more_ids_than_one_request_takes(shop):
+    shop["many"].insert_many([{"_id": number} for number in range(2_500)])
+    name = shop.backup()["name"]
+    assert [found["_id"] for found in shop.backup_documents(name, "many", ids=range(2_400, -1, -1))] == list(range(2_400, -1, -1))
+    shop.drop_collection("many")
+
+
+def test_without_an_archive_there_is_nothing_to_prune(shop):
+    with pytest.raises(errors.OperationFailure, match="no log archive"):
+        shop.prune_archive(dry_run=True)

@@ -290,7 +290,8 @@ async def test_files_that_no_backup_needs_are_pruned(monkeypatch: pytest.MonkeyP
             await world.write(database, 5, rng)
             await archived(database)
         directory = database.archiving.state.directory
-        gone = log_archive.prune(disk, directory, database.uuid, base)
+        gone = log_archive.unneeded(disk, directory, database.uuid, base)
+        log_archive.remove(disk, directory, gone)
         assert len(gone) >= 2
         await world.write(database, 5, rng)
         await archived(database)

@@ -136,13 +136,124 @@ async def test_a_schedule_makes_proves_and_rotates(nursery, autojump_clock):
         assert len((await client.call(wire.ListBackups, "chat"))["backups"]) == 3
 
 
+async def test_of_so_many_backups_one_is_full_and_rotation_keeps_what_is_needed(nursery, autojump_clock):
+    async with rig_and_client(nursery) as (rig, client):
+        status = await client.call(wire.ScheduleBackups, "chat", True, 1, 2, "", 3)
+        assert status["full_every"] == 3
+        seen: dict[str, str] = {}
+        for number in range(7):
+            await trio.sleep(5 if number == 0 else MINUTE_S + 1)
+            listed = (await client.call(wire.ListBackups, "chat"))["backups"]
+            seen[listed[0]["name"]] = listed[0]["kind"]
+            assert listed[0]["verified"]["good"] is True and len(listed) <= 2 + 2, "two, and what they need"
+            await client.call(wire.Insert, "chat", "m", [document(id=1_000 + number)])
+        kinds = list(seen.values())
+        assert kinds == ["full", "incremental", "incremental"] * 2 + ["full"]
+        assert listed[1]["kind"] == "incremental" and set(listed[1]["needs"]) <= {row["name"] for row in listed}
+        assert all(row["needed_by"] for row in listed[2:]), "only those that others need stay beyond two"
+
+
+async def test_a_damaged_base_is_told_and_the_next_backup_is_full(nursery, autojump_clock):
+    async with rig_and_client(nursery) as (rig, client):
+        await client.call(wire.ScheduleBackups, "chat", True, 1, 0, "", 100)
+        await trio.sleep(5)
+        (full,) = (await client.call(wire.ListBackups, "chat"))["backups"]
+        disk = rig.engine.seams.disk
+        path = next(f"{full['path']}/{name}" for name in disk.list_dir(full["path"]) if name.endswith(".db") and disk.size(f"{full['path']}/{name}") > 100)
+        data = disk.read_file(path)
+        disk.replace_file(path, data[:90] + bytes([data[90] ^ 4]) + data[91:])
+        await trio.sleep(MINUTE_S + 1)
+        status = await client.call(wire.BackupStatus, "chat")
+        assert path in status["last_failure"]["why"], "which file in which backup"
+        await trio.sleep(MINUTE_S)
+        newest, second, oldest = (await client.call(wire.ListBackups, "chat"))["backups"]
+        assert [row["verified"]["good"] for row in (newest, second, oldest)] == [True, False, False]
+        assert (newest["kind"], second["kind"]) == ("full", "incremental")
+        assert (await client.call(wire.BackupStatus, "chat"))["last_proven"]["name"] == newest["name"]
+
+
+async def test_what_was_proven_does_not_count_when_its_base_is_found_wanting_later(nursery, autojump_clock):
+    async with rig_and_client(nursery) as (rig, client):
+        full = await ended(client, wire.Backup, "chat")
+        await client.call(wire.Insert, "chat", "m", [document(id=1_000)])
+        made = await ended(client, wire.Backup, "chat", True)
+        assert (await ended(client, wire.VerifyBackup, "chat", made["name"]))["good"]
+        assert (await client.call(wire.BackupStatus, "chat"))["last_proven"]["name"] == made["name"]
+        rig.engine.seams.disk.replace_file(f"{full['path']}/database.json", b"{}")
+        assert not (await ended(client, wire.VerifyBackup, "chat", full["name"]))["good"]
+        listed = (await client.call(wire.ListBackups, "chat"))["backups"]
+        assert [row["sound"] for row in listed] == [False, False] and listed[0]["verified"]["good"]
+        assert (await client.call(wire.BackupStatus, "chat"))["last_proven"] is None
+
+
+async def test_the_archive_goes_with_the_backups_once_the_shelf_is_full(nursery, autojump_clock, monkeypatch):
+    monkeypatch.setattr("storage.backup.log_archive.FILE_BYTES_MAX", 1_000)
+    archived = storage.EngineOptions(free_bytes_min=0, archive="_archive", archive_interval_s=1.0)
+    async with open_rig(seams=seams_by_the_clock(), options=archived) as rig, connect(rig, nursery) as client:
+        disk, number = rig.engine.seams.disk, 0
+
+        def files() -> list[str]:
+            (directory,) = [name for name in disk.list_dir("_archive") if name.startswith("chat.")]
+            return [name for name in disk.list_dir(f"_archive/{directory}") if name.endswith(".log")]
+
+        async def write() -> None:
+            nonlocal number
+            for _ in range(5):
+                number += 1
+                await client.call(wire.Insert, "chat", "m", [document(id=number, text="x" * 300)])
+                await trio.sleep(1.1)
+
+        await write()
+        await client.call(wire.ScheduleBackups, "chat", True, 1, 3)
+        before = files()
+        await trio.sleep(MINUTE_S)
+        await write()
+        assert (await client.call(wire.BackupStatus, "chat"))["total_backups"] == 2
+        assert set(before) <= set(files()), "three are kept, and until three are there nothing goes"
+        for _ in range(4):
+            await trio.sleep(MINUTE_S)
+            await write()
+        assert not set(before) & set(files())
+        oldest = (await client.call(wire.ListBackups, "chat"))["backups"][-1]
+        plan = await ended(client, wire.RestoreBackup, "chat", oldest["name"], to="latest", explain=True)
+        assert plan["seq"] == rig.engine.databases["chat"].position.seq
+        found = await ended(client, wire.PruneArchive, "chat", True)
+        assert (found["needed_by"], found["seq"], found["why_not"]) == (oldest["name"], oldest["seq"], "")
+        rig.member.refusal = errors.NotPrimary("elsewhere", primary="x:1")
+        with pytest.raises(errors.NotPrimary):
+            await client.call(wire.PruneArchive, "chat")
+
+
+async def test_documents_are_read_out_of_a_backup_page_by_page(nursery, autojump_clock, monkeypatch):
+    monkeypatch.setattr("storage.backup.reading.PAGE_ROWS_MAX", 7)
+    async with rig_and_client(nursery) as (rig, client):
+        full = await ended(client, wire.Backup, "chat")
+        await client.call(wire.Insert, "chat", "m", [document(id=99)])
+        made = await ended(client, wire.Backup, "chat", True)
+        assert (made["kind"], made["base"]) == ("incremental", full["name"])
+        assert (await client.call(wire.BackupCollections, "chat", full["name"])) == {"collections": [["m", 50]]}
+        found, after, pages = [], None, 0
+        while after is not None or not pages:
+            page = await client.call(wire.ReadBackup, "chat", made["name"], "m", value({"_id": {"$gte": 20}}), after=after)
+            assert len(page["docs"]) <= 7
+            found, after, pages = found + [one["_id"] for one in page["docs"]], page["next"], pages + 1
+        assert sorted(found) == [*range(20, 50), 99] and pages > 4
+        page = await client.call(wire.ReadBackup, "chat", full["name"], "m", ids=[value(99), value(3)])
+        assert [one["_id"] for one in page["docs"]] == [3]
+        with pytest.raises(errors.BackupNeeded):
+            await client.call(wire.DeleteBackup, "chat", full["name"])
+        assert await client.call(wire.DeleteBackup, "chat", full["name"], True) == {"deleted": [made["name"], full["name"]]}
+        with pytest.raises(errors.NoSuchBackup):
+            await client.call(wire.ReadBackup, "chat", full["name"], "m")
+
+
 async def test_a_schedule_is_resumed_after_a_restart_and_a_missed_run_is_made_up_for_once(nursery, autojump_clock):
     seams = seams_by_the_clock()
     async with rig_and_client(nursery, seams) as (rig, client):
         await client.call(wire.ScheduleBackups, "chat", True, 1, 0)
         await trio.sleep(5)
         mirror = json.loads(seams.disk.read_file("_backups/chat/_backup_config.json"))
-        assert mirror == {"enabled": True, "interval_minutes": 1, "max_copies": 0, "path": ""}
+        assert mirror == {"enabled": True, "interval_minutes": 1, "max_copies": 0, "path": "", "full_every": 1}
     await trio.sleep(7 * MINUTE_S)
     async with open_rig(seams=seams) as rig, connect(rig, nursery) as client:
         await trio.sleep(5)
@@ -193,7 +304,7 @@ async def test_a_backup_that_cannot_be_restored_pushes_no_good_one_out(nursery, 
 
 async def test_a_bad_schedule_changes_nothing(nursery, autojump_clock):
     async with rig_and_client(nursery) as (rig, client):
-        for values in (("chat", True, 0), ("chat", True, 10**9), ("chat", True, 1, 10**9), ("chat", True, 1, 0, "relative"), ("chat", True, 1, 0, "/a/../b")):
+        for values in (("chat", True, 0), ("chat", True, 10**9), ("chat", True, 1, 10**9), ("chat", True, 1, 0, "relative"), ("chat", True, 1, 0, "/a/../b"), ("chat", True, 1, 0, "", 0), ("chat", True, 1, 0, "", 501)):
             with pytest.raises(errors.BadRequest):
                 await client.call(wire.ScheduleBackups, *values)
         with pytest.raises(errors.NoSuchDatabase):

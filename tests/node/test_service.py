@@ -343,6 +343,9 @@ ARGUMENTS = {
     wire.RestoreBackup: ("d", "../d"),
     wire.ScheduleBackups: ("d", False, 0),
     wire.BackupJob: (1,),
+    wire.BackupCollections: ("d", "backup_20260415_120000"),
+    wire.ReadBackup: ("d", "backup_20260415_120000", "c"),
+    wire.PruneArchive: ("d", True),
 }
 
 

@@ -59,6 +59,42 @@ def test_every_verb_on_a_real_pair(directory, tmp_path):  # noqa: F811
     run("backup", "delete", "..", "--yes", code=ExitCode.FAILED)
 
 
+def test_incremental_ones_and_what_is_in_them_on_a_real_pair(directory, tmp_path):  # noqa: F811
+    run("up")
+    (tmp_path / "first.json").write_text(lines("first", range(500)))
+    (tmp_path / "second.json").write_text(lines("second", range(500, 520)))
+    run("import", "first.json", "--collection", "people")
+    (made,) = json.loads(run("backup", "now", "--incremental", "--json"))["made"]
+    assert made["kind"] == "full", "there was none to stand on"
+    run("import", "second.json", "--collection", "people")
+    assert f"incremental to {made['name']}" in run("backup", "now", "--incremental", "--verify")
+    newest, oldest = json.loads(run("backup", "list", "--json"))
+    assert newest["needs"] == [oldest["name"]] and oldest["needed_by"] == [newest["name"]]
+    assert 0 < newest["written_bytes"] < newest["size_bytes"]
+
+    assert json.loads(run("backup", "get", newest["name"], "--list", "--json")) == {"people": 520}
+    run("backup", "get", newest["name"], code=ExitCode.USAGE)
+    run("backup", "get", newest["name"], "--collection", "nobody", code=ExitCode.FAILED)
+    run("backup", "get", oldest["name"], "--collection", "people", "--id", "510", code=ExitCode.NOT_FOUND)
+    found = run("backup", "get", newest["name"], "--collection", "people", "--id", "510", "--id", "600", code=ExitCode.PARTIAL)
+    assert found == '{"_id":510,"of":"second"}\n'
+    filtered = run("backup", "get", newest["name"], "--collection", "people", "--filter", '{"of": "second"}', "--limit", "7")
+    assert sum(line.startswith('{"_id":') for line in filtered.splitlines()) == 7
+    run("backup", "get", newest["name"], "--collection", "people", "-o", "all.jsonl.gz")
+    run("backup", "get", newest["name"], "--collection", "people", "-o", "all.jsonl.gz", code=ExitCode.USAGE)
+    run("import", "all.jsonl.gz", "--collection", "again")
+    assert run("find", "again", "--count").strip() == "520"
+
+    shown = run("backup", "schedule", "--interval-minutes", "60", "--full-every", "7")
+    assert "one of 7, the others incremental" in shown
+    assert json.loads(run("backup", "schedule", "--max-copies", "9", "--json"))["full_every"] == 7, "what is not named stays"
+    run("backup", "schedule", "--disabled")
+    run("backup", "prune", code=ExitCode.FAILED)
+    run("backup", "delete", oldest["name"], "--yes", code=ExitCode.FAILED)
+    assert len(json.loads(run("backup", "list", "--json"))) == 2
+    assert run("backup", "delete", oldest["name"], "--with-dependents", "--yes").strip().endswith("are deleted")
+
+
 @pytest.mark.parametrize(
     ("standbys", "code"),
     [

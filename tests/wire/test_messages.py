@@ -18,6 +18,7 @@ from node.wire import (
     AnyRequest,
     Anywhere,
     Backup,
+    BackupCollections,
     BackupJob,
     BackupStatus,
     BadMessage,
@@ -55,6 +56,8 @@ from node.wire import (
     Pause,
     Ping,
     Promote,
+    PruneArchive,
+    ReadBackup,
     Rejoin,
     Replace,
     Reply,
@@ -164,14 +167,19 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     SalvageNote: st.builds(SalvageNote, ids, names, st.dictionaries(names, names | numbers | st.booleans(), max_size=3)),
     SalvageDrop: st.builds(SalvageDrop, ids, names),
     Scrub: st.builds(Scrub, ids, names, st.booleans(), st.integers(0, 10_000)),
-    Backup: st.builds(Backup, ids, names),
+    Backup: st.builds(Backup, ids, names, st.booleans()),
     ListBackups: st.builds(ListBackups, ids, names, st.booleans()),
     BackupStatus: st.builds(BackupStatus, ids, names),
-    DeleteBackup: st.builds(DeleteBackup, ids, names, names),
+    DeleteBackup: st.builds(DeleteBackup, ids, names, names, st.booleans()),
     VerifyBackup: st.builds(VerifyBackup, ids, names, names, st.sampled_from(["manifest", "bytes", "content"])),
     RestoreBackup: st.builds(RestoreBackup, ids, names, names, names, numbers, st.sampled_from(["", "latest", "seq", "time"]), numbers, st.booleans()),
-    ScheduleBackups: st.builds(ScheduleBackups, ids, names, st.booleans(), numbers, numbers, names),
+    ScheduleBackups: st.builds(ScheduleBackups, ids, names, st.booleans(), numbers, numbers, names, numbers),
     BackupJob: st.builds(BackupJob, ids, numbers, numbers),
+    BackupCollections: st.builds(BackupCollections, ids, names, names),
+    ReadBackup: st.builds(
+        ReadBackup, ids, names, names, names, raws, st.none() | st.lists(raws, max_size=3), st.none() | st.tuples(numbers, numbers).map(list), numbers
+    ),
+    PruneArchive: st.builds(PruneArchive, ids, names, st.booleans()),
 }
 
 
