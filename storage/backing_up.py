@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
-from .backup import log_archive
+from .backup import log_archive, places
 from .backup.copying import CopyOrder, copy_backup, other_disk
 from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
 from .backup.log_archive import Target
@@ -51,6 +51,8 @@ from .worker import BriefWorkers
 log = logging.getLogger("twinlog.backup")
 
 BUSY_RETRY_MS = 5_000
+PLACES_MAX = 1_000  # outside the data directory, that are known at a time
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,14 @@ class Backups:
         self._workers = workers or engine.seams.index_workers
         self._running: set[str] = set()
         self._read: Counter[tuple[Shelf, str]] = Counter()  # backups that are being read: they stay
+        self._reached: dict[str, Disk] = {}  # whose threads are used
         self.paths: dict[str, str] = {}
         self.bytes_per_s = 0  # of copies; 0: no limit
 
     def shelf(self, database: str) -> Shelf:
         """Raises BadName."""
-        return Shelf.of(database, self.paths.get(database, ""))
+        options = self._engine.options
+        return Shelf.of(database, self.paths.get(database, ""), common=options.backup_path, key_file=options.backup_key_file)
 
     def is_running(self, database: str) -> bool:
         return database in self._running
@@ -112,11 +116,10 @@ class Backups:
             await self._workers.aclose()
 
     async def check_path(self, path: str) -> None:
-        """Whether backups can be put there: the directory is made. Raises BadRequest, OSError."""
-        if not path.startswith("/") or "\0" in path or "/../" in f"{path}/":
-            raise BadRequest(f"path {path!r}: an absolute path without '..', or none for the default")
-        disk = other_disk(self._disk, path)
-        await self._disk.run(disk.make_dir, ".")
+        """Whether backups can be put there: the directory is made, or an object put and removed. Raises BadRequest, OSError."""
+        places.check_path(path)
+        root = places.sealed(path, self._engine.options.backup_key_file)
+        await self._run_at(root, places.try_path, root, self._engine.seams.random_bytes(8).hex())
 
     async def backup(self, database: str, *, max_copies: int = 0) -> BackupInfo:
         """A new backup of everything committed when it was asked for; older ones beyond max_copies go (0: none).
@@ -134,18 +137,20 @@ class Backups:
         with self._job(database):
             shelf = self.shelf(database)
             spared = [name for held, name in self._read if held == shelf]
-            return await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
+            return await self._run_at(shelf.root, rotate, shelf, max_copies, spared)
 
     async def list(self, database: str, *, safety: bool = False) -> list[BackupInfo]:
         """Newest first; with safety the snapshots made before restores instead."""
-        return await self._disk.run(_list, self._disk, self.shelf(database), safety)
+        shelf = self.shelf(database)
+        return await self._run_at(shelf.root, _list, shelf, safety)
 
     async def delete(self, database: str, name: str) -> None:
         """Raises BadName, NoSuchBackup, Overloaded while it is being read."""
         with self._job(database):
-            if self._read[self.shelf(database), check_name(name)]:
+            shelf = self.shelf(database)
+            if self._read[shelf, check_name(name)]:
                 raise Overloaded(f"{name} is being read; wait for that", bound="backup in use", limit=1, retry_after_ms=BUSY_RETRY_MS)
-            await self._disk.run(delete_backup, self._disk, self.shelf(database), name)
+            await self._run_at(shelf.root, delete_backup, shelf, name)
 
     async def verify(self, database: str, name: str, level: Level = Level.CONTENT, *, bytes_per_s: int = 0) -> list[Finding]:
         """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything. The outcome is noted on the shelf.
@@ -163,7 +168,7 @@ class Backups:
                 findings=len(findings),
                 first=str(findings[0])[:500] if findings else "",
             )
-            await self._disk.run(_note, self._disk, shelf, name, proof)
+            await self._run_at(shelf.root, _note, shelf, name, proof)
         return findings
 
     async def restore(
@@ -262,7 +267,7 @@ class Backups:
         archive = self._engine.options.archive
         if not archive:
             raise BadRequest("no log archive is kept here (setting `archive`): a backup restores to its own position only")
-        root, place = log_archive.place_of(archive, database, bytes.fromhex(manifest.uuid))
+        root, place = log_archive.place_of(archive, database, bytes.fromhex(manifest.uuid), self._engine.options.backup_key_file)
         return ForwardOrder(
             base_root=base_root, directory=directory, seq=manifest.position.seq, root=root, archive=place, uuid=manifest.uuid, target=target
         )
@@ -298,10 +303,19 @@ class Backups:
     def _disk(self) -> Disk:
         return self._engine.seams.disk
 
+    async def _run_at(self, root: str, call: Callable[..., T], *args: Any) -> T:
+        """call(the engine's disk, *args), which reaches a root: in threads of that root, so that a place that does not answer holds up itself alone."""
+        if places.is_own(root):
+            return await self._disk.run(call, self._disk, *args)
+        there = self._reached[root] = self._reached.pop(root, None) or other_disk(self._disk, root)
+        while len(self._reached) > PLACES_MAX:
+            del self._reached[next(iter(self._reached))]
+        return await there.run(call, self._disk, *args)
+
     async def _find(self, shelf: Shelf, name: str) -> BackupInfo:
         check_name(name)
         for safety in (False, True):
-            for info in await self._disk.run(_list, self._disk, shelf, safety):
+            for info in await self._run_at(shelf.root, _list, shelf, safety):
                 if info.name == name:
                     return info
         raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
@@ -315,7 +329,7 @@ class Backups:
         pin = await held.pin_checkpoint()
         assert pin is not None, "it was sealed just now"
         try:
-            taken = [info.name for safety in (False, True) for info in await self._disk.run(_list, self._disk, shelf, safety)]
+            taken = [info.name for safety in (False, True) for info in await self._run_at(shelf.root, _list, shelf, safety)]
             now_us = self._engine.seams.time_us()
             order = CopyOrder(
                 db_name=database, directory=held.directory, seq=pin.seq, root=shelf.root, shelf=shelf.directory,
@@ -330,7 +344,7 @@ class Backups:
         """A backup beside the data leaves the reserve alone, so that no backup stops the writers. Raises DiskFull."""
         disk, reserve = self._disk, self._engine.seams.reserve
         free, kept = disk.free_bytes(), reserve.kept_bytes(disk.total_bytes(), self._engine.options.free_bytes_min)
-        if not shelf.root and free - held.sealed_bytes < kept:
+        if places.is_own(shelf.root) and free - held.sealed_bytes < kept:
             raise DiskFull(
                 f"a backup of {held.name} takes about {held.sealed_bytes} bytes, {free} are free and {kept} are kept in reserve: "
                 "free some, or give its backups a path on another disk",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ops.backups import delete, listing, now, restore, schedule, status, verify
+from ops.backups import delete, keygen, listing, now, restore, schedule, status, verify
 
 
 @click.group()
@@ -12,5 +12,5 @@ def backup() -> None:
     """Make, list, verify, schedule, restore and delete backups."""
 
 
-for verb in (now.now, listing.list_, status.status, schedule.schedule, verify.verify, restore.restore, delete.delete):
+for verb in (now.now, listing.list_, status.status, schedule.schedule, verify.verify, restore.restore, delete.delete, keygen.keygen):
     backup.add_command(verb)

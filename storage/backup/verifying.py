@@ -18,6 +18,7 @@ from ..finding import Finding, Severity
 from ..shard import checkpoint as checkpoints
 from . import manifest as manifests
 from .manifest import Manifest
+from .seal_keys import refuse_sealed
 
 READ_BYTES = 2**20
 OTHER = "choose another backup; this one cannot be restored"
@@ -32,10 +33,12 @@ class Level(IntEnum):
 
 
 def read_manifest(disk: Disk, directory: str) -> Manifest:
-    """Raises DamagedRecord, NewerFormat."""
+    """Raises DamagedRecord, NewerFormat, OSError (ENOKEY) for one whose key is not there."""
     path = f"{directory}/{manifests.FILE}"
     try:
-        return manifests.parse(disk.read_file(path), path)
+        data = disk.read_file(path)
+        refuse_sealed(data, path)
+        return manifests.parse(data, path)
     except FileNotFoundError as error:
         raise DamagedRecord(f"{path} is missing: {directory} is no backup that was finished", file=path, offset=0) from error
 
@@ -63,12 +66,15 @@ def _compare_files(disk: Disk, directory: str, manifest: Manifest, *, is_hashed:
         yield Finding(Severity.ERROR, f"{directory}/{name}", -1, "the manifest does not name it", OTHER)
     for name, size in manifest.sizes.items():
         path = f"{directory}/{name}"
-        if name not in there:
-            yield Finding(Severity.ERROR, path, -1, "missing", OTHER)
-        elif disk.size(path) != size:
-            yield Finding(Severity.ERROR, path, -1, f"{disk.size(path)} bytes, the manifest says {size}", OTHER)
-        elif is_hashed and _sha256(disk, path) != manifest.checksums[name]:
-            yield Finding(Severity.ERROR, path, -1, "its bytes are not those that the manifest names", OTHER)
+        try:
+            if name not in there:
+                yield Finding(Severity.ERROR, path, -1, "missing", OTHER)
+            elif disk.size(path) != size:
+                yield Finding(Severity.ERROR, path, -1, f"{disk.size(path)} bytes, the manifest says {size}", OTHER)
+            elif is_hashed and _sha256(disk, path) != manifest.checksums[name]:
+                yield Finding(Severity.ERROR, path, -1, "its bytes are not those that the manifest names", OTHER)
+        except DamagedRecord as error:  # of an encrypted one
+            yield Finding(Severity.ERROR, path, error.fields["offset"], error.message, OTHER)
 
 
 def _compare_checkpoint(disk: Disk, directory: str, manifest: Manifest) -> Iterator[Finding]:
