@@ -176,17 +176,23 @@ class Archiving:
 
     async def _first_missing(self) -> int:
         """The seq after the newest commit that log and archive share; else where the log begins."""
-        database = self._database
+        database, found = self._database, None
         for stretch in sorted(await self._call(self._newest), key=lambda one: (one.epoch, one.last_seq), reverse=True):
             if stretch.last_seq > database.log.synced_seq:
                 continue
             reign, _ = self._reign_of(stretch.last_seq)  # which wrote one commit of that seq
             if (reign.epoch, reign.id) == (stretch.epoch, stretch.reign_id):
-                await self._check_equal(stretch)
-                return stretch.last_seq + 1
+                found = stretch
+                break
         for reign in reversed(database.history):
+            if found is not None and reign.first_seq <= found.last_seq + 1:
+                break
+            # After a restore into the middle of a reign, its commits up to there are in a file that goes on along the branch given up.
             if reign.first_seq == 1 or await self._call(self._has, reign.first_seq - 1, reign.chain):
                 return reign.first_seq
+        if found is not None:
+            await self._check_equal(found)
+            return found.last_seq + 1
         begins = self._log_begins()
         await self._call(self._mark_gap, begins)
         return begins

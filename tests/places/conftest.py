@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,24 @@ from storage.backup.seal_keys import write_key_file
 KINDS = ("sealed", "bucket", "sealed bucket")
 
 
+Fault = Callable[[str, str, str], "tuple[str, str] | None"]  # of method, path and query: the answer in place of the store's
+UNAVAILABLE = ("503 Service Unavailable", "ServiceUnavailable")
+DENIED = ("403 Forbidden", "InvalidAccessKeyId")
+
+
+def no_fault(method: str, path: str, query: str) -> tuple[str, str] | None:
+    return None
+
+
 @dataclass
 class Store:
     """A store at host:port. url() makes a bucket."""
 
-    server: object
     endpoint: str
     client: object
     made: int = 0
-    started: bool = field(default=True)
+    fault: Fault = no_fault  # asked of each request
+    requests: list[tuple[str, str]] = field(default_factory=list)
 
     def url(self, prefix: str = "shelf") -> str:
         self.made += 1
@@ -62,17 +71,43 @@ def credentials() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def store(credentials: None) -> Iterator[Store]:
+def running_store(credentials: None) -> Iterator[Store]:
     pytest.importorskip("pyarrow", reason="the extra s3 is not installed")
-    server = pytest.importorskip("moto.server", reason="the store for tests is not installed").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    import boto3
+    moto = pytest.importorskip("moto.moto_server.werkzeug_app", reason="the store for tests is not installed")
+    boto3 = pytest.importorskip("boto3", reason="the store's client for tests is not installed")
+    from werkzeug.serving import WSGIRequestHandler, make_server
 
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    yield Store(server, f"{host}:{port}", client)
-    server.stop()
+    class Quiet(WSGIRequestHandler):
+        def log(self, *_: object) -> None:
+            """Nothing."""
+
+    application = moto.DomainDispatcherApplication(moto.create_backend_app)
+
+    def asked(environ: dict, start_response: Callable) -> object:
+        made = store.fault(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
+        if made:
+            status, code = made
+            start_response(status, [("Content-Type", "application/xml")])
+            return [f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as it was told</Message></Error>".encode()]
+        store.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        return application(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, asked, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    endpoint = f"127.0.0.1:{server.server_port}"
+    store = Store(endpoint, boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1"))
+    yield store
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture
+def store(running_store: Store) -> Iterator[Store]:
+    running_store.fault = no_fault
+    running_store.requests.clear()
+    yield running_store
+    running_store.fault = no_fault
 
 
 @pytest.fixture
