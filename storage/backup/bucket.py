@@ -121,18 +121,18 @@ class BucketDisk:
 
     def list_dir(self, path: str) -> list[str]:
         with self._named("listing", path):
+            files = self._files
             from pyarrow import fs
 
-            found = self._files.get_file_info(fs.FileSelector(self.address.key(path), allow_not_found=True))
-            if not found and self._files.get_file_info(self.address.bucket).type is fs.FileType.NotFound:
+            found = files.get_file_info(fs.FileSelector(self.address.key(path), allow_not_found=True))
+            if not found and files.get_file_info(self.address.bucket).type is fs.FileType.NotFound:
                 raise OSError("AWS Error NO_SUCH_BUCKET")
         return sorted({info.base_name for info in found})
 
     def exists(self, path: str) -> bool:
         with self._named("looking for", path):
-            from pyarrow import fs
-
-            return self._files.get_file_info(self.address.key(path)).type is not fs.FileType.NotFound
+            info = self._files.get_file_info(self.address.key(path))
+            return info.type.name != "NotFound"
 
     def size(self, path: str) -> int:
         with self._named("looking for", path):

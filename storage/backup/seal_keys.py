@@ -124,18 +124,24 @@ class KeyFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._seen: tuple[int, ...] = ()
+        self._seen: tuple[int, ...] = (0,)
         self._ring: KeyRing | None = None
 
     def ring(self) -> KeyRing:
+        seen = self._now()
+        if self._ring is None or seen != self._seen:
+            try:
+                self._ring, self._seen = read_key_file(self.path), seen
+            except ConfigError as error:  # never a FileNotFoundError, which would be a file's that is asked for
+                raise OSError(ENOKEY, error.message, self.path) from error
+        return self._ring
+
+    def _now(self) -> tuple[int, ...]:
         try:
             facts = os.stat(self.path)
-            seen = (facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
-            if self._ring is None or seen != self._seen:
-                self._ring, self._seen = read_key_file(self.path), seen
-        except ConfigError as error:
-            raise OSError(ENOKEY, error.message, self.path) from error
-        return self._ring
+        except OSError:
+            return ()
+        return (facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
 
 
 def _refused(path: str, why: str) -> ConfigError:

@@ -44,7 +44,7 @@ class Store:
         """The newest one."""
         return f"bucket-{self.made}"
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """In the newest bucket, without marks of directories."""
         found = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
         return [one["Key"] for one in found if not one["Key"].endswith("/")]
@@ -136,7 +136,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, key_file: str) -> Plac
         store = request.getfixturevalue("store")
         return Place(
             store.url(), key,
-            lambda: [name.removeprefix("shelf/") for name in store.keys()],
+            lambda: [name.removeprefix("shelf/") for name in store.names()],
             lambda name: store.read(f"shelf/{name}"),
             lambda name, data: store.write(f"shelf/{name}", data),
             lambda name: store.remove(f"shelf/{name}"),

@@ -166,7 +166,7 @@ async def test_a_plan_reads_beginnings_and_a_restore_each_body_once(store: Store
 
 async def until(what: Callable[[], bool]) -> None:
     with trio.fail_after(WAIT_S):
-        while not what():
+        while not what():  # noqa: ASYNC110 - a state of an archiver, which tells nobody
             await trio.sleep(0.01)
 
 

@@ -232,23 +232,23 @@ async def test_a_backup_that_was_cut_off_is_never_one_and_the_next_takes_it_away
         with pytest.raises(Cut):
             copy_backup(disk, order_of(engine, root, seq, "backup_20260101_000000"))
         monkeypatch.setattr(BucketDisk, "replace_file", put)
-        left = store.keys()
+        left = store.names()
         assert puts == 2 and "shelf/backup_20260101_000000.part" in left and len(left) > 5
         assert await backups.list("db") == []
         with pytest.raises(FileExistsError):
             copy_backup(disk, order_of(engine, root, seq, "backup_20260101_000000"))
-        assert store.keys() == left, "nothing of another one is taken away"
+        assert store.names() == left, "nothing of another one is taken away"
         store.write("shelf/backup_20250101_000000.part", json.dumps({"by": "somebody else"}).encode())
         store.write("shelf/backup_20250101_000000/database.json", b"{}")
         made = await backups.backup("db")
         assert [info.name for info in await backups.list("db")] == [made.name]
-        left = store.keys()
+        left = store.names()
         assert not any("20260101" in key for key in left), "one's own is taken away"
         assert sum("20250101" in key for key in left) == 2, "another node's stays, which may be at work"
         store.write(f"shelf/{made.name}.part", b"{}")  # cut off between the manifest and the end
         assert [info.name for info in await backups.list("db")] == [made.name]
         await backups.backup("db")
-        assert f"shelf/{made.name}.part" not in store.keys()
+        assert f"shelf/{made.name}.part" not in store.names()
         store.remove(f"shelf/{made.name}/{FILE}")
         lost = [info for info in await backups.list("db") if info.name == made.name]
         assert lost[0].manifest is None and "missing" in lost[0].problem, "what lost its manifest does not disappear silently"
