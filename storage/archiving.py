@@ -21,7 +21,7 @@ import trio
 from .backup import archive_heads, log_archive
 from .backup.copying import make_durable_dir
 from .backup.log_archive import ArchiveWriter, Stretch
-from .backup.places import other_disk, plain, puts_whole_files
+from .backup.places import below, other_disk, plain, puts_whole_files
 from .commit.segment import HEADER_BYTES, decode_header
 from .disk import Disk
 from .errors import DamagedRecord
@@ -49,6 +49,7 @@ class ArchiveState:
     failure: str = ""
     failing_since_us: int = 0
     gaps: int = 0
+    place: str = ""  # for people
 
     def as_plain(self) -> dict[str, Any]:
         """For status."""
@@ -65,13 +66,12 @@ class Archiving:
         self._next_seq = 0
         self._lock = trio.Lock()
         self.state: ArchiveState | None = None
-        self._root = ""  # for people
         self._disk = database.seams.disk  # of the archive
         if archive:
             root, directory = log_archive.place_of(archive, database.name, database.uuid, database.engine_options.backup_key_file)
             self._disk = other_disk(database.seams.disk, root)
-            self._root = plain(root)
-            self.state = ArchiveState(directory)
+            outside = plain(root)
+            self.state = ArchiveState(directory, place=below(outside, directory) if outside else directory)
 
     @property
     def floor(self) -> int | None:
@@ -263,7 +263,7 @@ class Archiving:
         self._writer = None
         if not state.failure:
             state.failing_since_us = self._database.seams.time_us()
-            log.error("%s: the log is not archived to %s: %s; it is tried again", self._database.name, state.directory, error)
+            log.error("%s: the log is not archived to %s: %s; it is tried again", self._database.name, state.place, error)
         state.failure = str(error)
 
     def _works_again(self, state: ArchiveState) -> None:

@@ -24,6 +24,7 @@ from storage import (
     SyncMode,
     WorkHere,
     check_backup_place,
+    is_bucket,
     read_backup_keys,
     real_seams,
     wall_clock_us,
@@ -241,6 +242,8 @@ def _options(given: dict[str, Any]) -> EngineOptions:
             read_backup_keys(given["backup_key_file"])
         if given.get("backup_path"):
             check_backup_place(given["backup_path"])
+        if is_bucket(given.get("archive", "")):
+            check_backup_place(given["archive"])
         return EngineOptions(**given)
     except (engine_errors.ConfigError, engine_errors.BadRequest) as error:
         raise ConfigurationError(error.message) from error
