@@ -21,7 +21,7 @@ import trio
 from .backup import archive_heads, log_archive
 from .backup.copying import make_durable_dir
 from .backup.log_archive import ArchiveWriter, Stretch
-from .backup.places import below, other_disk, plain, puts_whole_files
+from .backup.places import below, has_threads, other_disk, plain, puts_whole_files
 from .commit.segment import HEADER_BYTES, decode_header
 from .disk import Disk
 from .errors import DamagedRecord
@@ -66,10 +66,11 @@ class Archiving:
         self._next_seq = 0
         self._lock = trio.Lock()
         self.state: ArchiveState | None = None
-        self._disk = database.seams.disk  # of the archive
+        self._disk = self._runner = database.seams.disk  # of the archive, and whose threads reach it
         if archive:
             root, directory = log_archive.place_of(archive, database.name, database.uuid, database.engine_options.backup_key_file)
             self._disk = other_disk(database.seams.disk, root)
+            self._runner = self._disk if has_threads(root) else database.seams.disk
             outside = plain(root)
             self.state = ArchiveState(directory, place=below(outside, directory) if outside else directory)
 
@@ -223,7 +224,7 @@ class Archiving:
     # In a disk thread.
 
     async def _call(self, call: Callable[..., T], *args: Any) -> T:
-        return await self._disk.run(call, *args)
+        return await self._runner.run(call, *args)
 
     def _mark_gap(self, first: int) -> None:
         assert self.state is not None

@@ -51,7 +51,7 @@ from .worker import BriefWorkers
 log = logging.getLogger("twinlog.backup")
 
 BUSY_RETRY_MS = 5_000
-PLACES_MAX = 1_000  # outside the data directory, that are known at a time
+PLACES_MAX = 1_000  # with threads of their own, that are known at a time
 T = TypeVar("T")
 
 
@@ -304,8 +304,8 @@ class Backups:
         return self._engine.seams.disk
 
     async def _run_at(self, root: str, call: Callable[..., T], *args: Any) -> T:
-        """call(the engine's disk, *args), which reaches a root: in threads of that root, so that a place that does not answer holds up itself alone."""
-        if places.is_own(root):
+        """call(the engine's disk, *args), which reaches a root: in threads of that root, where it has some."""
+        if not places.has_threads(root):
             return await self._disk.run(call, self._disk, *args)
         there = self._reached[root] = self._reached.pop(root, None) or other_disk(self._disk, root)
         while len(self._reached) > PLACES_MAX:

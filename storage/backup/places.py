@@ -38,6 +38,11 @@ def is_own(root: str) -> bool:
     return not plain(root)
 
 
+def has_threads(root: str) -> bool:
+    """Whether what is asked of it runs in threads of its own: of a place that may not answer for long, so that it holds up itself alone."""
+    return is_bucket(plain(root))
+
+
 def is_elsewhere(path: str) -> bool:
     """Whether a configured path is a root of its own, and not one below the data directory."""
     return path.startswith("/") or is_bucket(path)
