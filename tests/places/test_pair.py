@@ -44,9 +44,9 @@ def test_a_pair_with_its_backups_elsewhere(directory: Path, tmp_path: Path, stor
     (tmp_path / "a.json").write_text(lines(range(300)))
     (tmp_path / "b.json").write_text(lines(range(300, 500)))
     run("import", "a.json", "--collection", "people")
-    run("backup", "schedule", "--interval-minutes", "525600", "--path", "s3://key:secret@bucket/x", code=ExitCode.FAILED)
-    run("backup", "schedule", "--interval-minutes", "525600", "--path", shelf)
-    assert json.loads(run("backup", "schedule", "--max-copies", "5", "--json"))["backup_path"] == shelf, "what is not named stays as it is"
+    run("backup", "schedule", "--disabled", "--path", "s3://key:secret@bucket/x", code=ExitCode.FAILED)
+    run("backup", "schedule", "--disabled", "--path", shelf)
+    assert json.loads(run("backup", "schedule", "--disabled", "--max-copies", "5", "--json"))["backup_path"] == shelf, "what is not named stays as it is"
     (row,) = json.loads(run("backup", "now", "--json", "--verify"))["made"]
     assert row["verified"]["good"] and row["path"] == f"s3://{store.bucket}/shop/{row['name']}"
     assert row["name"] in run("backup", "list")
