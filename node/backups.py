@@ -212,7 +212,7 @@ class BackupDesk:
     def _check_not_shared(self, db: str, path: str) -> None:
         """Backups carry no database's name: in one directory one's rotation would delete the other's."""
         for other, schedule in self.clock.schedules.items():
-            if other != db and schedule.path and schedule.path.rstrip("/") == path.rstrip("/"):
+            if other != db and schedule.path and storage.is_same_place(schedule.path, path):
                 raise BadRequest(f"path {path!r} holds the backups of database {other!r}: give {db!r} a directory of its own")
 
     async def job(self, caller: Any, request: wire.BackupJob) -> Done:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import yaml
 
-from storage import errors
+from storage import check_backup_place, errors, is_bucket
 
 from .section import NONE, Address, Section
 from .settings import DEFAULT_ADMIN_PORT, DEFAULT_CLIENT_PORT, SETTINGS, Kind
@@ -105,7 +105,7 @@ class StorageConfig:
             transactions_max=section.value("transactions_max"),
             transaction_time_limit_s=section.value("transaction_time_limit_s"),
             transactions_bytes_max=section.value("transactions_mb") * MIB,
-            archive=_below(base, section.value("archive")) or "",
+            archive=_place(section, base, "archive"),
             archive_interval_s=section.value("archive_interval_ms") / 1000,
         )
 
@@ -117,13 +117,15 @@ class BackupsConfig:
     bytes_per_s: int
     proof: bool
     proof_bytes_per_s: int
+    key_file: str
 
     @classmethod
-    def read(cls, section: Section) -> Self:
+    def read(cls, section: Section, base: Path) -> Self:
         return cls(
             bytes_per_s=section.value("backup_mb_per_s") * MIB,
             proof=section.value("backup_proof"),
             proof_bytes_per_s=section.value("backup_proof_mb_per_s") * MIB,
+            key_file=_below(base, section.value("backup_key_file")) or "",
         )
 
 
@@ -248,7 +250,7 @@ class NodeConfig:
             listen=listen,
             allow_plain=allow_plain,
             storage=StorageConfig.read(section, base),
-            backups=BackupsConfig.read(section),
+            backups=BackupsConfig.read(section, base),
             replication=ReplicationConfig.read(section, peers=max(len(nodes) - delayed - 1, 0), delayed=delayed),
             limits=Limits.read(section.section("limits")),
             **files,
@@ -311,7 +313,7 @@ def _lay_over(content: dict[Any, Any], name: str, value: Any) -> None:
             value = yaml.safe_load(value)
         except yaml.YAMLError:
             pass  # the section refuses the text with the setting's own rule
-    if isinstance(value, str) and any(row.path == name and row.kind in (Kind.FILE, Kind.DIRECTORY) for row in SETTINGS):
+    if isinstance(value, str) and any(row.path == name and row.kind in (Kind.FILE, Kind.DIRECTORY, Kind.PLACE) for row in SETTINGS) and not is_bucket(value):
         value = str(Path.cwd() / value)  # what the command line names counts from where it was typed
     *sections, key = name.split(".")
     for step in sections:
@@ -326,6 +328,18 @@ def _is_row(row: str, name: str) -> bool:
     """Whether a row of the table is the one of this setting; `*` stands for any name, which has no dot here."""
     steps, given = row.split("."), name.split(".")
     return len(steps) == len(given) and all(step in ("*", one) for step, one in zip(steps, given, strict=True))
+
+
+def _place(section: Section, base: Path, key: str) -> str:
+    """A directory, or an s3:// URL as it is."""
+    given = section.value(key)
+    if given is None or not is_bucket(given):
+        return _below(base, given) or ""
+    try:
+        check_backup_place(given)
+    except errors.BadRequest as error:
+        raise section.error(key, error.message) from error
+    return given
 
 
 def _below(base: Path, given: str | None) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from storage import errors
+from storage import check_bucket_client, errors, is_bucket, read_backup_keys
 
 from . import wire
 from .config import NodeConfig
@@ -75,4 +75,8 @@ class Secrets:
                     "cluster_key: a key of the client port stands in it too; give the cluster a key of its own",
                     path="cluster_key",
                 )
+        if is_bucket(config.storage.archive):
+            check_bucket_client()
+        if config.backups.key_file:
+            read_backup_keys(config.backups.key_file)
         return cls(client, cluster, read_users(config.users))

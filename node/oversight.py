@@ -176,7 +176,7 @@ def _archive_alarm(database: str, archive: Any) -> list[dict[str, Any]]:
     """A log that is not archived any more is an alarm for as long as that lasts."""
     if not archive.failure:
         return []
-    message = f"the log is not archived to {archive.directory} since commit {archive.seq}: {archive.failure}"
+    message = f"the log is not archived to {archive.place} since commit {archive.seq}: {archive.failure}"
     return [{"kind": "archive-failing", "database": database, "peer": "", "message": message, "since_us": archive.failing_since_us}]
 
 

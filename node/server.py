@@ -301,6 +301,7 @@ def engine_options(config: NodeConfig) -> storage.EngineOptions:
         transactions_bytes_max=chosen.transactions_bytes_max,
         archive=chosen.archive,
         archive_interval_s=chosen.archive_interval_s,
+        backup_key_file=config.backups.key_file,
     )
 
 

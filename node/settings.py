@@ -28,6 +28,7 @@ class Kind(Enum):
     ADDRESS = "host:port"
     FILE = "file"
     DIRECTORY = "directory"
+    PLACE = "directory or s3:// URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,8 @@ _ENGINE = (
     _integer("scrub_interval_h", 24, "h", 0, 8_760, "Time between two scrubs, which read every file and repair what is damaged; 0: none by itself."),
     _integer("scrub_mb_per_s", 20, "MiB/s", 1, 100_000, "How fast such a scrub reads, all databases together."),
     Setting(
-        "archive", Kind.DIRECTORY, None, "",
-        "Directory to which the primary's commit logs are copied as they grow, for restores to any moment; without it backups restore to their own.",
+        "archive", Kind.PLACE, None, "",
+        "Where the primary's commit logs are copied to as they grow, for restores to any moment; without it backups restore to their own.",
     ),
     _integer("archive_interval_ms", 1_000, "ms", 10, 3_600_000, "Time between two copies: how much of the newest past an archive may lack."),
     _integer("free_mb_min", 1, "MiB", 1, 1_048_576, "At least so much disk space is kept free; what seals and compaction need is worked out and kept in any case."),
@@ -140,6 +141,10 @@ _BACKUPS = (
     _integer("backup_mb_per_s", 0, "MiB/s", 0, 100_000, "How fast a backup is copied; 0: as fast as it goes."),
     Setting("backup_proof", Kind.FLAG, True, "", "Every backup by schedule is read again in a worker process, down to its documents, and must come to its state hash."),
     _integer("backup_proof_mb_per_s", 50, "MiB/s", 1, 100_000, "How fast it is read for that."),
+    Setting(
+        "backup_key_file", Kind.FILE, None, "",
+        "Keys of backups and archives, one a line: with the first they are encrypted, with all of them read; without it they are not encrypted.",
+    ),
 )  # fmt: skip
 
 _REPLICATION = (

@@ -8,11 +8,18 @@ from __future__ import annotations
 from . import errors, native, operations
 from .advance import Advance
 from .backing_up import Backups, Restored, Turnover
+from .backup.bucket import check_client as check_bucket_client
 from .backup.dependents import sound_names as sound_backups
 from .backup.log_archive import target_of as restore_target
 from .backup.names import check_name as check_backup_name
+from .backup.places import check_path as check_backup_place
+from .backup.places import is_bucket, sealed_reader
+from .backup.places import is_same as is_same_place
 from .backup.reading import IDS_MAX as BACKUP_IDS_MAX
 from .backup.reading import Place as BackupPlace
+from .backup.seal_keys import read_key_file as read_backup_keys
+from .backup.seal_keys import refuse_sealed
+from .backup.seal_keys import write_key_file as write_backup_key
 from .backup.shelf import BACKUPS as BACKUPS_DIRECTORY
 from .backup.shelf import BackupInfo
 from .backup.verifying import Level as VerifyLevel
@@ -71,6 +78,14 @@ __all__ = [
     "Turnover",
     "VerifyLevel",
     "check_backup_name",
+    "check_backup_place",
+    "check_bucket_client",
+    "is_bucket",
+    "is_same_place",
+    "read_backup_keys",
+    "refuse_sealed",
+    "sealed_reader",
+    "write_backup_key",
     "BadLine",
     "Cursor",
     "Database",

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from .backup import log_archive
-from .backup.copying import make_durable_dir, other_disk
+from .backup import archive_heads, log_archive
+from .backup.copying import make_durable_dir
 from .backup.log_archive import ArchiveWriter, Stretch
+from .backup.places import below, has_threads, other_disk, plain, puts_whole_files
 from .commit.segment import HEADER_BYTES, decode_header
 from .disk import Disk
 from .errors import DamagedRecord
@@ -48,6 +49,7 @@ class ArchiveState:
     failure: str = ""
     failing_since_us: int = 0
     gaps: int = 0
+    place: str = ""  # for people
 
     def as_plain(self) -> dict[str, Any]:
         """For status."""
@@ -64,10 +66,13 @@ class Archiving:
         self._next_seq = 0
         self._lock = trio.Lock()
         self.state: ArchiveState | None = None
-        self._root = ""
+        self._disk = self._runner = database.seams.disk  # of the archive, and whose threads reach it
         if archive:
-            self._root, directory = log_archive.place_of(archive, database.name, database.uuid)
-            self.state = ArchiveState(directory)
+            root, directory = log_archive.place_of(archive, database.name, database.uuid, database.engine_options.backup_key_file)
+            self._disk = other_disk(database.seams.disk, root)
+            self._runner = self._disk if has_threads(root) else database.seams.disk
+            outside = plain(root)
+            self.state = ArchiveState(directory, place=below(outside, directory) if outside else directory)
 
     @property
     def floor(self) -> int | None:
@@ -88,10 +93,10 @@ class Archiving:
         pause_s = options.archive_interval_s
         while True:
             await trio.sleep(pause_s)
-            if not self._writes:
-                await self._close()
-                continue
             try:
+                if not self._writes:
+                    await self._close()
+                    continue
                 await self._catch_up(self.state, NOTE_S)
                 self._works_again(self.state)
                 pause_s = options.archive_interval_s
@@ -106,20 +111,29 @@ class Archiving:
 
     async def _catch_up(self, state: ArchiveState, note_s: float) -> None:
         """note_s: while nothing is written the note is written again only after so long."""
-        database = self._database
         async with self._lock:
-            now_us, seq = database.seams.time_us(), database.position.seq
-            is_durable = await database.make_durable()
-            to_seq = database.log.synced_seq
-            if self._writer is None:
-                await self._begin(state)
-            while self._next_seq <= to_seq:
-                await self._archive_run(state, to_seq)
-            assert self._writer is not None
-            if to_seq > state.seq or now_us - state.as_of_us >= note_s * 1e6 or not state.as_of_us:
-                as_of_us = now_us if is_durable and to_seq >= seq else state.as_of_us
-                await self._call(self._sync_and_note, self._writer, to_seq, as_of_us)
-                state.seq, state.as_of_us = max(state.seq, to_seq), as_of_us
+            try:
+                await self._caught_up(state, note_s)
+            except (OSError, DamagedRecord):
+                writer, self._writer = self._writer, None  # what it left behind is found, and gone on after, the next time
+                if writer is not None:
+                    await self._call(writer.give_up)
+                raise
+
+    async def _caught_up(self, state: ArchiveState, note_s: float) -> None:
+        database = self._database
+        now_us, seq = database.seams.time_us(), database.position.seq
+        is_durable = await database.make_durable()
+        to_seq = database.log.synced_seq
+        if self._writer is None:
+            await self._begin(state)
+        while self._next_seq <= to_seq:
+            await self._archive_run(state, to_seq)
+        assert self._writer is not None
+        if to_seq > state.seq or now_us - state.as_of_us >= note_s * 1e6 or not state.as_of_us:
+            as_of_us = now_us if is_durable and to_seq >= seq else state.as_of_us
+            await self._call(self._sync_and_note, self._writer, to_seq, as_of_us)
+            state.seq, state.as_of_us = max(state.seq, to_seq), as_of_us
 
     async def _archive_run(self, state: ArchiveState, to_seq: int) -> None:
         """One run of frames of one reign."""
@@ -134,11 +148,7 @@ class Archiving:
         chain = None
         if writer.wants_new_file(reign):
             chain = await self._chain_before(first)
-        try:
-            await self._call(self._append, writer, reign, first, run.data, chain)
-        except OSError:
-            self._writer = None  # what it left behind is found, and gone on after, the next time
-            raise
+        await self._call(self._append, writer, reign, first, run.data, chain)
         self._next_seq = run.last_seq + 1
 
     async def _chain_before(self, seq: int) -> int:
@@ -162,23 +172,31 @@ class Archiving:
         """Go on after what is there already."""
         database = self._database
         self._next_seq = await self._first_missing()
-        self._writer = ArchiveWriter(self._archive_disk(), state.directory, database.uuid)
+        self._writer = ArchiveWriter(self._disk, state.directory, database.uuid)
         state.seq = self._next_seq - 1
 
     async def _first_missing(self) -> int:
         """The seq after the newest commit that log and archive share; else where the log begins."""
-        database = self._database
+        database, found = self._database, None
         for stretch in sorted(await self._call(self._newest), key=lambda one: (one.epoch, one.last_seq), reverse=True):
             if stretch.last_seq > database.log.synced_seq:
                 continue
             reign, _ = self._reign_of(stretch.last_seq)  # which wrote one commit of that seq
             if (reign.epoch, reign.id) == (stretch.epoch, stretch.reign_id):
-                await self._check_equal(stretch)
-                return stretch.last_seq + 1
+                found = stretch
+                break
         for reign in reversed(database.history):
+            if found is not None and reign.first_seq <= found.last_seq + 1:
+                break
+            # After a restore into the middle of a reign, its commits up to there are in a file that goes on along the branch given up.
             if reign.first_seq == 1 or await self._call(self._has, reign.first_seq - 1, reign.chain):
                 return reign.first_seq
-        return self._log_begins()
+        if found is not None:
+            await self._check_equal(found)
+            return found.last_seq + 1
+        begins = self._log_begins()
+        await self._call(self._mark_gap, begins)
+        return begins
 
     async def _check_equal(self, stretch: Stretch) -> None:
         chain = await self._database.chain_at(stretch.last_seq)
@@ -200,28 +218,31 @@ class Archiving:
         state.gaps += first - self._next_seq
         self._next_seq = first
         await self._close()
-        self._writer = ArchiveWriter(self._archive_disk(), state.directory, self._database.uuid)
+        await self._call(self._mark_gap, first)
+        self._writer = ArchiveWriter(self._disk, state.directory, self._database.uuid)
 
     # In a disk thread.
 
-    def _archive_disk(self) -> Disk:
-        return other_disk(self._database.seams.disk, self._root)
-
     async def _call(self, call: Callable[..., T], *args: Any) -> T:
-        return await self._database.seams.disk.run(call, *args)
+        return await self._runner.run(call, *args)
+
+    def _mark_gap(self, first: int) -> None:
+        assert self.state is not None
+        if puts_whole_files(self._disk):
+            archive_heads.mark_gap(self._disk, self.state.directory, first)
 
     def _newest(self) -> list[Stretch]:
         """The end of every reign, as far as the note does not say that it is long past; makes the directory."""
         assert self.state is not None
-        disk, directory = self._archive_disk(), self.state.directory
+        disk, directory = self._disk, self.state.directory
         make_durable_dir(disk, directory)
         note = log_archive.read_note(disk, directory)
         return log_archive.stretches(disk, directory, self._database.uuid, after_seq=max(0, note["seq"] - 1) if note is not None else 0)
 
     def _has(self, seq: int, chain: int) -> bool:
         assert self.state is not None
-        disk = self._archive_disk()
-        found = log_archive.stretches(disk, self.state.directory, self._database.uuid)
+        disk = self._disk
+        found = log_archive.stretches(disk, self.state.directory, self._database.uuid, after_seq=seq - 1)
         return log_archive.continued_by(disk, found, seq, chain) is not None
 
     def _append(self, writer: ArchiveWriter, reign: Reign, first: int, data: bytes, chain: int | None) -> None:
@@ -231,7 +252,7 @@ class Archiving:
         assert self.state is not None
         writer.sync()
         log_archive.write_note(
-            self._archive_disk(), self.state.directory, database=self._database.name, uuid=self._database.uuid, seq=seq, as_of_us=as_of_us
+            self._disk, self.state.directory, database=self._database.name, uuid=self._database.uuid, seq=seq, as_of_us=as_of_us
         )
 
     async def _close(self) -> None:
@@ -243,7 +264,7 @@ class Archiving:
         self._writer = None
         if not state.failure:
             state.failing_since_us = self._database.seams.time_us()
-            log.error("%s: the log is not archived to %s: %s; it is tried again", self._database.name, state.directory, error)
+            log.error("%s: the log is not archived to %s: %s; it is tried again", self._database.name, state.place, error)
         state.failure = str(error)
 
     def _works_again(self, state: ArchiveState) -> None:

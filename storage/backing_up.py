@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
-from .backup import log_archive
+from .backup import log_archive, places
 from .backup.copying import CopyOrder, copy_backup, other_disk
 from .backup.dependents import bases, dependents_of, incrementals_in_a_row
 from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
@@ -54,6 +54,8 @@ from .worker import BriefWorkers
 log = logging.getLogger("twinlog.backup")
 
 BUSY_RETRY_MS = 5_000
+PLACES_MAX = 1_000  # with threads of their own, that are known at a time
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,14 @@ class Backups:
         self._readers = readers or self._workers
         self._running: set[str] = set()
         self._read: Counter[tuple[Shelf, str]] = Counter()  # backups that are being read: they stay
+        self._reached: dict[str, Disk] = {}  # whose threads are used
         self.paths: dict[str, str] = {}
         self.bytes_per_s = 0  # of copies; 0: no limit
 
     def shelf(self, database: str) -> Shelf:
         """Raises BadName."""
-        return Shelf.of(database, self.paths.get(database, ""))
+        options = self._engine.options
+        return Shelf.of(database, self.paths.get(database, ""), common=options.backup_path, key_file=options.backup_key_file)
 
     def is_running(self, database: str) -> bool:
         return database in self._running
@@ -119,11 +123,10 @@ class Backups:
                 await workers.aclose()
 
     async def check_path(self, path: str) -> None:
-        """Whether backups can be put there: the directory is made. Raises BadRequest, OSError."""
-        if not path.startswith("/") or "\0" in path or "/../" in f"{path}/":
-            raise BadRequest(f"path {path!r}: an absolute path without '..', or none for the default")
-        disk = other_disk(self._disk, path)
-        await self._disk.run(disk.make_dir, ".")
+        """Whether backups can be put there: the directory is made, or an object put and removed. Raises BadRequest, OSError."""
+        places.check_path(path)
+        root = places.sealed(path, self._engine.options.backup_key_file)
+        await self._run_at(root, places.try_path, root, self._engine.seams.random_bytes(8).hex())
 
     async def backup(self, database: str, *, max_copies: int = 0, incremental: bool = False) -> BackupInfo:
         """A new backup of everything committed when it was asked for; older ones beyond max_copies go (0: none). incremental: what an earlier one
@@ -142,7 +145,7 @@ class Backups:
         with self._job(database):
             shelf = self.shelf(database)
             spared = [name for held, name in self._read if held == shelf]
-            done = await self._disk.run(rotate, self._disk, shelf, max_copies, spared)
+            done = await self._run_at(shelf.root, rotate, shelf, max_copies, spared)
         if done.gone or done.needed:
             told = f"; {', '.join(done.needed)}: kept beyond {max_copies}, since newer ones need them" if done.needed else ""
             log.info("%s: rotated out: %s%s", database, ", ".join(done.gone) or "nothing", told)
@@ -150,7 +153,8 @@ class Backups:
 
     async def list(self, database: str, *, safety: bool = False) -> list[BackupInfo]:
         """Newest first; with safety the snapshots made before restores instead."""
-        return await self._disk.run(_list, self._disk, self.shelf(database), safety)
+        shelf = self.shelf(database)
+        return await self._run_at(shelf.root, _list, shelf, safety)
 
     async def listed(self, database: str, *, safety: bool = False) -> list[dict[str, Any]]:
         """list() as plain values, for requests."""
@@ -166,12 +170,12 @@ class Backups:
         with self._job(database):
             shelf = self.shelf(database)
             check_name(name)
-            others = dependents_of(await self._disk.run(_list, self._disk, shelf, False), name)
+            others = dependents_of(await self._run_at(shelf.root, _list, shelf, False), name)
             for one in (*others, name):
                 if self._read[shelf, one]:
                     raise Overloaded(f"{one} is being read; wait for that", bound="backup in use", limit=1, retry_after_ms=BUSY_RETRY_MS)
             also = others if with_dependents else []
-            return await self._disk.run(delete_with_dependents, self._disk, shelf, name, also)
+            return await self._run_at(shelf.root, delete_with_dependents, shelf, name, also)
 
     async def verify(self, database: str, name: str, level: Level = Level.CONTENT, *, bytes_per_s: int = 0) -> list[Finding]:
         """What is wrong with a backup; empty when it can be restored. In the worker: it reads everything. The outcome is noted on the shelf, and
@@ -190,12 +194,12 @@ class Backups:
                 findings=len(findings),
                 first=str(findings[0])[:500] if findings else "",
             )
-            await self._disk.run(_note, self._disk, shelf, name, proof)
+            await self._run_at(shelf.root, _note, shelf, name, proof)
             for other in info.needs:
                 wrong = [one for one in findings if one.file.startswith(f"{shelf.path(other)}/")]
                 if wrong:
                     seen = replace(proof, findings=len(wrong), first=str(wrong[0])[:500])
-                    await self._disk.run(_note, self._disk, shelf, other, seen)
+                    await self._run_at(shelf.root, _note, shelf, other, seen)
         return findings
 
     async def collections(self, database: str, name: str) -> list[tuple[str, int]]:
@@ -225,13 +229,13 @@ class Backups:
             raise BadRequest("no log archive is kept here (setting `archive`): there is nothing to prune")
         with self._job(database):
             shelf = self.shelf(database)
-            backups, snapshots = [await self._disk.run(_list, self._disk, shelf, safety) for safety in (False, True)]
+            backups, snapshots = [await self._run_at(shelf.root, _list, shelf, safety) for safety in (False, True)]
             needed = still_needed(backups, snapshots, held.uuid.hex())
             if isinstance(needed, str):
                 return Pruned(why_not=needed)
             if needed.sound < sound_min:
                 return Pruned(why_not=f"{needed.sound} of {sound_min} sound backups are there: until then the archive is kept")
-            root, directory = log_archive.place_of(archive, database, held.uuid)
+            root, directory = log_archive.place_of(archive, database, held.uuid, self._engine.options.backup_key_file)
             done = await self._workers.run(prune_in_worker, root, directory, held.uuid.hex(), needed.seq, needed.name, dry_run)
         if done.files and not dry_run:
             log.info("%s: %d files of the log archive up to commit %d were pruned; %s is the oldest backup", database, done.files, done.seq, done.needed_by)
@@ -333,7 +337,7 @@ class Backups:
         archive = self._engine.options.archive
         if not archive:
             raise BadRequest("no log archive is kept here (setting `archive`): a backup restores to its own position only")
-        root, place = log_archive.place_of(archive, database, bytes.fromhex(manifest.uuid))
+        root, place = log_archive.place_of(archive, database, bytes.fromhex(manifest.uuid), self._engine.options.backup_key_file)
         return ForwardOrder(
             base_root=base_root, directory=directory, seq=manifest.position.seq, root=root, archive=place, uuid=manifest.uuid, target=target
         )
@@ -371,16 +375,21 @@ class Backups:
 
     async def _manifest(self, shelf: Shelf, name: str) -> Manifest:
         """Of one backup, looking at no other. Raises BadName, NoSuchBackup, DamagedRecord, NewerFormat."""
-        path = shelf.path(name)
-        on = other_disk(self._disk, shelf.root)
-        if not await self._disk.run(on.exists, path):
-            raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
-        return await self._disk.run(read_manifest, on, path)
+        return await self._run_at(shelf.root, _manifest_of, shelf, name)
+
+    async def _run_at(self, root: str, call: Callable[..., T], *args: Any) -> T:
+        """call(the engine's disk, *args), which reaches a root: in threads of that root, where it has some."""
+        if not places.has_threads(root):
+            return await self._disk.run(call, self._disk, *args)
+        there = self._reached[root] = self._reached.pop(root, None) or other_disk(self._disk, root)
+        while len(self._reached) > PLACES_MAX:
+            del self._reached[next(iter(self._reached))]
+        return await there.run(call, self._disk, *args)
 
     async def _find(self, shelf: Shelf, name: str) -> BackupInfo:
         check_name(name)
         for safety in (False, True):
-            for info in await self._disk.run(_list, self._disk, shelf, safety):
+            for info in await self._run_at(shelf.root, _list, shelf, safety):
                 if info.name == name:
                     return info
         raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
@@ -394,8 +403,8 @@ class Backups:
         pin = await held.pin_checkpoint()
         assert pin is not None, "it was sealed just now"
         try:
-            there = await self._disk.run(_list, self._disk, shelf, False)
-            taken = [info.name for info in (*there, *await self._disk.run(_list, self._disk, shelf, True))]
+            there = await self._run_at(shelf.root, _list, shelf, False)
+            taken = [info.name for info in (*there, *await self._run_at(shelf.root, _list, shelf, True))]
             now_us = self._engine.seams.time_us()
             order = CopyOrder(
                 db_name=database, directory=held.directory, seq=pin.seq, root=shelf.root, shelf=shelf.directory,
@@ -411,7 +420,7 @@ class Backups:
         """A backup beside the data leaves the reserve alone, so that no backup stops the writers. Raises DiskFull."""
         disk, reserve = self._disk, self._engine.seams.reserve
         free, kept = disk.free_bytes(), reserve.kept_bytes(disk.total_bytes(), self._engine.options.free_bytes_min)
-        if not shelf.root and free - held.sealed_bytes < kept:
+        if places.is_own(shelf.root) and free - held.sealed_bytes < kept:
             raise DiskFull(
                 f"a backup of {held.name} takes about {held.sealed_bytes} bytes, {free} are free and {kept} are kept in reserve: "
                 "free some, or give its backups a path on another disk",
@@ -453,6 +462,13 @@ def verify_in_worker(disk: Disk, root: str, path: str, level: int, bytes_per_s: 
 def prune_in_worker(disk: Disk, root: str, directory: str, uuid: str, seq: int, name: str, dry_run: bool) -> Pruned:  # noqa: FBT001 - jobs have no keywords
     """A job for the worker: prune_archive."""
     return prune_archive(disk, root, directory, uuid, Needed(seq, name, 0), dry_run=dry_run)
+
+
+def _manifest_of(disk: Disk, shelf: Shelf, name: str) -> Manifest:
+    on, path = other_disk(disk, shelf.root), shelf.path(name)
+    if not on.exists(path):
+        raise NoSuchBackup(f"there is no backup {name!r} in {shelf.shown}; list them")
+    return read_manifest(on, path)
 
 
 def _list(disk: Disk, shelf: Shelf, safety: bool) -> list[BackupInfo]:  # noqa: FBT001 - disk.run has no keywords

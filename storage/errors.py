@@ -285,6 +285,7 @@ class InternalError(TwinlogError):
 
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+ENOKEY = getattr(errno, "ENOKEY", errno.EACCES)  # of an encrypted file whose key is not there
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of a call that opens something: it may go well the next time
 
 
@@ -301,6 +302,8 @@ def of_disk(error: OSError, doing: str) -> DiskFull | DiskFailed | Overloaded | 
         )
     if error.errno == errno.EROFS:
         return ReadOnly(f"{doing}: the file system is read-only; mount it for writing, then restart the node")
+    if error.errno == ENOKEY or str(error.filename).startswith("s3://"):
+        return DiskFailed(f"{doing}: {error.filename}: {error.strerror}")  # which says what to do
     return DiskFailed(f"{doing}: {error}; check the device")
 
 

@@ -42,5 +42,7 @@ class EngineOptions:
     transactions_max: int = 256  # open at once in one database
     transaction_time_limit_s: float = 60.0
     transactions_bytes_max: int = 256 * 2**20  # written and not yet committed, of all open transactions of one database
-    archive: str = ""  # a directory to which the commit logs are archived, for restores to any moment; absolute, or below the data directory; "": none
+    archive: str = ""  # where the commit logs are archived, for restores to any moment: a directory, absolute or below the data directory, or an s3:// URL; "": none
     archive_interval_s: float = 1.0  # between two passes: how much of the newest past an archive may lack
+    backup_path: str = ""  # where backups lie, unless a schedule says otherwise, each database's in a directory of its name: absolute, or an s3:// URL; "": _backups
+    backup_key_file: str = ""  # with whose first key backups and archives are encrypted, and with all of whose keys they are read; "": not encrypted

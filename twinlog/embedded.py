@@ -16,7 +16,19 @@ from typing import Any, TypeVar
 
 import trio
 
-from storage import Engine, EngineOptions, MemoryDisk, Seams, SyncMode, WorkHere, real_seams, wall_clock_us
+from storage import (
+    Engine,
+    EngineOptions,
+    MemoryDisk,
+    Seams,
+    SyncMode,
+    WorkHere,
+    check_backup_place,
+    is_bucket,
+    read_backup_keys,
+    real_seams,
+    wall_clock_us,
+)
 from storage import errors as engine_errors
 
 from . import transport
@@ -225,6 +237,15 @@ def _options(given: dict[str, Any]) -> EngineOptions:
     try:
         if "sync_mode" in given:
             given = {**given, "sync_mode": SyncMode(given["sync_mode"])}
+        if given.get("backup_key_file"):
+            given = {**given, "backup_key_file": os.path.abspath(given["backup_key_file"])}
+            read_backup_keys(given["backup_key_file"])
+        if given.get("backup_path"):
+            check_backup_place(given["backup_path"])
+        if is_bucket(given.get("archive", "")):
+            check_backup_place(given["archive"])
         return EngineOptions(**given)
+    except (engine_errors.ConfigError, engine_errors.BadRequest) as error:
+        raise ConfigurationError(error.message) from error
     except ValueError as error:
         raise ConfigurationError(f"sync_mode={given['sync_mode']!r}: must be async or sync") from error

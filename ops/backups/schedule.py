@@ -14,7 +14,7 @@ from .status import show
 @backup_options
 @click.option("--interval-minutes", type=click.IntRange(1, 525_600), help="Minutes between two backups.")
 @click.option("--max-copies", type=click.IntRange(0, 100_000), help="Older ones go; 0 keeps all.")
-@click.option("--path", help="An absolute directory of every node that may be primary; '' for the default, _backups/<db> below its data.")
+@click.option("--path", help="An absolute directory of every node that may be primary, or s3://BUCKET/PREFIX; '' for the default, _backups/<db> below its data.")
 @click.option("--full-every", type=click.IntRange(1, 500), help="Of so many backups one is full, the others are incremental; 1: every one is full.")
 @click.option("--enabled/--disabled", default=None, help="Disabling deletes no backup.")
 @click.option("--show", "only_show", is_flag=True, help="Change nothing.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ops.backups import delete, get, listing, now, prune, restore, schedule, status, verify
+from ops.backups import delete, get, keygen, listing, now, prune, restore, schedule, status, verify
 
 
 @click.group()
@@ -12,5 +12,9 @@ def backup() -> None:
     """Make, list, verify, read, schedule, restore and delete backups."""
 
 
-for verb in (now.now, listing.list_, status.status, schedule.schedule, verify.verify, get.get, restore.restore, delete.delete, prune.prune):
+VERBS = (
+    now.now, listing.list_, status.status, schedule.schedule, verify.verify, get.get, restore.restore, delete.delete, prune.prune, keygen.keygen,
+)  # fmt: skip
+
+for verb in VERBS:
     backup.add_command(verb)

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from storage import Disk
     from storage.check import Finding
 
+IDENTITY = "database.json"
+
 
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="For an encrypted backup: the keys that backup_key_file names.")
 @click.option("--json", "as_json", is_flag=True, help="One finding a line, as JSON.")
-def check(directory: Path, as_json: bool) -> None:  # noqa: FBT001
+def check(directory: Path, key_file: Path | None, as_json: bool) -> None:  # noqa: FBT001
     """Verify every byte below DIRECTORY: a node's data directory, a database in it, or a copy of either; or a backup, of which an incremental one is
     read with the neighbours whose bytes it needs.
 
@@ -35,6 +38,7 @@ def check(directory: Path, as_json: bool) -> None:  # noqa: FBT001
     findings: list[Finding] = []
     with refusals():
         disk, names = databases_below(directory)
+        disk = readable(disk, names, key_file)
         for name in names:
             findings += (verify_backup if is_backup_directory(disk, name) else check_database)(disk, name)
     if as_json:
@@ -61,6 +65,21 @@ def databases_below(directory: Path) -> tuple[Disk, list[str]]:
     if not names:
         raise Refusal(f"{directory} holds no database; name a node's data directory, or one database in it")
     return disk, names
+
+
+def readable(disk: Disk, names: list[str], key_file: Path | None) -> Disk:
+    """With what is encrypted there decrypted. What the keys are missing for is refused, and not taken for damage."""
+    from storage import refuse_sealed, sealed_reader
+
+    if key_file is not None:
+        return sealed_reader(disk, str(key_file.absolute()))
+    for name in names:
+        if disk.exists(f"{name}/{IDENTITY}"):
+            try:
+                refuse_sealed(disk.read_file(f"{name}/{IDENTITY}"), name)
+            except OSError as error:
+                raise Refusal(f"{name} is encrypted: {error.strerror}; name its keys by --key-file") from error
+    return disk
 
 
 def as_plain(finding: Finding) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
     <name>.part/ ── files ── synced ── _manifest.json ── renamed to <name>/ ── directory synced
 
-Until the rename nothing looks like a backup, so one that was cut off is never taken for one; the next one takes what is left of it away.
+Until the rename nothing looks like a backup, so one that was cut off is never taken for one; the next one takes what is left of it away. In a bucket, where
+nothing is renamed, the manifest is put last and makes it one (unfinished.py).
 One pass: each chunk is read, hashed and written. With bytes_per_s the copy sleeps so that it reads no faster than that.
 With bases it becomes an incremental backup: what the newest whole one of them holds already (increments.py) is hashed and named, not written.
 """
@@ -10,16 +11,18 @@ With bases it becomes an incremental backup: what the newest whole one of them h
 from __future__ import annotations
 
 import hashlib
+import platform
 import posixpath
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import google_crc32c
 import xxhash
 
 from .. import identity as identities
-from ..disk import Disk, File, OsDisk
+from ..disk import Disk, File
 from ..errors import DamagedRecord
 from ..fields import live
 from ..fields.files import file_names
@@ -28,10 +31,12 @@ from ..fields.state import parse as parse_fields
 from ..shard import checkpoint as checkpoints
 from ..shard.checkpoint import Checkpoint
 from . import manifest as manifests
+from . import unfinished
 from .increments import Base, Common, common_parts, open_base
 from .manifest import Manifest
 from .names import PART
 from .parts import OWN, Part, Parts, own_length
+from .places import other_disk, renames_directories
 
 CHUNK_BYTES = 2**20
 SYNC_BYTES = 32 * 2**20  # handed to the device at a time, so that no other file's sync finds gigabytes in front of it
@@ -56,9 +61,15 @@ class CopyOrder:
 def copy_backup(disk: Disk, order: CopyOrder) -> Manifest:
     """Raises OSError as the disks give it (a full one: nothing is left behind), DamagedRecord when a file is not what the checkpoint says."""
     target = other_disk(disk, order.root)
-    part = f"{order.shelf}/{order.name}{PART}"
+    is_renamed = renames_directories(target)
+    part = f"{order.shelf}/{order.name}{PART if is_renamed else ''}"
     make_durable_dir(target, order.shelf)
-    _clear_parts(target, order.shelf)
+    if is_renamed:
+        _clear_parts(target, order.shelf)
+    else:
+        by = _maker(disk)
+        unfinished.begin(target, order.shelf, order.name, by)
+        unfinished.clear_left_over(target, order.shelf, order.name, by)
     checkpoint = checkpoints.load(disk, order.directory, order.seq)
     base = open_base(target, order.shelf, order.bases, checkpoint.uuid)
     try:
@@ -89,18 +100,24 @@ def copy_backup(disk: Disk, order: CopyOrder) -> Manifest:
         for directory in (f"{part}/{checkpoints.DIRECTORY}", part):
             target.sync_dir(directory)
         target.replace_file(f"{part}/{manifests.FILE}", manifests.encode(manifest))
-        target.rename(part, f"{order.shelf}/{order.name}")
-        target.sync_dir(order.shelf)
+        if is_renamed:
+            target.rename(part, f"{order.shelf}/{order.name}")
+            target.sync_dir(order.shelf)
+        else:
+            unfinished.finish(target, order.shelf, order.name)
     except (OSError, DamagedRecord):
-        if target.exists(part):
+        if not is_renamed:
+            with suppress(OSError):  # the next backup takes it away
+                unfinished.give_up(target, order.shelf, order.name)
+        elif target.exists(part):
             target.remove_tree(part)
         raise
     return manifest
 
 
-def other_disk(disk: Disk, root: str) -> Disk:
-    """The disk that a backup path means."""
-    return OsDisk(root) if root else disk
+def _maker(disk: Disk) -> str:
+    """Who makes backups from here: the data directory, on this machine."""
+    return hashlib.blake2b(f"{platform.node()}\0{getattr(disk, 'root', '')}".encode(), digest_size=16).hexdigest()
 
 
 def make_durable_dir(target: Disk, path: str) -> None:

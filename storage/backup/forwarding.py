@@ -64,13 +64,13 @@ def carry_forward(disk: Disk, order: ForwardOrder) -> Reached:
         raise DiskFull(f"the log up to the target takes {reached.bytes} bytes, {free} are free; free some space and restore again", free_bytes=free)
     checkpoint = checkpoints.load(disk, order.directory, order.seq)
     uuid = bytes.fromhex(checkpoint.uuid)
-    for part in parts:
+    for part, frames in log_archive.frames_ahead(archive, parts):
         stretch = part.stretch
         name = SegmentName(stretch.first_seq, stretch.epoch, stretch.reign_id)
         file = disk.create(f"{order.directory}/commit/{name}")
         try:
             header = SegmentHeader(stretch.epoch, uuid, stretch.reign_id, stretch.first_seq, stretch.chain_before, file.inode())
-            file.append([header.encode(), log_archive.frames_of(archive, part)])
+            file.append([header.encode(), frames])
             file.sync()
         finally:
             file.close()

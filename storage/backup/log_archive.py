@@ -3,6 +3,8 @@
     <root>/<database>.<uuid>/<epoch>-<reign id>-<first seq>.log    as commit log segments (commit/segment.py), inode 0: a header, frames of one reign
     <root>/<database>.<uuid>/_archive.json                         {"format", "database", "uuid", "seq", "as_of_us"}: everything synced up to then is here
 
+Where files are put whole (a bucket, an encrypted archive), each interval's commits are a file of their own, archive_heads.py.
+
 A file is only ever appended to, by the archiver that made it; one that was cut off ends at its last sound frame and what follows stands
 in a new file. Reigns branch: after a restore, or a failover that lost commits, a later reign begins again at a seq that an earlier one had already.
 A way through the files is found from its end backwards, by the chain: each stretch's first frame continues exactly one commit, whichever file
@@ -12,7 +14,8 @@ that is in. So nothing of another branch is ever taken, and a gap is named, neve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +24,9 @@ from ..commit.segment import HEADER_BYTES, SegmentHeader, SegmentName, decode_he
 from ..disk import Disk, File
 from ..errors import BadRequest, DamagedRecord
 from ..position import Reign
+from . import archive_heads
+from .places import is_elsewhere, puts_whole_files, sealed
+from .seal_keys import refuse_sealed
 
 NOTE = "_archive.json"
 FORMAT = 1
@@ -29,11 +35,12 @@ RUN_BYTES = 4 * 2**20
 LATEST = "the end of the archive"
 
 
-def place_of(archive: str, database: str, uuid: bytes) -> tuple[str, str]:
-    """(root, directory) of a database's archive: root absolute, or "" for the engine's own disk. Databases of one name that came one after the
+def place_of(archive: str, database: str, uuid: bytes, key_file: str = "") -> tuple[str, str]:
+    """(root, directory) of a database's archive: root as places.py has them. Databases of one name that came one after the
     other do not mix. archive: as it was configured."""
     name = f"{database}.{uuid.hex()}"
-    return (archive, name) if archive.startswith("/") else ("", f"{archive}/{name}")
+    root, directory = (archive, name) if is_elsewhere(archive) else ("", f"{archive}/{name}")
+    return sealed(root, key_file), directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +108,26 @@ class ArchiveWriter:
         self._file.append(frames)
 
     def sync(self) -> None:
-        if self._file is not None:
+        """Everything appended is there for good: where files are put whole, by ending this one. Raises OSError: then give_up()."""
+        if puts_whole_files(self._disk):
+            self.close()
+        elif self._file is not None:
             self._file.sync()
 
+    def give_up(self) -> None:
+        """After an error: what was appended since the last sync() may be there or not."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+
     def close(self) -> None:
-        if self._file is not None:
-            self._file.sync()
-            self._file.close()
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.sync()
+            finally:
+                file.close()
 
     def _new_file(self, name: SegmentName, chain_before: int) -> File:
         """One of that name that is there holds no sound frame, or this archive would go on after it: it is set aside. Raises DamagedRecord when it
@@ -147,25 +166,51 @@ def stretches(disk: Disk, directory: str, uuid: bytes, *, after_seq: int = 0) ->
     """Every file that may hold commits after after_seq, the newest of each reign among them, read and checked up to its first fault; sorted by
     first seq."""
     by_reign: dict[tuple[int, int], list[SegmentName]] = {}
-    for file in disk.list_dir(directory):
+    listed = disk.list_dir(directory)
+    for file in listed:
         if (name := SegmentName.parse(file)) is not None:
             by_reign.setdefault((name.epoch, name.reign_id), []).append(name)
-    found = []
+    wanted: list[tuple[SegmentName, SegmentName | None]] = []
     for names in by_reign.values():
         names.sort()
         for name, later in zip(names, [*names[1:], None]):
-            if later is not None and later.first_seq <= after_seq + 1:
-                continue  # it ends before that
-            stretch = _measure(disk, f"{directory}/{name}", name, uuid)
-            if stretch is not None:
-                found.append(stretch)
-    return sorted(found, key=lambda one: (one.first_seq, one.epoch))
+            if later is None or later.first_seq > after_seq + 1:  # else it ends before that
+                wanted.append((name, later))
+    if puts_whole_files(disk):
+        found = _surveyed(disk, directory, uuid, wanted, archive_heads.gaps_in(listed))
+    else:
+        found = [_measure(disk, f"{directory}/{name}", name, uuid) for name, _ in wanted]
+    return sorted((one for one in found if one is not None), key=lambda one: (one.first_seq, one.epoch))
+
+
+def _surveyed(
+    disk: Disk, directory: str, uuid: bytes, wanted: Sequence[tuple[SegmentName, SegmentName | None]], gaps: Collection[int]
+) -> list[Stretch | None]:
+    """Of files that were put whole: where one ends is where the next of its reign begins, unless there is a gap between them. Such a stretch's last_time_us is
+    that of the commit after it, which decides as well; its body is checked when it is taken."""
+    heads = archive_heads.read_heads(disk, directory, [name for name, _ in wanted], uuid)
+    found: list[Stretch | None] = []
+    for name, later in wanted:
+        path, head, after = f"{directory}/{name}", heads.get(name), None if later is None or later.first_seq in gaps else heads.get(later)
+        if head is None:
+            continue
+        if after is None:
+            found.append(_measure(disk, path, name, uuid))
+            continue
+        found.append(
+            Stretch(
+                path, name.epoch, name.reign_id, name.first_seq, after.first.seq - 1, head.header.chain_before, after.header.chain_before,
+                head.first.time_us, after.first.time_us, head.size,
+            )
+        )  # fmt: skip
+    return found
 
 
 def _measure(disk: Disk, path: str, name: SegmentName, uuid: bytes) -> Stretch | None:
     """None for a file without a sound frame, or of another database."""
-    data = disk.read_file(path)
     try:
+        data = disk.read_file(path)
+        refuse_sealed(data, path)
         header = decode_header(data, path)
     except DamagedRecord:
         return None
@@ -294,6 +339,11 @@ def frames_of(disk: Disk, part: Part) -> bytes:
     raise DamagedRecord(f"{stretch.path}: commit {part.to_seq} cannot be read any more", file=stretch.path, offset=0)
 
 
+def frames_ahead(disk: Disk, parts: Sequence[Part]) -> Iterator[tuple[Part, bytes]]:
+    """Each part with frames_of it; where every file is a request, several at once."""
+    return archive_heads.ahead(disk, parts, lambda part: part.stretch.end, lambda part: frames_of(disk, part))
+
+
 def unneeded(disk: Disk, directory: str, uuid: bytes, below_seq: int) -> list[str]:
     """The files all of whose commits are at or below below_seq, oldest first: no backup at that commit or after it needs them, on whatever branch. The
     newest file stays. Of each reign the files that may end there are read, and no other; one without a sound frame is left alone."""
@@ -307,7 +357,11 @@ def unneeded(disk: Disk, directory: str, uuid: bytes, below_seq: int) -> list[st
         names.sort()
         for name, later in zip(names, [*names[1:], None]):
             may_end = name.first_seq <= below_seq and (later is None or later.first_seq <= below_seq + 1)
-            if may_end and name is not newest:
+            if not may_end or name is newest:
+                continue
+            if later is not None and puts_whole_files(disk):  # there whole, and ends before the next one: nothing more is in it to be asked for
+                gone.append(name)
+            else:
                 stretch = _measure(disk, f"{directory}/{name}", name, uuid)
                 if stretch is not None and stretch.last_seq <= below_seq:
                     gone.append(name)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from ..disk import Disk
+from ..errors import ENOKEY, DamagedRecord
 
 FILE = "_proofs.json"
 FORMAT = 1
@@ -46,8 +47,12 @@ def read_proofs(disk: Disk, directory: str) -> dict[str, Proof]:
             )
             for name, row in rows.items()
         }
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, DamagedRecord):
         return {}
+    except OSError as error:
+        if error.errno == ENOKEY:
+            return {}
+        raise
 
 
 def note_proof(disk: Disk, directory: str, name: str, proof: Proof, there: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ..disk import Disk
 from ..errors import BackupNeeded, DamagedRecord, NewerFormat, NoSuchBackup
 from ..names import check_database_name
+from . import places, unfinished
 from .copying import other_disk
 from .dependents import Rotation, dependents_of, rotation_of, sound_names
 from .manifest import Manifest
@@ -25,21 +26,24 @@ BACKUPS = "_backups"
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """root: an absolute directory, or "" for the engine's own disk; directory: below it."""
+    """root: as places.py has them; directory: below it."""
 
     root: str
     directory: str
 
     @classmethod
-    def of(cls, database: str, path: str = "") -> Shelf:
-        """path: a directory that was configured; empty for the default. Raises BadName: a database's name is part of a path here."""
+    def of(cls, database: str, path: str = "", *, common: str = "", key_file: str = "") -> Shelf:
+        """path: a place that was configured for this database, or common: for all of them; empty for the default. key_file: with which it is encrypted. Raises
+        BadName: a database's name is part of a path here."""
         check_database_name(database)
-        return cls(path, ".") if path else cls("", f"{BACKUPS}/{database}")
+        root, directory = (path, ".") if path else (common, database) if common else ("", f"{BACKUPS}/{database}")
+        return cls(places.sealed(root, key_file), directory)
 
     @property
     def shown(self) -> str:
-        """For people: absolute, or from the data directory."""
-        return self.root or self.directory
+        """For people: as it was configured, or from the data directory."""
+        root = places.plain(self.root)
+        return self.directory if not root else root if self.directory == "." else places.below(root, self.directory)
 
     def path(self, name: str) -> str:
         """Raises BadName for what is no backup's name."""
@@ -64,7 +68,7 @@ class BackupInfo:
     def as_dict(self, shelf: Shelf) -> dict[str, Any]:
         """The reference's fields (name, path, created_at, size_bytes) and what makes it provable."""
         proof = None if self.proof is None else {"at": self.proof.at, "level": self.proof.level, "good": self.proof.is_good, "first": self.proof.first}
-        found: dict[str, Any] = {"name": self.name, "path": f"{shelf.shown}/{self.name}", "verified": proof}
+        found: dict[str, Any] = {"name": self.name, "path": places.below(shelf.shown, self.name), "verified": proof}
         if self.manifest is None:
             return found | {"problem": self.problem}
         held = self.manifest
@@ -85,7 +89,7 @@ def list_backups(disk: Disk, shelf: Shelf, *, safety: bool = False) -> list[Back
     """Backups, newest first; with safety the snapshots made before restores instead."""
     on = other_disk(disk, shelf.root)
     wanted = is_safety if safety else is_backup
-    names = sorted(filter(wanted, on.list_dir(shelf.directory)), key=order, reverse=True)
+    names = sorted(filter(wanted, unfinished.finished(on, shelf.directory, on.list_dir(shelf.directory))), key=order, reverse=True)
     proofs = read_proofs(on, shelf.directory) if names else {}
     return [_info(on, shelf, name, proofs.get(name)) for name in names]
 

@@ -24,6 +24,7 @@ from . import manifest as manifests
 from .composed import composed, place_of
 from .manifest import Manifest
 from .parts import OWN, Part
+from .seal_keys import refuse_sealed
 
 READ_BYTES = 2**20
 OTHER = "choose another backup; this one cannot be restored"
@@ -38,10 +39,12 @@ class Level(IntEnum):
 
 
 def read_manifest(disk: Disk, directory: str) -> Manifest:
-    """Raises DamagedRecord, NewerFormat."""
+    """Raises DamagedRecord, NewerFormat, OSError (ENOKEY) for one whose key is not there."""
     path = f"{directory}/{manifests.FILE}"
     try:
-        return manifests.parse(disk.read_file(path), path)
+        data = disk.read_file(path)
+        refuse_sealed(data, path)
+        return manifests.parse(data, path)
     except FileNotFoundError as error:
         raise DamagedRecord(f"{path} is missing: {directory} is no backup that was finished", file=path, offset=0) from error
 
@@ -77,17 +80,29 @@ def _compare_files(disk: Disk, directory: str, manifest: Manifest, *, is_hashed:
     wrong = set()
     for name, size in own.items():
         path = f"{directory}/{name}"
-        if name not in there:
+        try:
+            if name not in there:
+                wrong.add(name)
+                yield Finding(Severity.ERROR, path, -1, "missing", OTHER)
+            elif disk.size(path) != size:
+                wrong.add(name)
+                yield Finding(Severity.ERROR, path, -1, f"{disk.size(path)} bytes, the manifest says {size}", OTHER)
+        except DamagedRecord as error:
             wrong.add(name)
-            yield Finding(Severity.ERROR, path, -1, "missing", OTHER)
-        elif disk.size(path) != size:
-            wrong.add(name)
-            yield Finding(Severity.ERROR, path, -1, f"{disk.size(path)} bytes, the manifest says {size}", OTHER)
+            yield _of_encrypted(error)
     for name in manifest.sizes:
-        faults = list(_compare_neighbours(disk, directory, manifest, name)) if manifest.is_incremental else []
-        yield from faults
-        if is_hashed and not faults and name not in wrong:
-            yield from _compare_bytes(disk, directory, manifest, name)
+        try:
+            faults = list(_compare_neighbours(disk, directory, manifest, name)) if manifest.is_incremental else []
+            yield from faults
+            if is_hashed and not faults and name not in wrong:
+                yield from _compare_bytes(disk, directory, manifest, name)
+        except DamagedRecord as error:
+            yield _of_encrypted(error)
+
+
+def _of_encrypted(error: DamagedRecord) -> Finding:
+    """What an encrypted file said of itself when it was read."""
+    return Finding(Severity.ERROR, error.fields["file"], error.fields["offset"], error.message, OTHER)
 
 
 def _compare_neighbours(disk: Disk, directory: str, manifest: Manifest, name: str) -> Iterator[Finding]:
