@@ -31,7 +31,7 @@ def why_not_working(replica: Replica) -> str:
         return next((str(reason) for reason in [*closed, *full] if reason is not None), "")
     if not replica.has_followed:
         return "it is a standby that has met no primary since it was started"
-    waiting = [one.name for one in databases if one.uuid not in replica.streams] if replica.follower is not None else []
+    waiting = [one.name for one in databases if not replica.streams(one.uuid)] if replica.follower is not None else []
     return f"its copy of {', '.join(sorted(waiting))} does not follow the primary's" if waiting else ""
 
 
@@ -98,7 +98,7 @@ def _behind_a_living_primary(replica: Replica) -> tuple[str, ...]:
     """Copies that are being cut or copied anew. Without a primary each is what it is."""
     if replica.follower is None:
         return ()
-    return tuple(one.name for one in replica.engine.databases.values() if one.uuid not in replica.streams)
+    return tuple(one.name for one in replica.engine.databases.values() if not replica.streams(one.uuid))
 
 
 def _primary_heard(replica: Replica) -> dict[str, Any] | None:

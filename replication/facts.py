@@ -74,11 +74,6 @@ def failures(replica: Replica) -> dict[str, str]:
     return found
 
 
-def streams(replica: Replica, database: Any) -> bool:
-    """Whether this standby receives the log of a database now."""
-    return replica.session is not None and replica.session.phase(database.uuid) is CopyPhase.STREAMING
-
-
 def lag_behind_primary(replica: Replica, database: Any) -> tuple[float, Lag] | None:
     """This standby's lag behind the last heard position of its primary, after how many seconds; None while none was heard."""
     now = trio.current_time()
@@ -124,7 +119,7 @@ def _why_failed(replica: Replica, database: Any) -> str:
 
 def _works(replica: Replica, database: Any) -> bool:
     """Whether the database does what the node's role asks of it, so that an older alarm says nothing about now."""
-    return database.uuid in replica.ready if replica.leads else streams(replica, database)
+    return database.uuid in replica.ready if replica.leads else replica.streams(database.uuid)
 
 
 def _own_copies(replica: Replica) -> Copies:

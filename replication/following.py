@@ -222,7 +222,6 @@ class Following:
             self._marks_due[uuid] = None
             self._conversation.wake()
 
-        self._replica.streams.add(uuid)
         self._subscriptions[uuid] = [
             database.visible_advance.subscribe(durable),
             database.mark_advance.subscribe(marked),
@@ -233,7 +232,6 @@ class Following:
     def _unsubscribe(self, uuid: bytes) -> None:
         for unsubscribe in self._subscriptions.pop(uuid, ()):
             unsubscribe()
-        self._replica.streams.discard(uuid)
         self._acks_due.pop(uuid, None)
         self._marks_due.pop(uuid, None)
         if self._held is not None:

@@ -39,7 +39,7 @@ from .repairing import Repairs
 from .role_keeper import RoleKeeper
 from .roles import Role, RoleState
 from .settings import MemberConfig
-from .standby_session import StandbySession
+from .standby_session import Phase, StandbySession
 from .tails import TailHunt, TailSource
 
 log = logging.getLogger("twinlog.replication")
@@ -78,7 +78,6 @@ class Replica:
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.fencing = ""  # why, while this primary takes no writes because it is being fenced
         self.has_followed = False  # a primary, since this node was opened
-        self.streams: set[bytes] = set()  # databases whose log this standby receives now
         self.anew: set[bytes] = set()  # copies that were stopped and that an operator ordered to follow again
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
@@ -114,6 +113,10 @@ class Replica:
             if database.uuid == uuid:
                 return database
         return None
+
+    def streams(self, uuid: bytes) -> bool:
+        """Whether this standby receives the log of that database now: what its session with the primary says, and nothing else."""
+        return self.session is not None and self.session.phase(uuid) is Phase.STREAMING
 
     def describe(self, database: Database) -> DatabaseState:
         return DatabaseState(

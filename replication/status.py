@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .candidacy import standby_row, why_not_working
-from .facts import failures, lag_behind_primary, lag_of_standby, own_phase, peer_phase, streams
+from .facts import failures, lag_behind_primary, lag_of_standby, own_phase, peer_phase
 from .lag import Lag
 from .peers import Peer
 from .replica import Replica
@@ -105,7 +105,7 @@ def _database(replica: Replica, acknowledger: Acknowledger, database: Any) -> di
         value["floor"] = replica.floor(database)
         value["standbys"] = {name: _copy(replica, peer, database) for name, peer in replica.peers.items()}
     else:
-        value["streaming"] = streams(replica, database)
+        value["streaming"] = replica.streams(uuid)
         value["lag"] = _behind_primary(replica, database)
         value["reseeding"] = uuid in replica.reseed
     return value
