@@ -1,4 +1,4 @@
-"""What a node knows of a failover: whether it could lead itself, which of its standbys could, what would be lost; and whether it does its work.
+"""What a node knows of a failover: whether it could lead itself, which of its standbys could, and what would be lost.
 
 Plain values for the status and for operators who decide. Changes nothing, and promotes nobody (INV-4).
 """
@@ -17,22 +17,14 @@ from .roles import Role
 from .waiting import Acknowledger
 
 
-def why_not_working(replica: Replica) -> str:
-    """Why this node does not do what its role is there for (which is stricter than taking requests); empty when it does."""
-    state = replica.state
-    if state.role in (Role.FENCED, Role.FROZEN):
-        return f"it is {state.role.value}: {state.why}"
+def _why_not_all_written(replica: Replica) -> str:
+    """Of a primary: the first database that does not take every write now, and why; empty when all do."""
     for name, why in replica.engine.unopened.items():
         return f"database {name!r} could not be opened: {why}"
     databases = list(replica.engine.databases.values())
-    if state.role is Role.PRIMARY:
-        closed = [replica.why_closed(), *(replica.why_closed(one) or one.refusal for one in databases)]
-        full = [one.disk_state["why"] for one in databases if one.disk_state["state"] != "ok"]
-        return next((str(reason) for reason in [*closed, *full] if reason is not None), "")
-    if not replica.has_followed:
-        return "it is a standby that has met no primary since it was started"
-    waiting = [one.name for one in databases if not replica.streams(one.uuid)] if replica.follower is not None else []
-    return f"its copy of {', '.join(sorted(waiting))} does not follow the primary's" if waiting else ""
+    closed = [replica.why_closed(), *(replica.why_closed(one) or one.refusal for one in databases)]
+    full = [one.disk_state["why"] for one in databases if one.disk_state["state"] != "ok"]
+    return next((str(reason) for reason in [*closed, *full] if reason is not None), "")
 
 
 def standby_row(replica: Replica, peer: Peer) -> dict[str, Any]:
@@ -83,7 +75,7 @@ def check(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any]:
 def _why_not_itself(replica: Replica) -> str:
     """Why this node could not lead, apart from what it lacks; of a primary, why it does not take writes."""
     if replica.leads:
-        return why_not_working(replica)
+        return _why_not_all_written(replica)
     facts = StandbyFacts(
         connected=True,
         role=replica.state.role if replica.state.role is not Role.FROZEN else Role.STANDBY,  # promoting one of two is the way out

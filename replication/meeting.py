@@ -162,7 +162,6 @@ class Meetings:
             return
         if isinstance(part, Following):
             replica.follower = conversation
-            replica.has_followed = True
         replica.open_or_close_all()  # refusals name the primary's address, which may be new
         replica.repairs.peer_came()
         await conversation.run(part)

@@ -77,7 +77,6 @@ class Replica:
         self.turning = False  # a new epoch of this primary's own is about to begin: nothing is taken that it would leave unanswered
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.fencing = ""  # why, while this primary takes no writes because it is being fenced
-        self.has_followed = False  # a primary, since this node was opened
         self.anew: set[bytes] = set()  # copies that were stopped and that an operator ordered to follow again
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)

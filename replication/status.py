@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from .candidacy import standby_row, why_not_working
+from .candidacy import standby_row
 from .facts import failures, lag_behind_primary, lag_of_standby, own_phase, peer_phase
 from .lag import Lag
 from .peers import Peer
@@ -19,11 +19,10 @@ REIGNS_TOLD = 1_000  # the newest of each database, in a history
 def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any]:
     """role, phase, epoch, databases (by name) with their copies elsewhere, peers (by name), alarms.
 
-    closed: why no database takes writes, "" where some may. failures: what has failed, by database. works: whether the node does
-    what its role is there for. phase of a peer: None where it cannot be known.
+    closed: why no database takes writes, "" where some may. failures: what has failed, by database. phase of a peer: None where it
+    cannot be known. Whether requests of the role are taken (`ready`) is the node's to add: it may be stopping.
     """
     state = replica.state
-    idle = why_not_working(replica)
     return {
         "node": replica.config.name,
         "role": state.role.value,
@@ -35,8 +34,6 @@ def member_status(replica: Replica, acknowledger: Acknowledger) -> dict[str, Any
         "was": state.was.value if state.was is not None else "",
         "primary": replica.primary_address(),
         "paused": replica.pauses.word.shown(),
-        "works": not idle,
-        "why_not_working": idle,
         "acks": replica.config.acks,
         "delay_s": 0 if state.role is Role.PRIMARY else replica.config.delay_s,
         "databases": {

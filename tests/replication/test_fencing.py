@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from node.health import readiness
 from replication import Role
 from replication.roles import ROLE_FILE, Tenure, read_role
 from storage import BadRequest, NotPrimary, PromotionRefused, ReadOnly
@@ -158,10 +159,10 @@ async def test_a_fenced_standby_neither_follows_nor_is_handed_the_office(kind: s
             await world.member("a").switch_over("b", 1.0)
         with pytest.raises(NotPrimary, match="write to the primary at a:6900"):
             world.write("b")
-        assert "slow disk" in world.member("b").status()["why_not_working"]
+        assert (world.member("b").status()["phase"], world.member("b").status()["why"]) == ("fenced", "fenced by an operator: slow disk")
         assert await world.member("b").unfence() == {"role": "standby", "epoch": 1}
         await world.until(lambda: world.same("a", "b", "c"))
-        await world.until(lambda: world.member("b").status()["works"])
+        await world.until(lambda: world.member("b").status()["phase"] == "standby")
 
 
 async def test_writes_are_refused_by_name_while_standbys_get_what_they_lack(autojump_clock: object) -> None:
@@ -241,18 +242,18 @@ async def test_a_stopped_copy_is_compared_anew_or_replaced(reseed: bool, autojum
         assert len({tuple(answer) for answer in (await world.member("a").mark("d")).values()}) == 1
 
 
-async def test_ready_says_what_is_missing(autojump_clock: object) -> None:
+async def test_the_phase_says_who_does_the_work_of_its_role(autojump_clock: object) -> None:
     async with open_world("fake", "ab") as world:
         await world.start("b")
-        status = world.member("b").status()
-        assert not status["works"] and "met no primary" in status["why_not_working"]
+        assert world.member("b").status()["phase"] == "joining"
         await pair(world, "a")
         await world.until(lambda: world.same("a", "b"))
-        for name in "ab":
-            await world.until(lambda name=name: world.member(name).status()["works"])
+        for name, phase in (("a", "primary"), ("b", "standby")):
+            await world.until(lambda name=name, phase=phase: world.member(name).status()["phase"] == phase)
         await world.stop("a")
         await world.apart("b", "a")
-        assert world.member("b").status()["works"], "a standby without its primary is read on"
+        status = world.member("b").status()
+        assert status["phase"] == "joining" and readiness({**status, "stopping": False}) == (True, ""), "a standby without its primary is read on"
 
 
 async def test_a_check_says_what_a_failover_would_lose(autojump_clock: object) -> None:
