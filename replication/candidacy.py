@@ -79,7 +79,7 @@ def _why_not_itself(replica: Replica) -> str:
     facts = StandbyFacts(
         connected=True,
         role=replica.state.role if replica.state.role is not Role.FROZEN else Role.STANDBY,  # promoting one of two is the way out
-        unfit=replica.why_unfit(),
+        unfit=replica.why_unfit() or replica.why_epoch_unknown(),
         not_streaming=_behind_a_living_primary(replica),
         delay_s=replica.config.delay_s,
     )

@@ -182,9 +182,9 @@ class Member:
                 raise PromotionRefused(f"{self._config.name} is primary already and waits: {waits}", behind=0)
             self._reigns.force()
             return self.epoch
-        highest = max([peer.epoch for peer in replica.peers.values()], default=0)
         self._check_promotion(force=force)
-        await replica.keeper.promote(highest, lambda: self._check_promotion(force=force))
+        why = f"promoted by force: {unknown}" if (unknown := replica.why_epoch_unknown()) else ""
+        await replica.keeper.promote(replica.highest_epoch(), lambda: self._check_promotion(force=force), why)
         promoted = replica.state
         while replica.state == promoted and self._is_taking_office():
             await replica.changes.wait_past(replica.changes.value)
@@ -272,6 +272,12 @@ class Member:
             raise PromotionRefused(
                 f"{self._config.name} is a delayed standby (delay_s {self._config.delay_s}), {behind} commits behind what other nodes were "
                 "heard to have: promote another node, or this one with force to go back to what it shows",
+                behind=behind,
+            )
+        if unknown := replica.why_epoch_unknown():
+            raise PromotionRefused(
+                f"{self._config.name} should not lead: {unknown}, which may lead still and have all the data: connect it, promote a node that has "
+                "data, or this one with force (whoever comes back then follows it, and keeps what it does not have)",
                 behind=behind,
             )
         for peer in replica.peers.values():

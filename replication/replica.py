@@ -44,6 +44,8 @@ from .tails import TailHunt, TailSource
 
 log = logging.getLogger("twinlog.replication")
 
+EPOCH_UNHEARD_MIN = 2**16  # where a forced promotion begins that can know of no epoch: above all that operators' orders ever come to
+
 
 class Replica:
     """The shared state of one node.
@@ -310,6 +312,21 @@ class Replica:
             elif database.disk_state["state"] != "ok":
                 reasons.append(f"database {database.name!r}: {database.disk_state['why']}")
         return "; ".join(reasons)[:UNFIT_CHARS_MAX]
+
+    def why_epoch_unknown(self) -> str:
+        """Why this node cannot know which epochs others have led: it has never heard of any, so its directory is new or was lost; empty when
+        it has, or when every other node is linked and knows none either."""
+        if self.state.epoch or any(peer.epoch for peer in self.peers.values()):
+            return ""
+        away = sorted(peer.name for peer in self.peers.values() if peer.conversation is None)
+        return f"it knows no epoch, its directory being new or lost, and cannot ask {', '.join(away)}" if away else ""
+
+    def highest_epoch(self) -> int:
+        """The epoch that a promotion must be above, of all that were heard of or may be led (INV-4). Where none was heard, it is drawn far
+        above them: another node, or an earlier life of this one, may lead any of the first."""
+        if self.why_epoch_unknown():
+            return EPOCH_UNHEARD_MIN + int.from_bytes(self.seams.random_bytes(3), "little")
+        return max([peer.epoch for peer in self.peers.values()], default=0)
 
     def cut_links(self) -> list[Conversation]:
         """End every conversation; returns those that are ending."""
