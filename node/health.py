@@ -1,9 +1,9 @@
 """What a node answers to health checks: its status and a query in, a code and a JSON body out. Pure; knows no HTTP library, clock or node.
 
     /livez      200 while the loop turns, whatever the role, the disk or the stage of the start
-    /readyz     200 while requests of the role are taken; ?lag= asks a standby to be no further behind, too
+    /readyz     200 while requests of the role are taken; ?lag= asks a standby to be no further behind, too (beyond its delay_s)
     /primary    200 on the primary that takes writes
-    /standby    200 on a standby that streams every database, within ?lag= where given
+    /standby    200 on a standby that streams every database, within ?lag= where given; of a delayed one only there
     /health     200 while the node is ready and nothing is wrong with it
     /cluster    200 while one primary is known and every node is connected
 
@@ -117,7 +117,7 @@ def _takes_writes(database: dict[str, Any]) -> bool:
 def _readyz(status: dict[str, Any], limit: LagLimit | None) -> tuple[str, dict[str, Any]]:
     ready, why = readiness(status)
     if ready and limit is not None and status.get("role") != "primary":
-        why = _why_too_far(status, limit)
+        why = _why_too_far(status, limit, on_purpose_s=status.get("delay_s", 0))
     return why, _behind(status)
 
 
@@ -126,7 +126,12 @@ def _primary(status: dict[str, Any], _limit: LagLimit | None) -> tuple[str, dict
 
 
 def _standby(status: dict[str, Any], limit: LagLimit | None) -> tuple[str, dict[str, Any]]:
-    return _why_no_standby(status) or (_why_too_far(status, limit) if limit else ""), _behind(status)
+    why = _why_no_standby(status)
+    if not why and limit is not None:
+        why = _why_too_far(status, limit)
+    elif not why and status.get("delay_s"):
+        why = f"this standby is {status['delay_s']:g} s behind on purpose: ask with a lag= that allows for it, if that may be read"
+    return why, _behind(status)
 
 
 def _why_no_standby(status: dict[str, Any]) -> str:
@@ -145,13 +150,19 @@ def _why_no_standby(status: dict[str, Any]) -> str:
     return ""
 
 
-def _why_too_far(status: dict[str, Any], limit: LagLimit) -> str:
+def _why_too_far(status: dict[str, Any], limit: LagLimit, *, on_purpose_s: float = 0.0) -> str:
+    """on_purpose_s: so much of its lag is not held against it. In bytes and commits nobody knows how much that is, so then its phase decides, which
+    allows for the delay."""
     lag = own_lag(status)
     if lag is None:
         return f"how far this node is behind is not known, at most {limit.text} is asked: it is {status.get('phase')}"
-    if lag[limit.counts] > limit.most:
-        return f"this standby is {lag[limit.counts]:g} {LAG_UNITS[limit.counts]} behind, at most {limit.text} is asked"
-    return ""
+    if on_purpose_s and limit.counts != "seconds":
+        late = status.get("phase") != "standby"
+        return f"this standby, delayed by {on_purpose_s:g} s on purpose, is later than that: it is {status.get('phase')}" if late else ""
+    if lag[limit.counts] <= limit.most + on_purpose_s:
+        return ""
+    told = f", {on_purpose_s:g} s of it on purpose; at most {limit.text} more is asked" if on_purpose_s else f", at most {limit.text} is asked"
+    return f"this standby is {lag[limit.counts]:g} {LAG_UNITS[limit.counts]} behind{told}"
 
 
 def _health(status: dict[str, Any], _limit: LagLimit | None) -> tuple[str, dict[str, Any]]:

@@ -126,6 +126,9 @@ def carry_out(scenario: Scenario, target: Target, load: Any, seconds: float, lim
         async with target:
             if scenario.needs_acks and target.settings.acks == 0:
                 raise NotHere(f"{scenario.name} shows what happens to writes that wait for a standby, and this cluster's acks are 0")
+            if scenario.needs_acks and target.settings.on_timeout is not scenario.on_timeout:
+                has = target.settings.on_timeout.value
+                raise NotHere(f"{scenario.name} shows what on_ack_timeout {scenario.on_timeout.value} does, and this cluster has {has}")
             run = report.Run(
                 scenario.name, scenario.title, target.name, datetime.now(UTC).isoformat(timespec="seconds"), target.settings.acks,
                 target.settings.on_timeout.value, seconds, {"writers": load.writers, "pace_s": load.pace_s, **load.options()},

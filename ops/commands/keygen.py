@@ -17,8 +17,9 @@ from ops.refusal import Refusal
 def keygen(files: tuple[Path, ...], group: bool) -> None:  # noqa: FBT001
     """Write a new random key to each FILE; never over a file that exists.
 
-    A cluster needs two: one for clients (client_keys) and one between its nodes (cluster_key). To rotate a key, put
-    the new line above the old one in the same file on every node, hand it to the clients, then drop the old line.
+    A cluster needs two: one for clients (client_keys) and one between its nodes (cluster_key). Every key of a file lets in, the first one
+    is shown at others' doors. So a key is rotated in three steps, each on every node, which reads its files when it starts: the new line below
+    the old one; when all know it, above the old one, and to the clients; the old line away.
     """
     for file in files:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from ops.main import main
 LOSSES = """
 format: 1
 every: {lost_writes: 0, came_twice: 0, reads_missing: 0}
-scenarios: {kill-primary: {}, switchover: {}}
+scenarios: {kill-primary: {}, switchover: {}, standby-lost-block: {}}
 """
 
 
@@ -74,11 +74,14 @@ def drill(tmp_path: Path, name: str) -> tuple[int, dict, str]:
 def test_pods_are_killed_and_come_back_and_nothing_is_lost_nor_left_behind(pods, tmp_path):
     code, report, shown = drill(tmp_path, "kill-primary")
     assert code == 0, shown
-    assert report["settings"]["acks"] == 1 and report["equal"] is True
+    assert (report["settings"]["acks"], report["settings"]["on_ack_timeout"]) == (1, "degrade") and report["equal"] is True
     assert [one["node"] for one in report["takeovers"]] == ["twinlog-1"]
     assert {node: row["role"] for node, row in report["documents"].items()} == {"twinlog-0": "standby", "twinlog-1": "primary"}
     with twinlog.connect(url_of(pods), retry_s=30) as client:
         assert client.list_database_names() == [], "what the drill wrote is dropped"
+
+        code, _, shown = drill(tmp_path, "standby-lost-block")
+        assert code == ExitCode.NOT_HERE and "this cluster has degrade" in shown, shown
 
         client["drill"]["writes"].insert_one({"_id": "somebody's"})
         code, _, shown = drill(tmp_path, "switchover")

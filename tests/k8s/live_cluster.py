@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -114,6 +115,27 @@ class LiveCluster:
         if self.is_old:  # these two had no v1 before 1.21
             text = text.replace("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n").replace("apiVersion: batch/v1\n", "apiVersion: batch/v1beta1\n")
         self.kubectl("apply", "-f", "-", stdin=text)
+
+    def run_job_of(self, cronjob: str, name: str) -> str:
+        """What a CronJob would do at its hour, done now and to its end; what it printed. (`kubectl create job --from` knows no CronJob of v1beta1.)"""
+        template = self.get("cronjob", cronjob)["spec"]["jobTemplate"]
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": (template.get("metadata") or {}).get("labels") or {}}, "spec": template["spec"]}
+        self.kubectl("create", "-f", "-", stdin=json.dumps(job))
+
+        def is_over() -> bool:
+            status = self.get("job", name)["status"]
+            assert not status.get("failed"), self.kubectl("logs", f"job/{name}", code=None)
+            return bool(status.get("succeeded"))
+
+        self.figures[f"job {cronjob}_s"] = self.wait(f"job {name}", is_over)
+        return self.kubectl("logs", f"job/{name}")
+
+    def drill(self, scenario: str, out: Path) -> dict:
+        """`twinlog drill run` on the pods, from this machine; its report."""
+        command = [sys.executable, "-m", "ops.main", "drill", "run", scenario, "--target", "kubernetes", "--yes", "--seconds", "1", "--json", "--out", str(out)]
+        done = subprocess.run(command, env={**os.environ, "TWINLOG_KUBE_NAMESPACE": self.namespace}, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
 
     # States.
 

@@ -1,4 +1,4 @@
-"""The laptop overlay in a real cluster: start, crash, failover, the old primary's return, switchover, eviction, rolling restart, both pods gone at once.
+"""The laptop overlay in a real cluster: start, crash, failover, the old primary's return, switchover, eviction, rolling restart, both pods gone at once; then a backup and its restore, drills, and a third node.
 
 Needs KUBECONFIG, a default StorageClass, and TWINLOG_KUBERNETES_IMAGE, an image of this checkout that the cluster has. Steps that kill or freeze a
 process need root on the pods' machine. Figures go to the end of the output (-s) as one line of JSON.
@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.kubernetes
 
 DOCUMENTS = 3000
 NAMESPACE = "twinlog-try"
+SERVICE = "twinlog://twinlog-primary:6900/shop?key=/etc/twinlog/keys/client.key"
 
 
 @pytest.fixture
@@ -83,6 +85,9 @@ def test_a_pair_lives_through_what_an_operator_and_a_cluster_do_to_it(cluster):
         assert cluster.written(name) in (told["acked"], told["acked"] + 1), "what was acknowledged is kept (INV-1)"
     check_everywhere(cluster, acked)
     apply_again_keeps_the_primary(cluster)
+    for step in (back_up_and_restore, drill_in_a_pod, drill_the_pods, add_a_third_node):
+        if not chosen or step.__name__ in chosen:
+            step(cluster)
     behind.process.terminate()
     assert max(map(len, behind.seen)) == 1, f"two pods behind the Service: {behind.seen}"
     moves = [pods for pods in behind.seen if pods]
@@ -199,10 +204,67 @@ def lose_both_pods(cluster: LiveCluster) -> None:
 def check_everywhere(cluster: LiveCluster, acked: dict[str, int]) -> None:
     """Each node has every document, whoever was asked for it."""
     for pod in NODES:
-        url = f"twinlog://{pod}.twinlog:6900/shop?key=/etc/twinlog/keys/client.key&read=any"
-        assert int(cluster.twinlog(pod, "find", "messages", "--count", "--url", url)) == DOCUMENTS
-        assert int(cluster.twinlog(pod, "find", "written", "--count", "--url", url)) >= sum(acked.values())
+        assert int(cluster.twinlog(pod, "find", "messages", "--count", "--url", own_url(pod))) == DOCUMENTS
+        assert int(cluster.twinlog(pod, "find", "written", "--count", "--url", own_url(pod))) >= sum(acked.values())
     cluster.figures["documents written beside the steps"] = sum(acked.values())
+
+
+def back_up_and_restore(cluster: LiveCluster) -> None:
+    """The nightly job's backup is on the primary's shelf, proven; restored, it is what both nodes have again."""
+    count = ("find", "messages", "--count", "--db", "shop")
+    cluster.run_job_of("twinlog-backup", "backup-now")
+    (backup,) = json.loads(cluster.twinlog("deploy/twinlog-sync", "backup", "list", "--db", "shop", "--json"))
+    assert (backup["verified"]["level"], backup["verified"]["good"]) == ("content", True), backup
+    delete = f"import twinlog; twinlog.connect('{SERVICE}')['shop']['messages'].delete_many({{}})"
+    cluster.kubectl("exec", "deploy/twinlog-sync", "--", "python", "-c", delete)
+    assert int(cluster.twinlog("deploy/twinlog-sync", *count)) == 0
+    began = time.monotonic()
+    cluster.twinlog("deploy/twinlog-sync", "backup", "restore", backup["name"], "--db", "shop", "--yes", "--wait", "200")
+    cluster.figures["restore, the standby equal again_s"] = time.monotonic() - began
+    cluster.wait_well()
+    for pod in NODES:
+        assert int(cluster.twinlog(pod, *count, "--url", own_url(pod))) == DOCUMENTS
+
+
+def drill_in_a_pod(cluster: LiveCluster) -> None:
+    told = cluster.run_job_of("twinlog-drill", "drill-now")  # what happens, and then the report
+    assert json.loads(told[told.index("\n{") :])["passed"] is True
+
+
+def drill_the_pods(cluster: LiveCluster) -> None:
+    for scenario in ("kill-primary", "switchover"):
+        report = cluster.drill(scenario, cluster.directory.parent / "drills")
+        cluster.figures[f"drill {scenario}: longest gap_s"] = report["measures"]["longest_gap_s"]
+        assert report["passed"] and report["equal"] is True
+        cluster.wait_well()
+
+
+def add_a_third_node(cluster: LiveCluster) -> None:
+    """The configuration first, the pod when all know of it: a pod that its peers do not know never gets ready, and the rollout waits for it."""
+    base = cluster.directory.parents[1] / "base"
+    second = "  twinlog-1: {client: 'twinlog-1.twinlog:6900', cluster: 'twinlog-1.twinlog:6901', admin: 'twinlog-1.twinlog:6902'}\n"
+    edit(base / "cluster.yaml", second, second + second.replace("twinlog-1", "twinlog-2"))
+    edit(base / "kustomization.yaml", ",twinlog-1.twinlog:6900", ",twinlog-1.twinlog:6900,twinlog-2.twinlog:6900")
+    began = time.monotonic()
+    for replicas in (2, 3):
+        edit(base / "statefulset.yaml", "replicas: 2", f"replicas: {replicas}")
+        cluster.apply(cluster.directory)
+        cluster.kubectl("rollout", "status", "statefulset/twinlog", "--timeout", "240s")
+    cluster.wait("the third ready", lambda: cluster.ready(*NODES, "twinlog-2"))
+    cluster.figures["a third node_s"] = time.monotonic() - began
+    cluster.wait_well()
+    assert int(cluster.twinlog("twinlog-2", "find", "messages", "--count", "--url", own_url("twinlog-2"))) == DOCUMENTS
+
+
+def own_url(pod: str) -> str:
+    """Reads of this pod alone."""
+    return f"twinlog://{pod}.twinlog:6900/shop?key=/etc/twinlog/keys/client.key&read=any"
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file.name} has {old!r} {text.count(old)} times"
+    file.write_text(text.replace(old, new))
 
 
 def apply_again_keeps_the_primary(cluster: LiveCluster) -> None:

@@ -112,6 +112,31 @@ def test_a_standby_is_held_to_the_lag_that_is_asked(limit: str, holds: bool):
         assert holds or (limit in body["why"] and "behind" in body["why"]), body
 
 
+@pytest.mark.parametrize(
+    ("seconds", "phase", "limit", "holds"),
+    [(3600, "standby", "30s", True), (3629, "catching-up", "30s", True), (3631, "catching-up", "30s", False), (2, "standby", "30s", True),
+     (3600, "standby", "1c", True), (3600, "standby", "1kB", True), (3700, "catching-up", "1TB", False), (9000, "catching-up", "1c", False)],
+)  # fmt: skip
+def test_a_delay_on_purpose_takes_no_standby_out_of_service(seconds: float, phase: str, limit: str, holds: bool):
+    status = _status(phase, delay_s=3600)
+    status["databases"]["d"]["lag"] = {"commits": 9000, "bytes": 10**9, "seconds": seconds}
+    assert _ask("/readyz", status).code == 200
+    code, body = _ask("/readyz", status, ("lag", limit))
+    assert code == (200 if holds else 503) and body["delay_s"] == 3600, body
+    assert holds or "3600 s" in body["why"] and "on purpose" in body["why"], body
+
+
+def test_a_delayed_standby_is_not_where_fresh_reads_go():
+    status = _status("standby", delay_s=3600)
+    status["databases"]["d"]["lag"] = {"commits": 1, "bytes": 10, "seconds": 3600.0}
+    code, body = _ask("/standby", status)
+    assert code == 503 and "3600 s behind on purpose" in body["why"], body
+    assert _ask("/standby", status, ("lag", "30s")).code == 503 and _ask("/standby", status, ("lag", "100c")).code == 200
+    assert _ask("/standby", status, ("lag", "3630s")).code == 200, "who asks for it gets it"
+    unknown = _status("joining", delay_s=3600)
+    assert _ask("/readyz", unknown, ("lag", "30s")).code == 503, "late for want of a primary is late"
+
+
 def test_a_lag_that_is_not_known_is_not_within_any_bound():
     unknown = _status("catching-up")
     unknown["databases"]["d"]["lag"] = None

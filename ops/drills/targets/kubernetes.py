@@ -27,7 +27,7 @@ import trio
 import twinlog
 from ops.drills.ending import SETTLE_SECONDS_MAX
 from ops.drills.relay import HOST
-from ops.drills.scenarios import Act
+from ops.drills.scenarios import Act, OnTimeout
 from ops.drills.writers import DATABASE
 from twinlog.errors import TwinlogError
 
@@ -146,7 +146,10 @@ class KubernetesTarget:
         if any(DATABASE in status["databases"] for status in told.values()):
             raise NotHere(f"there is a database {DATABASE!r} in this cluster already: look at it, and drop it")
         self.nodes = (primaries[0], *(pod for pod in PODS if pod != primaries[0]))
-        self.settings = replace(self.settings, acks=int(told[primaries[0]]["acks"]))
+        url, address = self.addresses()[primaries[0]]
+        async with await twinlog.connect_async(url, **ASK_OPTIONS) as client:
+            has = await client.check(address)
+        self.settings = replace(self.settings, acks=int(has["acks"]), on_timeout=OnTimeout(has["on_ack_timeout"]))
 
     async def _drop_database(self) -> None:
         with trio.move_on_after(SETTLE_SECONDS_MAX):
