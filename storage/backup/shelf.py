@@ -17,7 +17,7 @@ from . import places, unfinished
 from .copying import other_disk
 from .dependents import Rotation, dependents_of, rotation_of, sound_names
 from .manifest import Manifest
-from .names import check_name, is_backup, is_safety, order
+from .names import PART, check_name, is_backup, is_safety, order
 from .proofs import Proof, read_proofs
 from .verifying import read_manifest
 
@@ -122,6 +122,13 @@ def delete_backup(disk: Disk, shelf: Shelf, name: str) -> None:
     on, path = other_disk(disk, shelf.root), shelf.path(name)
     if not on.exists(path):
         raise NoSuchBackup(f"there is no backup {name!r} in {shelf.directory}; list them")
+    if places.renames_directories(on):  # under a name that is no backup's first: what is left of one that was cut off is never listed, and the next backup clears it
+        gone = f"{path}{PART}"
+        if on.exists(gone):
+            on.remove_tree(gone)
+        on.rename(path, gone)
+        on.sync_dir(shelf.directory)
+        path = gone
     on.remove_tree(path)
     on.sync_dir(shelf.directory)
 

@@ -60,6 +60,28 @@ async def test_a_restore_brings_back_what_was_there_and_keeps_what_was_replaced(
         assert await engine.databases["db"].view().state_hash() == after
 
 
+async def test_a_deletion_that_is_cut_off_leaves_no_backup(autojump_clock: object) -> None:
+    disk = MemoryDisk()
+    async with opened(disk) as engine:
+        backups = Backups(engine)
+        await fill(engine, 10)
+        made, kept = await backups.backup("db"), await backups.backup("db")
+        remove_tree = disk.remove_tree
+
+        def cut_off(path: str) -> None:
+            held = disk.list_dir(path)
+            disk.remove(f"{path}/{next(name for name in held if name.endswith('.db'))}")
+            raise OSError(5, "cut off", path)
+
+        disk.remove_tree = cut_off
+        with pytest.raises(OSError, match="cut off"):
+            await backups.delete("db", made.name)
+        disk.remove_tree = remove_tree
+        assert [info.name for info in await backups.list("db")] == [kept.name], "its manifest is there still"
+        await backups.backup("db")
+        assert not [name for name in disk.list_dir("_backups/db") if name.startswith(f"{made.name}.")]
+
+
 async def test_a_dropped_database_comes_back(autojump_clock: object) -> None:
     disk = MemoryDisk()
     async with opened(disk) as engine:

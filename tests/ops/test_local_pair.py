@@ -41,6 +41,15 @@ def status(code: int = 0) -> dict:
     return json.loads(run("status", "--json", code=code))
 
 
+def settled_status() -> dict:
+    """Once both nodes have answered the comparison in time, which a busy machine may keep them from."""
+    for _ in range(20):
+        result = CliRunner().invoke(main, ["status", "--json"])
+        if result.exit_code == 0:
+            break
+    return status()
+
+
 def test_the_first_five_minutes(directory, tmp_path):
     shown = run("up")
     assert "twinlog://127.0.0.1:" in shown and "status" in shown
@@ -55,7 +64,7 @@ def test_the_first_five_minutes(directory, tmp_path):
     assert run("insert", "people", '{"_id": "x", "at": {"$date": "2020-01-01T00:00:00Z"}}').strip() == '{"_id":"x"}'
     assert json.loads(run("find", "people", '{"_id": {"$lt": 3}}', "--sort", "-_id", "--limit", "1"))["_id"] == 2
 
-    compared = status()
+    compared = settled_status()
     assert compared["databases"]["test"]["equal"] is True
     assert {node["role"] for node in compared["nodes"]} == {"primary", "standby"}
     hashes = {node["state_hash"] for node in compared["databases"]["test"]["nodes"].values()}
@@ -74,7 +83,7 @@ def test_the_first_five_minutes(directory, tmp_path):
     assert any("does not answer" in problem for problem in status(ExitCode.UNREACHABLE)["problems"])
     assert "started node b" in run("up")
     assert pids(directory)["a"] == first["a"]
-    assert status()["ok"]
+    assert settled_status()["ok"]
 
     os.kill(first["a"], signal.SIGKILL)
     with opened(directory) as local:

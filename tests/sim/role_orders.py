@@ -101,8 +101,8 @@ class RoleOrders:
     async def _make_twins(self, primary: SimNode) -> None:
         twin = self._rng.choice([node for node in self._nodes.values() if node is not primary])
         epoch = primary.member.epoch
-        if not twin.up or twin.member.epoch != epoch:
-            return
+        if not twin.up or twin.member.epoch != epoch or twin.database is None:  # one without the database may make another of its name,
+            return  # which is kept until somebody who knows moves it aside (unknown-to-primary)
         twin.machine.kill()
         await twin.machine.wait_ended()
         disk = twin.machine.platter.mount()
