@@ -22,23 +22,16 @@
 #include <Python.h>
 #include <structmember.h>
 
-#include <stdint.h>
-#include <string.h>
+#include "utf8.h"
 
 #if !defined(__GNUC__) || !defined(__SIZEOF_INT128__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the kernel is for GCC or Clang on a 64-bit little-endian machine; elsewhere the pure functions serve"
 #endif
 
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-
 /* ---- Bytes. All layouts are little-endian unless they say otherwise, and so is the machine. */
 
 static inline u16 load16(const void *at) { u16 v; memcpy(&v, at, 2); return v; }
 static inline u32 load32(const void *at) { u32 v; memcpy(&v, at, 4); return v; }
-static inline u64 load64(const void *at) { u64 v; memcpy(&v, at, 8); return v; }
 static inline void store16(void *at, u16 v) { memcpy(at, &v, 2); }
 static inline void store32(void *at, u32 v) { memcpy(at, &v, 4); }
 static inline void store64(void *at, u64 v) { memcpy(at, &v, 8); }
@@ -935,34 +928,6 @@ static inline int take_token(Reader *r, Token *t) {
     return 1;
 }
 
-/* As Python's strict decoder has it: no overlong form, no surrogate, nothing over U+10FFFF. */
-static int is_utf8(const u8 *at, u64 size) {
-    const u8 *end = at + size;
-    while (at < end) {
-        if (end - at >= 8 && !(load64(at) & 0x8080808080808080ull)) {
-            at += 8;
-            continue;
-        }
-        u8 first = *at;
-        if (first < 0x80) {
-            at++;
-            continue;
-        }
-        int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
-        if (first < 0xC2 || first > 0xF4 || end - at <= more)
-            return 0;
-        for (int i = 1; i <= more; i++)
-            if ((at[i] & 0xC0) != 0x80)
-                return 0;
-        u8 second = at[1];
-        if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second >= 0xA0) || (first == 0xF0 && second < 0x90) ||
-            (first == 0xF4 && second >= 0x90))
-            return 0;
-        at += more + 1;
-    }
-    return 1;
-}
-
 /* ---- Documents (values/documents.py). What is not seen to be sound at once is left to Python, right or wrong. */
 
 #define DOCUMENT_BYTES_MAX (16 * 1024 * 1024)
@@ -984,7 +949,7 @@ static int is_sound_extension(const Token *t) {
     case 9:
         return t->size > 0 && t->data[0] != 0 && !(t->data[0] == 4 && t->size == 17);
     case 10:
-        return is_utf8(t->data, t->size);
+        return is_utf8(t->data, t->data + t->size);
     }
     return 0;
 }
@@ -998,7 +963,7 @@ static int are_sound_pairs(Reader *r, u64 count, int depth) {
         return 0;
     for (u64 i = 0; i < count; i++) {
         Token *key = &keys[i];
-        if (!take_token(r, key) || key->kind != TEXT || !is_utf8(key->data, key->size))
+        if (!take_token(r, key) || key->kind != TEXT || !is_utf8(key->data, key->data + key->size))
             return 0;
         if (key->size && (memchr(key->data, 0, key->size) || (depth == 1 && key->data[0] == '$')))
             return 0;
@@ -1020,7 +985,7 @@ static int is_sound_value(Reader *r, int depth) {
     case NIL: case BOOL: case INT: case FLOAT: case BIN:
         return 1;
     case TEXT:
-        return is_utf8(t.data, t.size);
+        return is_utf8(t.data, t.data + t.size);
     case EXT:
         return is_sound_extension(&t);
     case MAP:
@@ -1039,7 +1004,7 @@ static int is_sound_value(Reader *r, int depth) {
 /* Whether an `_id` is of a kind whose key is made here: an int, an ObjectId, text whose key is not too long. */
 static int is_usual_id(const Token *id) {
     return id->kind == INT || (id->kind == EXT && id->code == 2 && id->size == 12) ||
-           (id->kind == TEXT && id->size < KEY_BYTES_MAX && is_utf8(id->data, id->size));
+           (id->kind == TEXT && id->size < KEY_BYTES_MAX && is_utf8(id->data, id->data + id->size));
 }
 
 /* Whether the reader stands before a sound document with a usual `_id`; it is past it then. */
@@ -1185,7 +1150,7 @@ static PyObject *name_of(PyObject **last, const Token *name) {
 }
 
 static int take_name(Reader *r, Token *name) {
-    return take_token(r, name) && name->kind == TEXT && name->size <= NAME_BYTES_MAX && is_utf8(name->data, name->size);
+    return take_token(r, name) && name->kind == TEXT && name->size <= NAME_BYTES_MAX && is_utf8(name->data, name->data + name->size);
 }
 
 static int is_text(const Token *t, const char *text) {
