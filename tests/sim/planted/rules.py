@@ -368,6 +368,14 @@ def promotion_forgets_the_offer(patch: Patch) -> None:
     patch.setattr("tests.sim.role_orders.STRIKES", {"another order": 1.0})
 
 
+def takes_the_office_unsynced(patch: Patch) -> None:
+    async def at_once(replica: object, offer: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr("replication.member.why_unsynced", at_once)
+    patch.setattr("tests.sim.role_orders.STRIKES", {"power": 1.0})
+
+
 def unfenced_is_always_primary(patch: Patch) -> None:
     patch.setattr("replication.role_keeper.unfenced", lambda mine: RoleState(Role.PRIMARY, mine.epoch, "planted"))
 
@@ -419,6 +427,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("role.json is not synced", "", role_is_not_synced, cluster(**SWITCHING, faults=SWITCHES), quick=False),
     Planted("an office is declined in its own epoch", "", declines_without_leaving, cluster(**SWITCHING, faults=SWITCHES), quick=False),
     Planted("a promotion forgets the offer", "INV-4", promotion_forgets_the_offer, cluster(**SWITCHING, faults=SWITCHES), quick=False),
+    Planted("an office is taken before what it rests on is synced", "INV-1", takes_the_office_unsynced, cluster(**{**SWITCHING, "engine": replace(ASYNC, flush_interval_s=0.2)}, faults=SWITCHES), quick=False),
     Planted("two primaries of one epoch go on", "", twins_do_not_freeze, cluster(**SWITCHING, faults={"twins": 3.0, "heal": 3.0}), quick=False),
     Planted("an unfenced node leads whatever it was", "INV-4", unfenced_is_always_primary, cluster(**SWITCHING, faults=FENCES)),
 )
