@@ -57,7 +57,7 @@ class _Sink:
 
 
 class ZipWriter:
-    """Hands the archive's bytes to `write` as they come. Held: 100 bytes or so a document, for the directory at the end."""
+    """Hands the archive's bytes to `write` as they come. Held: about 400 bytes a document, for the directory at the end."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._zip = zipfile.ZipFile(_Sink(write), "w", zipfile.ZIP_DEFLATED, compresslevel=1)  # type: ignore[arg-type]
