@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from node.wire import Failure
+from node.wire import Failure, Reply
 
 from .errors import (
     AutoReconnect,
@@ -136,7 +136,7 @@ def carry(
         if outcome is None:
             refusal = exchange.take_refusal()
             if refusal is None:
-                if exchange.finished and exchange.proves_primary and nodes.primary != node:
+                if exchange.finished and exchange.proves_primary and nodes.primary != node and isinstance(exchange.answers[-1], Reply):
                     nodes.learn_role(node, PRIMARY)
                 continue  # finished, or the node turned out not to fit
             last = _learn(nodes, node, refusal)

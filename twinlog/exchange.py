@@ -63,7 +63,7 @@ class Exchange:
         self.timeout_s = timeout_s
         self.answers: list[Answer] = []  # those of answered requests, in the order of the requests
         self.answered_by = ""  # the node of the newest answer
-        self.proves_primary = kind is Kind.WRITE  # whoever answers holds itself to be the primary
+        self.proves_primary = kind is Kind.WRITE  # whoever does it holds itself to be the primary
         self.refusal: Failure | None = None  # why this node was left with requests unanswered
         self._source: Iterator[Request] | None = requests
         self._window = window
@@ -80,6 +80,7 @@ class Exchange:
         if self.kind is not Kind.COURTESY:
             self.kind = Kind.INSIDE
         self.node = node
+        self.proves_primary = False  # the node has the transaction, whatever it is
         self._window = 1
         self._source = map(wrap, self._source)
 
