@@ -67,6 +67,29 @@ async def test_restores_to_every_moment(place: Place) -> None:
             await backups.explained("db", made.name, Target(seq=last + 1))
 
 
+async def test_what_no_backup_needs_is_pruned_and_every_later_moment_stays(place: Place) -> None:
+    rng, states = random.Random(2), {}
+    async with opened(MemoryDisk(), **options(place)) as engine:
+        database = await new_database(engine)
+        await write(database, states, 6, rng)
+        backups = Backups(engine)
+        made = await backups.backup("db")
+        base = made.manifest.position.seq
+        await write(database, states, 4, rng)
+        before = sorted(name for name in place.names() if name.endswith(".log"))
+        assert len(before) == 10
+        told = await backups.prune("db", dry_run=True)
+        assert (told.files, told.seq, told.needed_by) == (6, base, made.name)
+        assert sorted(name for name in place.names() if name.endswith(".log")) == before
+        assert (await backups.prune("db")).files == 6
+        assert sorted(name for name in place.names() if name.endswith(".log")) == before[6:]
+        for seq in range(base, database.position.seq + 1):
+            done = await backups.restore("db", made.name, target=Target(seq=seq), new_name=f"to{seq}")
+            assert await done.database.view().state_hash() == states[seq]
+        await write(database, states, 1, rng)
+        assert len([name for name in place.names() if name.endswith(".log")]) == 5, "and it is archived on"
+
+
 async def test_it_goes_on_after_a_restart_and_after_a_restore(place: Place) -> None:
     rng, states = random.Random(2), {}
     disk = MemoryDisk()
