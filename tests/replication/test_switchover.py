@@ -34,6 +34,14 @@ async def pair(world: World, nodes: str = "ab") -> None:
     await world.until(lambda: world.same(*nodes))
 
 
+def leave_offer(world: World) -> RoleState:
+    """As a that stopped right after it had handed over to b leaves it in its role.json."""
+    disk = world.nodes["a"].disk
+    offered = handed_over(read_role(disk.read_file(ROLE_FILE)), "b")
+    disk.replace_file(ROLE_FILE, write_role(offered))
+    return offered
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_it_moves_the_office_and_loses_nothing(kind: str, autojump_clock: object) -> None:
     async with open_world(kind, "abc") as world:
@@ -119,8 +127,7 @@ async def test_a_crash_after_the_office_was_handed_over_only_delays_it(kind: str
     async with open_world(kind, "ab") as world:
         await pair(world)
         await world.stop("a")
-        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
-        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        leave_offer(world)
         await world.start("a")
         await world.until(lambda: world.member("b").role is Role.PRIMARY)
         world.write("b")
@@ -135,8 +142,7 @@ async def test_a_standby_that_lacks_something_declines_and_the_old_primary_goes_
         await world.stop("b")
         world.write("a", 3)
         await world.stop("a")
-        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
-        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        leave_offer(world)
         await world.start("a", "b")
         await world.until(lambda: world.member("a").role is Role.PRIMARY)
         assert (world.member("a").epoch, world.member("b").role) == (4, Role.STANDBY)
@@ -170,9 +176,7 @@ async def test_an_offer_that_a_full_disk_kept_from_being_taken_or_declined_is_he
         await pair(world)
         await world.stop("b")
         await world.stop("a")
-        a, b = world.nodes["a"].disk, world.nodes["b"].disk
-        offered = handed_over(read_role(a.read_file(ROLE_FILE)), "b")
-        a.replace_file(ROLE_FILE, write_role(offered))
+        b, offered = world.nodes["b"].disk, leave_offer(world)
         replace, refused = b.replace_file, []
 
         def full(path: str, data: bytes) -> None:
@@ -197,8 +201,7 @@ async def test_a_promotion_ends_an_offer_that_nobody_took(autojump_clock: object
         await pair(world)
         await world.stop("b")
         await world.stop("a")
-        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
-        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        leave_offer(world)
         await world.start("a")
         assert await world.member("a").promote() == 4, "b may lead epoch 3 by now"
         await world.start("b")
@@ -212,9 +215,7 @@ async def test_the_old_primary_can_be_promoted_though_its_offer_was_taken_unseen
         await pair(world)
         await world.stop("b")
         await world.stop("a")
-        a, b = world.nodes["a"].disk, world.nodes["b"].disk
-        offered = handed_over(read_role(a.read_file(ROLE_FILE)), "b")
-        a.replace_file(ROLE_FILE, write_role(offered))
+        b, offered = world.nodes["b"].disk, leave_offer(world)
         b.replace_file(ROLE_FILE, write_role(promoted(RoleState(Role.STANDBY, 1, ""), offered.epoch)))
         world.cut("a", "b")
         await world.start("a", "b")
@@ -231,8 +232,7 @@ async def test_an_offer_is_over_once_another_leads_its_epoch(autojump_clock: obj
         await pair(world, "abc")
         for name in "abc":
             await world.stop(name)
-        state = read_role(world.nodes["a"].disk.read_file(ROLE_FILE))
-        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(handed_over(state, "b")))
+        leave_offer(world)
         await world.start("c")
         assert await world.member("c").promote(force=True) == 2
         world.write("c", 5)
