@@ -151,7 +151,7 @@ class Machine:
             self.power_cuts.append(self._unsettled_s)
 
     def settled(self) -> None:
-        """The life has opened its databases: what it found is durable from now on (INV-1)."""
+        """The life has opened its database: what it found is durable from now on (INV-1). One that stays closed settles nothing."""
         self._unsettled_s = None
 
     def crash_in(self, steps: int) -> None:

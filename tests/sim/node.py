@@ -137,8 +137,8 @@ class SimNode:
 
     async def _life(self, seams: Seams, *, rng: random.Random) -> None:
         async with Engine.open(seams, options=self._sizes.engine, refusal=ReadOnly("the role is not settled")) as engine:
-            self.machine.settled()
-            engine.watch_databases(lambda kind, name: self.trace.note(self.name, kind, name))
+            engine.watch_databases(partial(self._database_changed, engine))
+            self._settle(engine)
             engine.node_id = self.name.encode().ljust(16, b"-").hex()
             database = engine.databases.get(DATABASE)
             if database is not None:
@@ -166,6 +166,15 @@ class SimNode:
                 self.trace.note(self.name, "is up as", member.role.value, member.epoch)
                 eyes = random.Random(rng.getrandbits(64))
                 nursery.start_soon(self._look, engine, eyes)
+
+    def _database_changed(self, engine: Engine, kind: str, name: str) -> None:
+        self.trace.note(self.name, kind, name)
+        self._settle(engine)
+
+    def _settle(self, engine: Engine) -> None:
+        """A database that a failing disk keeps closed is not recovered: what an earlier life left of it is still at risk."""
+        if DATABASE not in engine.unopened:
+            self.machine.settled()
 
     def _member_config(self) -> MemberConfig:
         sizes = self._sizes
