@@ -263,7 +263,7 @@ class Engine:
                 database = await self._open(name)
             except OSError as error:
                 with suppress(OSError):
-                    await disk.run(disk.remove_tree, name)  # nothing was ever in it
+                    await disk.run(_remove_directory, disk, name)
                 raise errors.of_disk(error, f"creating database {name!r}") from error
             self._tell("created", name)
             return database
@@ -397,6 +397,15 @@ def _make_directory(disk: Disk, name: str, fixed: Identity) -> None:
         disk.make_dir(part)
     disk.sync_dir("")
     identities.write(disk, name, fixed)
+
+
+def _remove_directory(disk: Disk, name: str) -> None:
+    """Of a creation that failed: nothing was ever in it. Its database.json goes first and for good, so that whatever ends this midway
+    leaves no database that lacks its parts."""
+    if disk.exists(f"{name}/{identities.FILE}"):
+        disk.remove(f"{name}/{identities.FILE}")
+        disk.sync_dir(name)
+    disk.remove_tree(name)
 
 
 def _move_directory(disk: Disk, old: str, new: str) -> None:

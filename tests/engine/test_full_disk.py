@@ -124,6 +124,32 @@ async def test_a_database_that_cannot_be_created_is_refused_by_name_and_leaves_n
         await insert(await new_database(engine), {"_id": 1})
 
 
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("steps", range(1, 21))
+async def test_a_creation_that_failed_leaves_nothing_wherever_its_removal_ends(steps: int, power: bool, autojump_clock: object) -> None:
+    """Killed, or without power, after so many steps of creating a database whose first opening a failing read ends, and of taking it back."""
+    machine = Machine("a", random.Random(steps), Trace())
+    machine.platter.read_failures = 1
+
+    async def fails(seams: Seams) -> None:
+        async with Engine.open(seams, options=options()) as engine:
+            machine.crash_in(steps)
+            if power:
+                machine.power_goes_with_it()
+            with pytest.raises(DiskFailed):
+                await engine.create_database("db")
+
+    async def creates(seams: Seams) -> None:
+        async with Engine.open(seams, options=options()) as engine:
+            assert engine.unopened == {}
+            await insert(await new_database(engine), {"_id": 1})
+
+    await machine.run(fails)
+    assert machine.platter.read_failures == 0 or steps < 10, "the read failed, or the life ended before"
+    machine.platter.read_failures = 0
+    await machine.run(creates)
+
+
 async def test_a_full_disk_can_be_opened_and_read_after_an_unclean_stop(autojump_clock: object) -> None:
     disk = MemoryDisk()
     async with opened(disk, sync_mode=SyncMode.SYNC) as engine:
