@@ -54,7 +54,8 @@ class Record:
 
 
 def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
-    """Every acknowledged request stands exactly once in the surviving history, but for the losses the promise allows.
+    """Every acknowledged request stands exactly once in the surviving history, but for the losses the promise allows: of the answer, or of
+    the first one to the same request, since an answer from memory says what was so when the commit was made.
 
     Of a harmed device: unless damage was told of; nothing when its syncs lied. What it misdirected was perhaps the last frame before the power
     went: nothing stands behind such a one that could vouch for it, and one disk alone cannot tell it from an append that never happened."""
@@ -63,9 +64,11 @@ def inv1_acknowledged_is_kept(record: Record) -> Iterator[str]:
     if record.harmed and (record.sizes.harm == "lie" or record.observations.reported):
         return
     times = Counter(request for commit in record.surviving() for request in commit.requests)
+    first: dict[tuple[bytes, int, int], Acknowledged] = {}
     for acknowledged in record.observations.acknowledged:
         found = times[acknowledged.request]
-        if not found and not may_be_lost(record, acknowledged) and not _was_misdirected_last(record, acknowledged):
+        answer = first.setdefault((acknowledged.request, acknowledged.epoch, acknowledged.seq), acknowledged)
+        if not found and not any(may_be_lost(record, each) or _was_misdirected_last(record, each) for each in (acknowledged, answer)):
             yield (
                 f"INV-1: request {acknowledged.request.hex()} was acknowledged by {acknowledged.node} at "
                 f"{acknowledged.at_s:.4f} as ({acknowledged.epoch}, {acknowledged.seq}) and is gone"

@@ -90,6 +90,21 @@ def test_a_power_cut_excuses_async_within_the_window_only(record: Record) -> Non
     assert not checkers.may_be_lost(record, held), "and it had it when it was promoted"
 
 
+def test_an_answer_from_memory_is_excused_as_the_first_one_is(record: Record) -> None:
+    mode = type(record.sizes.engine.sync_mode)("async")
+    record.sizes = replace(record.sizes, engine=replace(record.sizes.engine, sync_mode=mode))
+    answers = [Acknowledged(b"gone", "a", at_s, 1, 4) for at_s in (5.0, 10.0)]
+    record.observations.promotions.append(Promotion("b", 11.0, 2, 103, True))
+    record.observations.acknowledged += answers
+    record.power_cuts = [(5.01, "b")]
+    assert not told(checkers.inv1_acknowledged_is_kept(record), "INV-1"), "b had it, and lost power before it had synced it"
+    record.power_cuts = [(7.0, "b")]
+    assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1")
+    record.power_cuts = [(5.01, "b")]
+    record.observations.acknowledged[-1] = replace(answers[1], seq=5)
+    assert told(checkers.inv1_acknowledged_is_kept(record), "INV-1"), "done again, and acknowledged again"
+
+
 @pytest.mark.parametrize("safe", [False, True])
 @pytest.mark.parametrize("acks", [0, 1])
 @pytest.mark.parametrize("before", [False, True])
