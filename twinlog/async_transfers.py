@@ -108,19 +108,14 @@ class AsyncTransfers:
         return count
 
     async def _export_zip(self, stream: BinaryIO, names: Sequence[str]) -> int:
-        parts: list[bytes] = []
         count = 0
-        with engine_errors_here():
-            writer = ZipWriter(parts.append)
+        with engine_errors_here(), ZipWriter() as writer:
             for name in names:
                 async for documents in _packed(self[name].find()):
-                    for document in documents:
-                        writer.packed(name, document)
+                    await _write(stream, writer.packed(name, documents))
                     count += len(documents)
-                    await _write(stream, b"".join(parts))
-                    parts.clear()
-            writer.close()
-            await _write(stream, b"".join(parts))
+            for piece in writer.end():
+                await _write(stream, piece)
         return count
 
     async def _import(self, stream: BinaryIO, options: dict[str, Any]) -> ImportDatabaseResult:

@@ -112,15 +112,14 @@ class Transfers:
 
     def _export_zip(self, stream: BinaryIO, names: Sequence[str]) -> int:
         count = 0
-        with engine_errors_here():
-            writer = ZipWriter(stream.write)
+        with engine_errors_here(), ZipWriter() as writer:
             for name in names:
                 with closing(_packed(self[name].find())) as batches:
                     for documents in batches:
-                        for document in documents:
-                            writer.packed(name, document)
+                        stream.write(writer.packed(name, documents))
                         count += len(documents)
-            writer.close()
+            for piece in writer.end():
+                stream.write(piece)
         return count
 
     def _import(self, stream: BinaryIO, options: dict[str, Any]) -> ImportDatabaseResult:

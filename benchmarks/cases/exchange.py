@@ -32,7 +32,7 @@ SPOOL_LINES = 10_000
 LOOK_SECONDS = 0.2
 COMMAND_SECONDS_MAX = 1200.0
 ROUNDS_MAX = 3
-FEWER = {"bson": 10, "skv": 10, "zip": 50}  # of N documents, this part: some microseconds or tens of them each
+FEWER = {"bson": 10, "skv": 10, "zip": 10}  # of N documents, this part: some microseconds or tens of them each
 FORMATS: dict[str, tuple[str, ...]] = {
     "alos": ("--format", "alos"), "json": ("--format", "json"), "json --pretty": ("--format", "json", "--pretty"), "mongo": ("--format", "mongo"),
     "mongo --canonical": ("--format", "mongo", "--canonical"), "bson": ("--format", "bson"), "skv": ("--format", "skv"), "zip": ("--format", "zip"),

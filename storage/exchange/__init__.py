@@ -3,6 +3,7 @@
     formats.py      the formats by name, and how a stream tells which it is in
     reading.py      Export: any of them as (collection, line, document or BadLine)      jsonl.py, json_object.py, skv.py, zipped.py below it
     writing.py      Writer: documents as pieces of text, for whoever writes them        ZipWriter (zipped.py) for archives
+    zip_entries.py  an archive as a stream, zip_slices.py one read in pieces: the format below zipped.py
     extjson.py      MongoDB's Extended JSON, one document at a time
     dump.py         the directory that mongodump writes, around bson_stream.py
 

@@ -2,7 +2,8 @@
 
 An `_id` that is safe as a file name is the name; every other one is "~" and the base64url of its Extended JSON, so that ids of any type come
 back and no two share a name (a text that begins with "~" is written that way too). The document carries its `_id` as well; the name is
-for people. Written to any stream, also one that cannot seek; read from a file that can.
+for people. Written to any stream, also one that cannot seek; read from a file that can. Memory is constant: the directory of entries waits in a
+temporary file while one is written (zip_entries.py), and is read piece by piece (zip_slices.py).
 
 Refused when read: names that lead out of the archive (an absolute path, "..", a backslash, a drive), entries that are no .json or stand
 deeper than one directory, documents beyond the bound on a line, whatever the archive says of their size, encrypted entries.
@@ -16,8 +17,8 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, Self
 
 from ..errors import BadDocument
 from ..values.documents import decode
@@ -26,6 +27,8 @@ from .extjson import parse_line, to_json
 from .jsonl import LINE_BYTES_MAX, BadLine
 from .reading import Item
 from .writing import pretty
+from .zip_entries import ZipEntries
+from .zip_slices import SLICE_BYTES, Slice, find_directory, slices
 
 _SAFE = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}(?<!\.)\Z")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)", re.IGNORECASE)  # names that Windows keeps for devices
@@ -34,55 +37,38 @@ _SUFFIX = ".json"
 READ_BYTES = 2**16
 
 
-class _Sink:
-    """What the archive writes goes to `write`; it cannot seek, so sizes stand after each entry."""
-
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
-        self._at = 0
-
-    def write(self, data: bytes) -> int:
-        self._write(bytes(data))
-        self._at += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._at
-
-    def flush(self) -> None:
-        pass
-
-    def seekable(self) -> bool:
-        return False
-
-
 class ZipWriter:
-    """Hands the archive's bytes to `write` as they come. Held: about 400 bytes a document, for the directory at the end."""
+    """An archive on its way: every call gives the bytes that come next. Memory: the documents of one call; the directory waits in a temporary file."""
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._zip = zipfile.ZipFile(_Sink(write), "w", zipfile.ZIP_DEFLATED, compresslevel=1)  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        self._entries = ZipEntries()
 
-    def document(self, collection: str, document: Mapping[str, Any]) -> None:
+    def __enter__(self) -> Self:
+        self._entries.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._entries.__exit__(*error)
+
+    def document(self, collection: str, document: Mapping[str, Any]) -> bytes:
         """Raises BadDocument."""
-        self._add(collection, document, (pretty(to_json(document)) + "\n").encode())
+        return self._entry(collection, document, (pretty(to_json(document)) + "\n").encode())
 
-    def packed(self, collection: str, data: bytes) -> None:
-        """The same of a document as it is stored."""
-        text, taken = texts((data,), 0, b"", b"\n", b"", False, False, 0)
-        document = decode(data)
-        if taken:
-            self._add(collection, document, text)
-        else:
-            self.document(collection, document)
+    def packed(self, collection: str, documents: Iterable[bytes]) -> bytes:
+        """The same of documents as they are stored."""
+        pieces = []
+        for data in documents:
+            text, taken = texts((data,), 0, b"", b"\n", b"", False, False, 0)
+            document = decode(data)
+            pieces.append(self._entry(collection, document, text) if taken else self.document(collection, document))
+        return b"".join(pieces)
 
-    def _add(self, collection: str, document: Mapping[str, Any], text: bytes) -> None:
-        entry = zipfile.ZipInfo(f"{file_name(collection)}/{file_name(document.get('_id'))}{_SUFFIX}")
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        entry.external_attr = 0o640 << 16
-        self._zip.writestr(entry, text)
+    def _entry(self, collection: str, document: Mapping[str, Any], text: bytes) -> bytes:
+        return self._entries.entry(f"{file_name(collection)}/{file_name(document.get('_id'))}{_SUFFIX}", text)
 
-    def close(self) -> None:
-        self._zip.close()
+    def end(self) -> Iterator[bytes]:
+        """What ends the archive, in pieces."""
+        return self._entries.end()
 
 
 def file_name(value: Any) -> str:
@@ -105,16 +91,37 @@ def named(name: str) -> Any:
         raise BadDocument(f"the name {name[:80]!r} begins with {_CODED!r} and holds no value: {error}") from None
 
 
-def read_zip(file: BinaryIO, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[Item]:
-    """Every document of the archive; the line is the entry's number. Raises BadDocument when it is no archive."""
+def read_zip(file: BinaryIO, *, line_bytes_max: int = LINE_BYTES_MAX, slice_bytes: int = SLICE_BYTES) -> Iterator[Item]:
+    """Every document of the archive; the line is the entry's number. Raises BadDocument when it is no archive. slice_bytes: of its directory, held at a time."""
     try:
-        archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, OSError, struct.error) as error:
+        directory = find_directory(file)
+    except (zipfile.BadZipFile, OSError) as error:
         raise BadDocument(f"not a zip archive that can be read: {error}") from error
+    number = 1
+    try:
+        for some in slices(file, directory, slice_bytes):
+            yield from _read_slice(some, number, line_bytes_max)
+            number += len(some.ends)
+    except zipfile.BadZipFile as error:
+        yield None, number, BadLine(number, f"the archive cannot be read from its entry {number} on: {error}; what comes after is left out")
+
+
+def _read_slice(some: Slice, number: int, line_bytes_max: int) -> Iterator[Item]:
+    try:
+        archive = some.opened()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        if len(some.ends) == 1:
+            yield None, number, BadLine(number, f"the entry {number} cannot be read: {error}")
+            return
+        left, right = some.halves()
+        yield from _read_slice(left, number, line_bytes_max)
+        yield from _read_slice(right, number + len(left.ends), line_bytes_max)
+        return
     with archive:
-        for number, entry in enumerate(archive.infolist(), 1):
+        for entry in archive.infolist():
             if not entry.is_dir():
                 yield _read_entry(archive, entry, number, line_bytes_max)
+            number += 1
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, number: int, line_bytes_max: int) -> Item:

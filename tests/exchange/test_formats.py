@@ -73,13 +73,10 @@ def test_one_collection_comes_back(docs: list, kind: Format, pretty: bool) -> No
 
 @given(st.lists(documents, max_size=5, unique_by=lambda doc: file_name(doc["_id"])))
 def test_a_zip_archive_comes_back(docs: list) -> None:
-    data = bytearray()
-    writer = ZipWriter(data.extend)
-    for doc in docs:
-        writer.document("users", doc)
-    writer.close()
-    assert not docs or detect(bytes(data)) is Format.ZIP
-    found = list(read_zip(io.BytesIO(bytes(data))))
+    with ZipWriter() as writer:
+        data = b"".join([*(writer.document("users", doc) for doc in docs), *writer.end()])
+    assert not docs or detect(data) is Format.ZIP
+    found = list(read_zip(io.BytesIO(data)))
     assert same([document for _, _, document in found], docs)
     assert {name for name, _, _ in found} <= {"users"}
 
