@@ -165,7 +165,7 @@ class BackupDesk:
 
         async def work(tell: Callable[[str], None]) -> dict[str, Any]:
             began = trio.current_time()
-            name = request.name or (await self.backups.explained(request.db, "", moment))["backup"]
+            name = request.name or (await self.backups.explain(request.db, "", moment))[0].name
             async with self._member.new_history(target, is_other=bool(request.new_name)) as history:
                 done = await self.backups.restore(request.db, name, new_name=request.new_name, target=moment, turnover=history, told=tell)
             standbys = None

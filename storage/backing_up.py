@@ -22,6 +22,7 @@ import trio
 from .backup import log_archive, places
 from .backup.copying import CopyOrder, copy_backup, other_disk
 from .backup.dependents import bases, dependents_of, incrementals_in_a_row
+from .backup.estimating import SampleOrder, estimated_s, sample_pace
 from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
 from .backup.log_archive import Target
 from .backup.manifest import Manifest
@@ -311,6 +312,8 @@ class Backups:
         info, reached = await self.explain(database, name, target)
         assert info.manifest is not None, "explain chooses among those that can be read"
         held = self._engine.databases.get(database)
+        size = info.manifest.total_size
+        snapshot_bytes = max(size, held.sealed_bytes) if held is not None else 0  # of the safety snapshot, nearly
         return {
             "db": database,
             "backup": info.name,
@@ -322,7 +325,22 @@ class Backups:
             "bytes": reached.bytes,
             "files": reached.files,
             "undone": max(0, held.position.seq - reached.position.seq) if held is not None else 0,
+            "backup_bytes": size,
+            "seconds": await self._restore_seconds(database, info, size + snapshot_bytes, reached.bytes),
         }
+
+    async def _restore_seconds(self, database: str, info: BackupInfo, copied_bytes: int, replayed_bytes: int) -> float | None:
+        """About how long; None where the disk leaves no sample to tell it by."""
+        assert info.manifest is not None, "one that can be read was chosen"
+        shelf, sizes = self.shelf(database), info.manifest.sizes
+        order = SampleOrder(root=shelf.root, directory=shelf.path(info.name), name=max(sizes, key=sizes.__getitem__), scratch=f"{SEEDS}/{database}.sample")
+        try:
+            await self._disk.run(self._disk.make_dir, SEEDS)
+            pace = await self._workers.run(sample_pace, order)
+        except (OSError, DamagedRecord) as error:
+            log.warning("%s: how long a restore of %s takes cannot be told: %s", database, info.name, error)
+            return None
+        return estimated_s(copied_bytes=copied_bytes, replayed_bytes=replayed_bytes, pace=pace)
 
     async def _carry_forward(
         self, database: str, manifest: Manifest, staged: str, target: Target | None, told: Callable[[str], None]

@@ -155,6 +155,22 @@ class OsFile:
             self.size += written
             view = view[written:]
 
+    def take(self, source: OsFile, offset: int, length: int) -> int:
+        """take_range()'s."""
+        taken = 0
+        while taken < length:
+            try:
+                some = os.copy_file_range(source._descriptor, self._descriptor, length - taken, offset + taken, self.size)
+            except OSError as error:
+                if error.errno in CANNOT_TAKE:
+                    break
+                raise
+            if not some:
+                break
+            taken += some
+            self.size += some
+        return taken
+
     def read_at(self, offset: int, length: int) -> bytes:
         return os.pread(self._descriptor, length, offset)
 
@@ -200,6 +216,17 @@ class OsFile:
 
     def __del__(self) -> None:
         self.close()
+
+
+CANNOT_TAKE = (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ETXTBSY)
+
+
+def take_range(target: File, source: File, offset: int, length: int) -> int:
+    """Append bytes of another file without bringing them here, by copy_file_range(2): on file systems that can (Btrfs, XFS) the two share the
+    blocks, on others of Linux the kernel copies. Returns how many it took, from the first on: fewer, or none, where that is not possible; append the rest."""
+    if not (isinstance(target, OsFile) and isinstance(source, OsFile) and hasattr(os, "copy_file_range")):
+        return 0
+    return target.take(source, offset, length)
 
 
 def open_lock(full: str) -> int:
@@ -370,6 +397,7 @@ class OsDisk:
             return 0
         threads = self._limiter.statistics()
         return threads.borrowed_tokens + threads.tasks_waiting
+
     def is_read_only(self) -> bool:
         return bool(os.statvfs(self.root).f_flag & os.ST_RDONLY)
 

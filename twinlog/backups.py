@@ -101,7 +101,7 @@ class Backups:
 
         to: carry the backup forward by the log archive (setting `archive`): "latest", the number of a commit, or a datetime (UTC unless it names a
         zone): the last commit at or before it. name "" then takes the newest backup that leads there. explain: do nothing, and return what would be done: {db,
-        backup, from_seq, epoch, seq, time_us, commits, bytes, files, undone}.
+        backup, from_seq, epoch, seq, time_us, commits, bytes, files, undone, backup_bytes, seconds: about how long, from a sample, or None}.
 
         Returns {db, backup, safety, salvaged, epoch, seq, time_us, state_hash, seconds, standbys}; standbys: {equal, hash, seq, nodes, missing}. Raises
         OperationFailure naming what is wrong with the backup; then nothing was touched.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
 from msgspec import Raw
 
 from node.wire import (
@@ -98,11 +99,11 @@ class LocalBackups:
         self._databases.check_writable()
         moment = restore_target(request.to, request.at)
         name = request.name
-        if moment is not None and (request.explain or not name):
-            plan = await self._backups.explained(request.db, name, moment)
-            if request.explain:
-                return _ended(request.id, plan)
-            name = plan["backup"]
+        if moment is not None and request.explain:
+            return _ended(request.id, await self._backups.explained(request.db, name, moment))
+        began = trio.current_time()
+        if moment is not None and not name:
+            name = (await self._backups.explain(request.db, name, moment))[0].name
         done = await self._backups.restore(request.db, name, new_name=request.new_name, target=moment)
         await self._databases.begin_reign_anew(done.database)
         result = {
@@ -114,7 +115,7 @@ class LocalBackups:
             "seq": done.reached.position.seq,
             "time_us": done.reached.time_us,
             "state_hash": "" if done.reached.commits else done.manifest.state_hash,
-            "seconds": 0.0,
+            "seconds": round(trio.current_time() - began, 3),
             "standbys": None,
         }
         return _ended(request.id, result)

@@ -69,7 +69,7 @@ class RestoreBackup(Request, tag="restorebackup"):
 
     to: "" restores the backup as it is; "latest", "seq" or "time" carry it forward by the log archive, to `at` (a commit, or microseconds since 1970);
     then name may be "", for the newest backup that leads there. explain: answer what would be done, and do nothing: {db, backup, from_seq, epoch, seq, time_us,
-    commits, bytes, files, undone: commits after it that the database has now}.
+    commits, bytes, files, undone: commits after it that the database has now, backup_bytes, seconds: about how long the primary is busy, from a sample, or nil}.
     """
 
     db: Name

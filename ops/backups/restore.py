@@ -83,8 +83,14 @@ def in_words(plan: dict[str, Any]) -> str:
     undone = f"{plan['undone']:,} commits made since then would be undone" if plan["undone"] else "nothing that is there would be undone"
     return (
         f"{plan['db']}: {plan['backup']} (commit {plan['from_seq']}) and {plan['commits']:,} commits of the archive "
-        f"({plan['bytes']:,} bytes, {plan['files']} files) lead to commit {plan['seq']}, of {when}; {undone}"
+        f"({plan['bytes']:,} bytes, {plan['files']} files) lead to commit {plan['seq']}, of {when}; {undone}; {_how_long(plan)}"
     )
+
+
+def _how_long(plan: dict[str, Any]) -> str:
+    if plan.get("seconds") is None:  # no sample could be taken, or an older primary
+        return "how long it takes cannot be told"
+    return f"it would copy {plan['backup_bytes']:,} bytes and take about {plan['seconds']:g} s on the primary"
 
 
 def show(done: dict[str, Any]) -> None:

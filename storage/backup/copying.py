@@ -4,7 +4,7 @@
 
 Until the rename nothing looks like a backup, so one that was cut off is never taken for one; the next one takes what is left of it away. In a bucket, where
 nothing is renamed, the manifest is put last and makes it one (unfinished.py).
-One pass: each chunk is read, hashed and written. With bytes_per_s the copy sleeps so that it reads no faster than that.
+One pass: each chunk is read, hashed and written; within one file system that can share blocks it is not written but shared, which the kernel decides. With bytes_per_s the copy sleeps so that it reads no faster than that.
 With bases it becomes an incremental backup: what the newest whole one of them holds already (increments.py) is hashed and named, not written.
 """
 
@@ -22,7 +22,7 @@ import google_crc32c
 import xxhash
 
 from .. import identity as identities
-from ..disk import Disk, File
+from ..disk import Disk, File, take_range
 from ..errors import DamagedRecord
 from ..fields import live
 from ..fields.files import file_names
@@ -115,6 +115,13 @@ def copy_backup(disk: Disk, order: CopyOrder) -> Manifest:
     return manifest
 
 
+def append_shared(made: File, source: File, offset: int, chunk: bytes) -> None:
+    """Append what was read there, sharing its blocks with the source where the file system can."""
+    taken = take_range(made, source, offset, len(chunk))
+    if taken < len(chunk):
+        made.append(chunk[taken:])
+
+
 def _maker(disk: Disk) -> str:
     """Who makes backups from here: the data directory, on this machine."""
     return hashlib.blake2b(f"{platform.node()}\0{getattr(disk, 'root', '')}".encode(), digest_size=16).hexdigest()
@@ -177,7 +184,7 @@ class _Copier:
                 common.digest.update(chunk)
                 if own is not common.digest:
                     own.update(chunk)
-                made.append(chunk)
+                append_shared(made, source, offset, chunk)
                 self._unsynced += wanted
                 if self._unsynced >= SYNC_BYTES:
                     made.sync()

@@ -18,7 +18,7 @@ from ..errors import DamagedRecord, DiskFull
 from ..shard import checkpoint as checkpoints
 from ..shard.checkpoint import Checkpoint
 from .composed import place_of
-from .copying import CHUNK_BYTES, SYNC_BYTES, other_disk
+from .copying import CHUNK_BYTES, SYNC_BYTES, append_shared, other_disk
 from .manifest import Manifest
 from .parts import Part
 from .verifying import Level, read_manifest, verify_backup
@@ -105,7 +105,7 @@ def _copy_part(source: Disk, path: str, part: Part, made: File, whole: Any | Non
             digest.update(chunk)
             if whole is not None:
                 whole.update(chunk)
-            made.append(chunk)
+            append_shared(made, file, offset, chunk)
             unsynced += len(chunk)
             if unsynced >= SYNC_BYTES:
                 made.sync()

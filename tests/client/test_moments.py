@@ -31,6 +31,7 @@ def test_a_mistake_is_undone_to_the_commit_before_it(client):
     shop["things"].delete_many({})
     plan = shop.restore_backup(to=before, explain=True)
     assert (plan["backup"], plan["seq"], plan["commits"] > 14, plan["undone"] > 0) == (made["name"], before, True, True)
+    assert plan["backup_bytes"] == made["size_bytes"] and 0.5 <= plan["seconds"] < 60
     assert numbers(shop) == [], "explaining does nothing"
     done = shop.restore_backup(to=before)
     assert (done["backup"], done["seq"]) == (made["name"], before) and numbers(shop) == list(range(20))

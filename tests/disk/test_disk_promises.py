@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 import trio
 
-from storage.disk import RESERVE_STEP_BYTES, Disk
+from storage.disk import RESERVE_STEP_BYTES, Disk, OsDisk, take_range
 
 
 def write(disk: Disk, path: str, data: bytes) -> None:
@@ -321,3 +325,62 @@ def test_nothing_is_written_over_beyond_a_file(disk: Disk, offset: int, data: by
     assert disk.read_file("f") == b"0123456789"
     with pytest.raises(FileNotFoundError):
         disk.overwrite("g", 0, b"a")
+
+
+# Ranges of another file
+
+
+def taken(disk: Disk, offset: int, length: int) -> tuple[int, bytes]:
+    """What take_range() took of "source" behind three bytes, with the rest appended as its callers do."""
+    source = disk.open_read("source")
+    made = disk.create("made")
+    made.append(b"...")
+    some = take_range(made, source, offset, length)
+    assert made.size == 3 + some
+    made.append(source.read_at(offset + some, length - some))
+    made.sync()
+    made.close()
+    return some, disk.read_file("made")
+
+
+def test_a_range_of_another_file_is_taken_or_left(disk: Disk):
+    data = bytes(range(256)) * 100
+    write(disk, "source", data)
+    some, made = taken(disk, 1_000, 20_000)
+    assert some == (20_000 if isinstance(disk, OsDisk) else 0)
+    assert made == b"..." + data[1_000:21_000]
+
+
+def test_a_range_ends_with_its_file(disk: Disk):
+    write(disk, "source", b"12345")
+    some, made = taken(disk, 3, 10)
+    assert some <= 2 and made == b"...45"
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_the_system_cannot_the_rest_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int):
+    disk = OsDisk(tmp_path)
+    write(disk, "source", b"1234567890")
+    real, calls = os.copy_file_range, []
+
+    def first_alone(source: int, target: int, count: int, *offsets: int) -> int:
+        calls.append(count)
+        if len(calls) > 1:
+            raise OSError(number, os.strerror(number))
+        return real(source, target, 4, *offsets)
+
+    monkeypatch.setattr(os, "copy_file_range", first_alone)
+    assert taken(disk, 1, 9) == (4, b"...234567890")
+    assert calls == [9, 5]
+
+
+def test_a_full_disk_is_told_while_a_range_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    disk = OsDisk(tmp_path)
+    write(disk, "source", b"1234567890")
+
+    def full(*_: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(OSError, match="No space left"):
+        taken(disk, 0, 10)
