@@ -6,7 +6,7 @@ It knows the engine and the peers through Replica and decides nothing about log:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -28,7 +28,15 @@ from .replica import Replica, log
 from .roles import Role, RoleState
 from .settings import MemberConfig
 from .status import member_status, told_history
-from .switchover import OFFER_RETRY_S, decline, hand_over, is_offered, why_declined, why_unsynced
+from .switchover import (
+    OFFER_RETRY_S,
+    check_offered,
+    decline,
+    hand_over,
+    is_offered,
+    why_declined,
+    why_unsynced,
+)
 from .waiting import Acknowledger
 
 
@@ -194,7 +202,12 @@ class Member:
             return self.epoch
         self._check_promotion(force=force)
         why = f"promoted by force: {unknown}" if (unknown := replica.why_epoch_unknown()) else ""
-        await replica.keeper.promote(replica.highest_epoch(), lambda: self._check_promotion(force=force), why)
+        return await self._promote(lambda: self._check_promotion(force=force), why)
+
+    async def _promote(self, check: Callable[[], None], why: str = "") -> int:
+        """check() is asked once more in the last moment, and refuses by raising."""
+        replica = self._replica
+        await replica.keeper.promote(replica.highest_epoch, check, why)
         promoted = replica.state
         while replica.state == promoted and self._is_taking_office():
             await replica.changes.wait_past(replica.changes.value)
@@ -219,9 +232,15 @@ class Member:
         if not is_offered(self._replica, offer):
             return
         why = unsynced or why_declined(self._replica, offer)
+
+        def check() -> None:
+            check_offered(self._replica, offer)
+            self._check_promotion(force=False)
+
         try:
             if why is None:
-                await self.promote()
+                check()
+                await self._promote(check)
         except PromotionRefused as error:
             why = error.message
         if why is not None and is_offered(self._replica, offer):
@@ -248,7 +267,7 @@ class Member:
 
         log.error("%s takes its office back: %s declined it: %s", self._config.name, peer.name, answer.reason)
         try:
-            await replica.keeper.promote(answer.epoch, check, f"{peer.name} declined the office: {answer.reason}")
+            await replica.keeper.promote(lambda: answer.epoch, check, f"{peer.name} declined the office: {answer.reason}")
         except PromotionRefused as error:
             log.warning("%s does not take its office back: %s", self._config.name, error)
 
@@ -277,6 +296,8 @@ class Member:
     def _check_promotion(self, *, force: bool) -> None:
         replica = self._replica
         behind = replica.missing_commits()
+        if replica.leads:
+            raise PromotionRefused(f"{self._config.name} is primary of epoch {replica.state.epoch} by now, by another order", behind=0)
         if replica.state.role is Role.FENCED:
             raise PromotionRefused(
                 f"{self._config.name} is fenced ({replica.state.why}) and not promoted, not by force either: unfence it first", behind=behind

@@ -95,7 +95,7 @@ class NewHistory(Turnover):
     async def _next_epoch(self) -> None:
         replica = self._replica
         try:
-            self._office = await replica.keeper.promote(replica.highest_epoch(), self.check, f"a restore of {self._name} began a new epoch")
+            self._office = await replica.keeper.promote(replica.highest_epoch, self.check, f"a restore of {self._name} began a new epoch")
             self.epoch = self._office.epoch
         finally:
             self._turned()

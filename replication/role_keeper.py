@@ -75,12 +75,12 @@ class RoleKeeper:
             await self._become(state)
         return True
 
-    async def promote(self, highest_heard: int, check: Callable[[], None], why: str = "") -> RoleState:
-        """Become primary of a new epoch. why: for people, in place of the usual. check() runs again under the lock and may refuse by raising; PromotionRefused when
-        the new role cannot be written."""
+    async def promote(self, highest_heard: Callable[[], int], check: Callable[[], None], why: str = "") -> RoleState:
+        """Become primary of a new epoch. why: for people, in place of the usual. Both are asked under the lock, since another order may have been carried out before it
+        was had; check() may refuse by raising. PromotionRefused when the new role cannot be written."""
         async with self._lock:
             check()
-            state = promoted(self.state, highest_heard)
+            state = promoted(self.state, highest_heard())
             state = replace(state, why=why) if why else state
             try:
                 await self._become(state)
@@ -141,11 +141,13 @@ class RoleKeeper:
                 await self._become(state)
             return self.state
 
-    async def leave(self, epoch: int, why: str) -> None:
-        """A standby of this epoch goes on to the next one, as a standby: what it was offered in the old one is over."""
+    async def leave(self, epoch: int, why: str) -> bool:
+        """A standby of this epoch goes on to the next one, as a standby: what it was offered in the old one is over. False: it is none by now."""
         async with self._lock:
-            if self.state.role is Role.STANDBY and self.state.epoch == epoch:
-                await self._become(RoleState(Role.STANDBY, epoch + 1, why))
+            if self.state.role is not Role.STANDBY or self.state.epoch != epoch:
+                return False
+            await self._become(RoleState(Role.STANDBY, epoch + 1, why))
+        return True
 
     async def _become(self, state: RoleState) -> None:
         with trio.CancelScope(shield=True):

@@ -159,9 +159,16 @@ def is_declined(replica: Replica, answer: Hello) -> bool:
     return bool(state.hands_over_to) and (answer.node, answer.declined) == (state.hands_over_to, replica.config.name) and answer.epoch > state.epoch
 
 
+def check_offered(replica: Replica, offer: Hello) -> None:
+    """In the last moment before the office is taken. The old primary counts with one epoch alone in which it is: the one after the offer (INV-4). Raises PromotionRefused."""
+    if not is_offered(replica, offer) or replica.highest_epoch() > offer.epoch:
+        raise PromotionRefused(f"what {offer.node} offered is over: this node is {replica.state.role.value} of epoch {replica.state.epoch}", behind=0)
+
+
 async def decline(replica: Replica, offer: Hello, why: str) -> None:
     """Leave the epoch of the offer for good, as a standby, so that the offer is over for this node before the other one hears of it: the two
     can never both take the office. Every Hello says so from then on."""
     log.error("the office that %s offers is declined: %s", offer.node, why)
-    replica.declined = (offer.node, why, offer.epoch + 1)
-    await replica.keeper.leave(offer.epoch, f"declined the office that {offer.node} offered: {why}")
+    before, replica.declined = replica.declined, (offer.node, why, offer.epoch + 1)
+    if not await replica.keeper.leave(offer.epoch, f"declined the office that {offer.node} offered: {why}"):
+        replica.declined = before  # it was taken, or is over, by another order

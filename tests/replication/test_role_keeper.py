@@ -56,7 +56,7 @@ async def test_every_change_is_on_disk_before_it_takes_effect(autojump_clock: ob
     watched = await primary()
     assert await watched.keeper.hear("b", Role.PRIMARY, 4)
     assert not await watched.keeper.hear("b", Role.PRIMARY, 4)
-    await watched.keeper.promote(9, lambda: None)
+    await watched.keeper.promote(lambda: 9, lambda: None)
     assert watched.keeper.state.epoch == 10
     assert [(old, new) for old, new, _ in watched.changes] == [
         (Role.PRIMARY, Role.STANDBY),
@@ -85,7 +85,7 @@ async def test_a_role_that_cannot_be_written_is_not_taken(autojump_clock: object
     assert await watched.keeper.hear("b", Role.PRIMARY, 3)
     watched.disk.fails = True
     with pytest.raises(PromotionRefused, match="could not be written"):
-        await watched.keeper.promote(3, lambda: None)
+        await watched.keeper.promote(lambda: 3, lambda: None)
     assert watched.keeper.state.role is Role.STANDBY
 
 
@@ -105,10 +105,10 @@ async def test_two_promotions_at_once_are_two_epochs_and_the_check_runs_under_th
             raise PromotionRefused("it is primary by now")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.keeper.promote, 0, only_a_standby)
+        nursery.start_soon(watched.keeper.promote, lambda: 0, only_a_standby)
         await trio.sleep(0.1)
         with pytest.raises(PromotionRefused):
-            await watched.keeper.promote(0, only_a_standby)
+            await watched.keeper.promote(lambda: 0, only_a_standby)
     assert watched.keeper.state.epoch == 1
 
 

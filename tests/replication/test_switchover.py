@@ -9,6 +9,8 @@ import pytest
 import trio
 
 from replication import Role
+from replication.messages import Hello
+from replication.peers import Peer
 from replication.roles import (
     ROLE_FILE,
     RoleState,
@@ -194,6 +196,71 @@ async def test_an_offer_that_a_full_disk_kept_from_being_taken_or_declined_is_he
         await world.until(lambda: world.member("b").role is Role.PRIMARY)
         world.write("b")
         await world.until(lambda: world.same("a", "b"))
+
+
+async def test_an_offer_that_is_heard_twice_is_taken_once(autojump_clock: object) -> None:
+    """Two links may carry it. The old primary counts with the epoch after its offer and no other, if it is promoted meanwhile (INV-4)."""
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        await world.stop("a")
+        offered = leave_offer(world)
+        replica, heard = world.member("b")._replica, []
+        take = replica.on_offer
+
+        def twice(peer: Peer, offer: Hello) -> None:
+            heard.append(offer)
+            take(peer, offer)
+            take(peer, offer)
+
+        replica.on_offer = twice
+        await world.start("a")
+        await world.until(lambda: world.member("b").role is Role.PRIMARY)
+        world.write("b")
+        await world.until(lambda: world.same("a", "b"))
+        assert len(heard) == 1 and world.member("b").epoch == offered.epoch + 1
+
+
+async def test_an_offer_that_another_order_ended_is_neither_taken_nor_declined(autojump_clock: object) -> None:
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        await world.stop("a")
+        offered = leave_offer(world)
+        replica = world.member("b")._replica
+        take = replica.on_offer
+
+        def late(peer: Peer, offer: Hello) -> None:
+            async def another_order_is_first() -> None:
+                async with replica.keeper._lock:
+                    take(peer, offer)
+                    await trio.sleep(1)
+                    await replica.keeper._become(RoleState(Role.STANDBY, 7, "heard of epoch 7"))
+
+            world.nodes["b"].nursery.start_soon(another_order_is_first)
+
+        replica.on_offer = late
+        await world.start("a")
+        await world.until(lambda: world.member("b").epoch == 7)
+        await trio.sleep(5)
+        assert (world.member("b").role, world.member("b").epoch) == (Role.STANDBY, 7)
+        assert replica.declined[2] != offered.epoch + 1, "no Hello says so"
+
+
+async def test_one_of_two_promotions_at_once_is_told_of_the_other(autojump_clock: object) -> None:
+    async with open_world("fake", "ab") as world:
+        await pair(world)
+        await world.stop("a")
+        told: list[object] = []
+
+        async def promote() -> None:
+            try:
+                told.append(await world.member("b").promote(force=True))
+            except PromotionRefused as error:
+                told.append(error.message)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(promote)
+            nursery.start_soon(promote)
+        assert 2 in told and any("primary of epoch 2 by now" in str(one) for one in told), told
 
 
 async def test_a_promotion_ends_an_offer_that_nobody_took(autojump_clock: object) -> None:
