@@ -13,7 +13,6 @@ its checks are the library's.
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR_64 = struct.Struct("<4sIQI")
 _COMMENT_BYTES_MAX = 2**16
+_FROM_START, _FROM_HERE, _FROM_END = 0, 1, 2  # of a seek
 SLICE_BYTES = 2**18  # of the directory; the longest record has 196,651
 
 
@@ -57,7 +57,7 @@ class Slice(NamedTuple):
 
 def find_directory(file: BinaryIO) -> Directory:
     """Raises BadZipFile when the file ends in none."""
-    size = file.seek(0, os.SEEK_END)
+    size = file.seek(0, _FROM_END)
     begins = max(0, size - _END.size - _COMMENT_BYTES_MAX)
     file.seek(begins)
     tail = file.read(size - begins)
@@ -123,8 +123,8 @@ class _View:
     def tell(self) -> int:
         return self._at
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._start + len(self._end)}[whence]
+    def seek(self, offset: int, whence: int = _FROM_START) -> int:
+        base = {_FROM_START: 0, _FROM_HERE: self._at, _FROM_END: self._start + len(self._end)}[whence]
         if base + offset < 0:
             raise OSError(f"seek to {base + offset}")
         self._at = base + offset
