@@ -130,6 +130,7 @@ class EngineWorld:
         async with Engine.open(seams, options=self.sizes.engine) as engine:
             database = await engine.create_database(DATABASE, shards=self.sizes.shards, crc=self.sizes.crc)
             self.machine.settled()
+            self.tree.begins(database.uuid)
             self.trace.note("a", "opens at", tuple(database.position), "clean" if not database.unclean else "unclean")
             self.observations.reported += [finding for finding in database.findings if self._is_harmed]
             await look_at_all(self.observations, "a", database, state_hash=True)

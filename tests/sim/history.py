@@ -109,6 +109,10 @@ class CommitTree:
 
         return on_append
 
+    def begins(self, uuid: bytes) -> None:
+        """A database was created: its empty state is one that there was, though no commit may ever follow it."""
+        self.roots.add(first_chain(uuid))
+
     def _read(self, node: str, path: str, inode: Inode) -> None:
         reading = self._readings.setdefault((node, inode.number), _Reading())
         data, written = inode.data, inode.written
@@ -118,7 +122,7 @@ class CommitTree:
             header = decode_header(bytes(data[:HEADER_BYTES]), path)
             reading.offset, reading.chain, reading.uuid = HEADER_BYTES, header.chain_before, header.uuid
             if header.first_seq == 1:
-                self.roots.add(first_chain(header.uuid))
+                self.begins(header.uuid)
         while written - reading.offset >= HEAD_BYTES:
             head = decode_head(bytes(data[reading.offset : reading.offset + HEAD_BYTES]))
             end = reading.offset + head.frame_len

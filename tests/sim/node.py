@@ -7,6 +7,7 @@ here besides is only eyes: readers that look at every node, standbys included.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -73,6 +74,7 @@ class SimNode:
         self.opening = False
         self.vandal: Vandal
         self.down_s = 0.2  # mean of how long it stays down
+        self.on_created: Callable[[bytes], None] = lambda uuid: None  # told of databases
         self._names = names
         self._network = network
         self._sizes = sizes
@@ -169,6 +171,8 @@ class SimNode:
 
     def _database_changed(self, engine: Engine, kind: str, name: str) -> None:
         self.trace.note(self.name, kind, name)
+        if kind == "created":
+            self.on_created(engine.databases[name].uuid)
         self._settle(engine)
 
     def _settle(self, engine: Engine) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgpack
 import pytest
 
-from storage.commit.codec import CATALOG, Op
+from storage.commit.codec import CATALOG, Op, first_chain
 from storage.commit.codec import Record as Row
 from tests.sim import checkers
 from tests.sim.checkers import Record
@@ -119,6 +119,16 @@ def test_a_promotion_excuses_what_it_may(record: Record, safe: bool, acks: int, 
 
 def test_content_of_no_commit(record: Record) -> None:
     record.observations.seen.append(replace(record.observations.seen[0], digest=Digest(2, 5)))
+    assert told(checkers.inv2_prefix(record), "INV-2")
+
+
+def test_a_database_that_was_created_and_never_written_to_is_empty(record: Record) -> None:
+    empty = replace(record.observations.seen[0], epoch=0, seq=0, chain=first_chain(b"u" * 16), digest=Digest(), collections=(), final=False)
+    record.observations.seen.append(empty)
+    assert told(checkers.inv2_prefix(record), "INV-2"), "nobody ever created it"
+    record.tree.begins(b"u" * 16)
+    assert not told(checkers.inv2_prefix(record), "INV-2")
+    record.observations.seen[-1] = replace(empty, digest=Digest(1, 5))
     assert told(checkers.inv2_prefix(record), "INV-2")
 
 

@@ -57,6 +57,7 @@ class World:
             machine.platter.sync_delay_s = self.sizes.sync_delay_s
             machine.platter.on_append = partial(self._appended, self.tree.listen_to(name))
             self.nodes[name] = SimNode(name, names, machine, self.network, self.sizes, self.observations, key)
+            self.nodes[name].on_created = self.tree.begins
         self.operator = Operator(self.nodes, self.sizes, self.observations, self._rng(), self.trace)
         self.role_orders = RoleOrders(self.nodes, self.network, self.operator, self._rng(), self.trace)
         self._over = False
