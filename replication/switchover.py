@@ -148,9 +148,11 @@ async def why_unsynced(replica: Replica, offer: Hello) -> str | None:
 
 
 def is_offered(replica: Replica, offer: Hello) -> bool:
-    """Whether a Hello, after its epoch was heard, offers the office to this node."""
+    """Whether a Hello, after its epoch was heard, offers the office to this node. Once a higher epoch was heard of anybody, also while role.json
+    does not say so yet, the offer is over: the old primary counts with one epoch in which it is taken, the one after it (INV-4)."""
     state = replica.state
-    return offer.hands_over_to == replica.config.name and state.role is Role.STANDBY and offer.epoch == state.epoch
+    is_newest = offer.epoch == state.epoch and all(peer.epoch <= offer.epoch for peer in replica.peers.values())
+    return offer.hands_over_to == replica.config.name and state.role is Role.STANDBY and is_newest
 
 
 def is_declined(replica: Replica, answer: Hello) -> bool:
@@ -160,8 +162,8 @@ def is_declined(replica: Replica, answer: Hello) -> bool:
 
 
 def check_offered(replica: Replica, offer: Hello) -> None:
-    """In the last moment before the office is taken. The old primary counts with one epoch alone in which it is: the one after the offer (INV-4). Raises PromotionRefused."""
-    if not is_offered(replica, offer) or replica.highest_epoch() > offer.epoch:
+    """In the last moment before the office is taken. Raises PromotionRefused."""
+    if not is_offered(replica, offer):
         raise PromotionRefused(f"what {offer.node} offered is over: this node is {replica.state.role.value} of epoch {replica.state.epoch}", behind=0)
 
 
