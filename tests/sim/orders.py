@@ -25,6 +25,7 @@ from tests.sim.trace import Trace
 PATIENCE_S = 0.8  # how long a careful operator waits for a primary that is down
 ORDER_TIMEOUT_S = 20.0
 SETTLE_ROUND_S = 0.5
+BEHIND = "positions differ"  # of what is in the way
 FORCE_AFTER_S = 15.0
 RESEED_AFTER_S = 30.0
 
@@ -256,7 +257,7 @@ class Operator:
         if primary.database is None or primary.member.status()["databases"][DATABASE]["closed"]:
             return f"{primary.name} leads and takes no writes: {primary.member.status()['databases']}"
         positions = {node.database.visible if node.database else None for node in self._nodes.values()}
-        return "" if len(positions) == 1 else f"positions differ: {self._roles()}"
+        return "" if len(positions) == 1 else f"{BEHIND}: {self._roles()}"
 
     def _roles(self) -> str:
         rows = []
