@@ -44,7 +44,7 @@ class Slice(NamedTuple):
     ends: list[int]  # of each record in `records`
 
     def opened(self) -> zipfile.ZipFile:
-        """Raises BadZipFile, NotImplementedError and struct.error for a record that the library does not take."""
+        """Raises BadZipFile, NotImplementedError, struct.error and ValueError (a name that is not the UTF-8 it says) for a record that the library does not take."""
         return zipfile.ZipFile(_View(self))  # type: ignore[arg-type]
 
     def halves(self) -> tuple[Slice, Slice]:
@@ -58,7 +58,7 @@ class Slice(NamedTuple):
 def find_directory(file: BinaryIO) -> Directory:
     """Raises BadZipFile when the file ends in none."""
     size = file.seek(0, _FROM_END)
-    begins = max(0, size - _END.size - _COMMENT_BYTES_MAX)
+    begins = max(0, size - _END_64.size - _LOCATOR_64.size - _END.size - _COMMENT_BYTES_MAX)
     file.seek(begins)
     tail = file.read(size - begins)
     found = tail.rfind(b"PK\5\6", 0, max(0, len(tail) - _END.size + 4))

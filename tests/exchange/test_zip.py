@@ -61,18 +61,21 @@ def test_more_entries_than_two_bytes_count(tmp_path: Path) -> None:
 
 def test_entries_beyond_four_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "large.zip"
-    with path.open("wb") as file, ZipEntries() as near:
-        file.write(near.entry("users/0.json", b'{"n": 0}'))
-        far = ZipEntries(FAR)
-        far._directory, far._count = near._directory, 1
-        file.seek(FAR)
-        for name, content in documents(3)[1:]:
-            file.write(far.entry(name, content))
-        file.writelines(far.end())
+    with path.open("wb") as file, ZipEntries(FAR) as made:
+        file.seek(FAR)  # a hole, which takes no room
+        for name, content in documents(3):
+            file.write(made.entry(name, content))
+        file.writelines(made.end())
     with zipfile.ZipFile(path) as archive:
-        assert [archive.read(entry) for entry in archive.infolist()] == [b'{"n": 0}', b'{"n": 1}', b'{"n": 2}']
+        assert [(entry.header_offset >= FAR, archive.read(entry)) for entry in archive.infolist()] == [(True, data) for _, data in documents(3)]
     with path.open("rb") as file:
         assert good(list(read_zip(file))) == [0, 1, 2]
+
+
+def test_a_comment_as_long_as_it_may_be_hides_no_end() -> None:
+    made = archive_of(documents(66_000))
+    assert made[-22:-20] == b"PK" and made[-2:] == b"\0\0"
+    assert len(good(read(made[:-2] + b"\xff\xff" + b"c" * 65_535))) == 66_000
 
 
 @pytest.mark.parametrize("slice_bytes", [100, 200, 10_000])
@@ -93,6 +96,16 @@ def test_the_bad_entry_is_told_from_its_neighbours() -> None:
     directory = find_directory(io.BytesIO(data))
     [whole] = slices(io.BytesIO(data), directory)
     data[directory.start + whole.ends[6] + 6] = 200  # needs a version that nobody has
+    items = read(bytes(data))
+    assert good(items) == [*range(7), *range(8, 20)] and [number for number, _ in bad(items)] == [8]
+
+
+def test_a_name_that_is_not_the_utf8_it_says_is_told_from_its_neighbours() -> None:
+    entries = documents(20)
+    entries[7] = ("users/é.json", entries[7][1])
+    data = bytearray(archive_of(entries))
+    in_directory = data.rindex("é".encode())
+    data[in_directory + 1] = ord("x")
     items = read(bytes(data))
     assert good(items) == [*range(7), *range(8, 20)] and [number for number, _ in bad(items)] == [8]
 
