@@ -22,7 +22,7 @@ import trio
 from .backup import log_archive, places
 from .backup.copying import CopyOrder, copy_backup, other_disk
 from .backup.dependents import bases, dependents_of, incrementals_in_a_row
-from .backup.estimating import SampleOrder, estimated_s, sample_pace
+from .backup.estimating import SAMPLE_BYTES, SampleOrder, estimated_s, sample_pace
 from .backup.forwarding import ForwardOrder, Reached, carry_forward, plan_forward
 from .backup.log_archive import Target
 from .backup.manifest import Manifest
@@ -100,6 +100,7 @@ class Backups:
         self._running: set[str] = set()
         self._read: Counter[tuple[Shelf, str]] = Counter()  # backups that are being read: they stay
         self._reached: dict[str, Disk] = {}  # whose threads are used
+        self._sampling = trio.Lock()  # one sample at a time lies on the disk
         self.paths: dict[str, str] = {}
         self.bytes_per_s = 0  # of copies; 0: no limit
 
@@ -330,13 +331,17 @@ class Backups:
         }
 
     async def _restore_seconds(self, database: str, info: BackupInfo, copied_bytes: int, replayed_bytes: int) -> float | None:
-        """About how long; None where the disk leaves no sample to tell it by."""
+        """About how long; None where there is no room for a sample beside the reserve, or none can be read."""
         assert info.manifest is not None, "one that can be read was chosen"
         shelf, sizes = self.shelf(database), info.manifest.sizes
         order = SampleOrder(root=shelf.root, directory=shelf.path(info.name), name=max(sizes, key=sizes.__getitem__), scratch=f"{SEEDS}/{database}.sample")
         try:
-            await self._disk.run(self._disk.make_dir, SEEDS)
-            pace = await self._workers.run(sample_pace, order)
+            async with self._sampling:
+                free, kept = self._free_and_kept()
+                if free - SAMPLE_BYTES < kept:
+                    return None
+                await self._disk.run(self._disk.make_dir, SEEDS)
+                pace = await self._workers.run(sample_pace, order)
         except (OSError, DamagedRecord) as error:
             log.warning("%s: how long a restore of %s takes cannot be told: %s", database, info.name, error)
             return None
@@ -436,8 +441,7 @@ class Backups:
 
     def _check_space(self, held: Database, shelf: Shelf) -> None:
         """A backup beside the data leaves the reserve alone, so that no backup stops the writers. Raises DiskFull."""
-        disk, reserve = self._disk, self._engine.seams.reserve
-        free, kept = disk.free_bytes(), reserve.kept_bytes(disk.total_bytes(), self._engine.options.free_bytes_min)
+        free, kept = self._free_and_kept()
         if places.is_own(shelf.root) and free - held.sealed_bytes < kept:
             raise DiskFull(
                 f"a backup of {held.name} takes about {held.sealed_bytes} bytes, {free} are free and {kept} are kept in reserve: "
@@ -445,6 +449,11 @@ class Backups:
                 free_bytes=free,
                 needed_bytes=held.sealed_bytes + kept,
             )
+
+    def _free_and_kept(self) -> tuple[int, int]:
+        """Bytes of the engine's disk: how many are free, and how many of them are the reserve."""
+        disk, reserve = self._disk, self._engine.seams.reserve
+        return disk.free_bytes(), reserve.kept_bytes(disk.total_bytes(), self._engine.options.free_bytes_min)
 
     @contextmanager
     def _job(self, database: str) -> Iterator[None]:

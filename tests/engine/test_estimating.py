@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 
+import trio
+
 from storage import Engine, MemoryDisk
 from storage.backing_up import Backups
-from storage.backup.estimating import FIXED_S, REPLAY_BYTES_PER_S, estimated_s
+from storage.backup.estimating import FIXED_S, REPLAY_BYTES_PER_S, SAMPLE_BYTES, estimated_s
 from storage.backup.log_archive import Target
 from storage.seeding import SEEDS
 from tests.engine.model import new_database, opened
@@ -51,6 +53,41 @@ async def test_a_full_disk_is_explained_all_the_same(autojump_clock: object) -> 
         assert disk.list_dir(SEEDS) == []
         disk.capacity_bytes = None
         assert (await backups.explained("db", "", Target()))["seconds"] >= FIXED_S
+
+
+def spare_bytes(backups: Backups) -> int:
+    free, kept = backups._free_and_kept()
+    return free - kept
+
+
+async def test_a_sample_leaves_the_reserve_alone(autojump_clock: object) -> None:
+    disk = MemoryDisk(capacity_bytes=2**40)
+    async with opened(disk, free_bytes_min=10_000, **OPTIONS) as engine:
+        backups = Backups(engine)
+        await backed_up(engine, backups)
+        while (spare := spare_bytes(backups)) >= SAMPLE_BYTES:  # the reserve shrinks with the disk
+            disk.capacity_bytes -= spare - SAMPLE_BYTES + 1
+        assert spare > 0
+        assert (await backups.explained("db", "", Target()))["seconds"] is None
+        disk.capacity_bytes += SAMPLE_BYTES
+        assert spare_bytes(backups) >= SAMPLE_BYTES
+        assert (await backups.explained("db", "", Target()))["seconds"] >= FIXED_S
+
+
+async def test_explanations_at_once_take_turns(autojump_clock: object) -> None:
+    disk = MemoryDisk()
+    async with opened(disk, **OPTIONS) as engine:
+        backups, found = Backups(engine), []
+        await backed_up(engine, backups)
+
+        async def explain() -> None:
+            found.append((await backups.explained("db", "", Target()))["seconds"])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(explain)
+        assert len(found) == 5 and all(seconds >= FIXED_S for seconds in found)
+        assert disk.list_dir(SEEDS) == []
 
 
 def test_seconds_by_size_and_pace() -> None:
