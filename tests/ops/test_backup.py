@@ -8,7 +8,7 @@ import pytest
 
 from ops.backups.listing import verified
 from ops.backups.now import verdict as now_verdict
-from ops.backups.restore import verdict
+from ops.backups.restore import in_words, verdict
 from ops.exit_codes import ExitCode
 
 from .test_local_pair import directory, run  # noqa: F401 - a fixture
@@ -122,3 +122,16 @@ def test_what_the_list_says_of_a_verification():
     assert verified({"at": "now", "level": "content", "good": True, "first": ""}) == "proven now"
     assert verified({"at": "now", "level": "bytes", "good": False, "first": ""}) == "bytes only now"
     assert verified({"at": "now", "level": "content", "good": False, "first": "x"}) == "NO GOOD now"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "told"),
+    [
+        ({"backup_bytes": 1_500_000, "seconds": 2.5}, "it would copy 1,500,000 bytes and take about 2.5 s on the primary"),
+        ({"backup_bytes": 1_500_000, "seconds": None}, "how long it takes cannot be told"),
+        ({}, "how long it takes cannot be told"),
+    ],
+)
+def test_a_plan_says_about_how_long_it_takes(estimate, told):
+    plan = {"db": "shop", "backup": "backup_x", "from_seq": 1, "commits": 2, "bytes": 3, "files": 1, "seq": 3, "time_us": 0, "undone": 0}
+    assert in_words(plan | estimate).endswith(f"; {told}")
