@@ -26,7 +26,7 @@ from storage.fields.files import (
     write_segment,
 )
 from storage.fields.rows import row_table
-from storage.fields.sections import Content, SectionFile, SectionWriter, SegmentInfo
+from storage.fields.sections import BLOCK_BYTES, HELD_BYTES, Content, SectionFile, SectionWriter, SegmentInfo
 from storage.fields.segment import Segment
 from tests.fields.alike import ARRAYS, differences, same_table
 from tests.fields.worlds import documents
@@ -166,6 +166,20 @@ def test_a_large_file_is_checked_block_by_block():
     with pytest.raises(DamagedRecord) as caught:
         list(file.check())
     assert caught.value.fields["offset"] == 2**20
+
+
+@pytest.mark.parametrize("length", [0, 1, HELD_BYTES - 64, HELD_BYTES, BLOCK_BYTES - 65, BLOCK_BYTES - 64, BLOCK_BYTES, 2 * BLOCK_BYTES - 64, 3 * BLOCK_BYTES])
+def test_a_file_of_any_length_is_written_whole(length: int):
+    disk = disk_with()
+    writer = SectionWriter(disk, "db/any", Content.GROUPS, SegmentInfo(UUID, 1, 0, 9, 5))
+    content = np.random.default_rng(length).bytes(length)
+    writer.put("bytes", np.frombuffer(content, np.uint8))
+    writer.put("few", np.arange(3, dtype=np.uint16))
+    assert writer.size == 64 + -(-length // 64) * 64 + 6
+    writer.finish(is_synced=True)
+    file = SectionFile("any", disk.read_file("db/any"))
+    assert len(list(file.check())) == -(-(64 + -(-length // 64) * 64 + 64) // BLOCK_BYTES)
+    assert bytes(file.bytes_of("bytes")) == content and file.array("few").tolist() == [0, 1, 2]
 
 
 @given(st.lists(documents, min_size=1, max_size=12), st.data())

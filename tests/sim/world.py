@@ -149,13 +149,16 @@ class World:
     def _appended(self, listen: Callable[[str, Inode], None], path: str, inode: Inode) -> None:
         """INV-4 is watched at every append, not only found in what was written."""
         listen(path, inode)
+        leading = [node for node in self.nodes.values() if node.leads]
+        if len(leading) < 2:
+            return
         takers: dict[int, str] = {}
-        for name, node in self.nodes.items():
+        for node in leading:
             if node.takes_writes:
                 epoch = node.member.epoch
                 if epoch in takers and epoch not in self.observations.contradicted:
-                    self.observations.rivals.append(f"{takers[epoch]} and {name} both take writes in epoch {epoch}")
-                takers[epoch] = name
+                    self.observations.rivals.append(f"{takers[epoch]} and {node.name} both take writes in epoch {epoch}")
+                takers[epoch] = node.name
 
     # The clients.
 
