@@ -115,9 +115,10 @@ def _play_all(chunks: Iterator[Chunk], jobs: int, ends_s: float | None) -> Itera
 
 
 def settle_memory() -> None:
-    """What was imported stays: collecting it after every seed took a fifth of the time."""
+    """What was imported stays: collecting it after every seed took a fifth of the time. play_seed collects; twice is once too often."""
     gc.collect()
     gc.freeze()
+    gc.disable()
 
 
 def _play_chunk(chunk: Chunk) -> list[Verdict]:

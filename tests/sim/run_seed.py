@@ -75,6 +75,7 @@ def _too_long(_number: int, _frame: object) -> None:
 def run_seed(world: World, seed: int) -> Verdict:
     """Play the world to its end and check every promise."""
     logging.disable(logging.CRITICAL)
+    was_collecting = gc.isenabled()
     gc.disable()  # finalisers at moments of their own would make equal seeds differ
     try:
         _seed_scheduler(seed)
@@ -82,7 +83,8 @@ def run_seed(world: World, seed: int) -> Verdict:
         record = world.record
         broken = broken_promises(record)
     finally:
-        gc.enable()
+        if was_collecting:
+            gc.enable()
         logging.disable(logging.NOTSET)
     seen = record.observations
     return Verdict(
