@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from ops import commands
 from ops.documents import identifiers, sort_fields
 from ops.exit_codes import ExitCode
 from ops.main import VERBS, main
@@ -24,12 +29,34 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments, **options: CliRunner().invoke(main, [str(word) for word in arguments], **options)
 
 
-@pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
+@pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_has_help_and_stands_in_the_list(run, verb):
     listed, helped = run("--help"), run(verb, "--help")
     assert (listed.exit_code, helped.exit_code) == (0, 0)
     assert f"  {verb} " in listed.output
     assert "Usage: " in helped.output
+
+
+def test_every_command_is_a_verb(run):
+    modules = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__"}
+    assert modules == set(VERBS.values())
+    assert run("nonsense").exit_code == ExitCode.USAGE and "No such command 'nonsense'" in run("nonsense").stderr
+
+
+def test_status_and_switchover_stand_below_cluster_too(run):
+    listed = run("cluster", "--help")
+    assert listed.exit_code == 0 and all(f"  {verb} " in listed.output for verb in ("status", "switchover", "failover"))
+
+
+def test_a_verb_imports_no_other_verb_and_no_library_of_its_own_kind():
+    loads = "import sys; from ops.main import main; main(['keygen', '--help'], standalone_mode=False); print([name for name in sys.modules if name in ('rich', 'numpy', 'trio')])"
+    ran = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_told(run):
+    told = run("--version")
+    assert told.exit_code == 0 and re.fullmatch(r"twinlog (\d+\.\d+\.\d+\S*|\(not installed\))\n", told.output)
 
 
 def test_exit_codes_are_what_scripts_know():
