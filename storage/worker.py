@@ -1,15 +1,15 @@
 """A long-lived worker process, for jobs that would hold the event loop: sealing, merging, later compaction.
 
-    parent: WorkerProcess ── stdin ──> python -m storage.worker ROOT ── stdout ──> parent
+    parent: WorkerProcess ── stdin ──> python, main() of this module ── stdout ──> parent
 
 Both directions carry frames: length u32 little-endian, then a pickle. To the worker: ("module:function", arguments). Back:
-first the word READY, then for each job (DONE, result) or (FAILED, class, message, fields). A job is an importable function of
+for each job (DONE, result) or (FAILED, class, message, fields). A job is an importable function of
 a module below `storage`; it is called with the worker's own OsDisk on ROOT in front of its arguments, and with what the worker
 keeps open between seals (shard/bases.py) when it has a parameter `bases`. The process is started, never forked, and runs nothing of the program that uses it: what it imports is storage alone.
 
-One worker of a kind for each data directory (one seals, one builds and merges field segments): it holds a lock on
-ROOT/worker.lock or ROOT/indexer.lock and says READY only once it has it, and it ends at
-once, in the middle of a job if need be, when its parent is gone (stdin ends). So no seal of a killed parent goes on beside the
+One worker of a kind for each data directory (one seals, one builds and merges field segments): it inherits a lock on
+ROOT/worker.lock or ROOT/indexer.lock that its parent has taken before it is started, so that nobody waits for its imports, and it ends at
+once, in the middle of a job if need be, when its parent is gone (stdin ends). The lock goes with the last of the two. So no seal of a killed parent goes on beside the
 next one's; a job must bear being cut off at any point, as sealing does.
 
 The parent runs one job at a time. A worker that dies fails the job it had with WorkerDied and is started again for the next.
@@ -46,13 +46,14 @@ FRAME_BYTES_MAX = 64 * 2**20
 NICENESS = 10  # added to the parent's, so that serving goes before sealing
 GC_THRESHOLD = 100_000  # new objects between collections: a job makes many small ones and hardly a cycle
 IDLE_S = 60.0  # a brief worker without a job ends after so long
-START_S_MAX = 60.0  # until READY: a predecessor may have to end first
+LOCK_S_MAX = 60.0  # for a predecessor to end
+LOCK_POLL_S = 0.005
 LOCK_FILE = "worker.lock"
 INDEX_LOCK_FILE = "indexer.lock"
 BACKUP_LOCK_FILE = "backup.lock"
 BACKUP_READ_LOCK_FILE = "backup_reader.lock"
-PACKAGE = __package__  # "storage", also when this file runs as __main__
-READY, DONE, FAILED = "ready", "done", "failed"
+PACKAGE = __package__
+DONE, FAILED = "done", "failed"
 
 
 class WorkerDied(InternalError):
@@ -169,30 +170,38 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is not None:
             await self._kill()
         if self._process is None:
-            command = [sys.executable, "-c", f"from {PACKAGE}.worker import main; main()", self._root, self._lock]
+            program = f"import os; os.nice({NICENESS}); from {PACKAGE}.worker import main; main()"
             home = Path(__file__).resolve().parent.parent  # where `storage` is imported from
-            self._process = await trio.lowlevel.open_process(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=home
-            )
-            self.restarts += 1
-            is_ready = False
+            lock = await self._locked()
             try:
-                with trio.fail_after(START_S_MAX):
-                    await self._exchange(self._process, b"", "starting")
-                is_ready = True
-            except trio.TooSlowError as error:
-                raise WorkerDied(f"the worker was not ready after {START_S_MAX:.0f} s: is another at {self._root}?") from error
+                self._process = await trio.lowlevel.open_process(
+                    [sys.executable, "-c", program, self._root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=home, pass_fds=(lock,)
+                )
             finally:
-                if not is_ready:
-                    await self._kill()
+                os.close(lock)
+            self.restarts += 1
         return self._process
+
+    async def _locked(self) -> int:
+        """A descriptor that holds the lock, for the process to inherit. Raises WorkerDied when somebody else keeps it, OSError."""
+        lock = open_lock(os.path.join(self._root, self._lock))
+        is_ours = False
+        try:
+            with trio.move_on_after(LOCK_S_MAX):
+                while not (is_ours := _take(lock)):  # noqa: ASYNC110 - no event tells when another process ends
+                    await trio.sleep(LOCK_POLL_S)
+        finally:
+            if not is_ours:
+                os.close(lock)
+        if not is_ours:
+            raise WorkerDied(f"another worker still holds {self._root}/{self._lock} after {LOCK_S_MAX:.0f} s: does another node run there?")
+        return lock
 
     async def _exchange(self, process: trio.Process, request: bytes, doing: str) -> tuple[Any, ...]:
         """Send, then read one frame."""
         assert process.stdin is not None and process.stdout is not None
         try:
-            if request:
-                await process.stdin.send_all(request)
+            await process.stdin.send_all(request)
             length = FRAME_LENGTH.unpack(await _receive_exactly(process.stdout, FRAME_LENGTH.size))[0]
             if length > FRAME_BYTES_MAX:
                 raise InternalError(f"the worker announced a frame of {length} bytes, limit {FRAME_BYTES_MAX}")
@@ -254,6 +263,14 @@ class BriefWorkers:
             await worker.aclose()
 
 
+def _take(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 async def _receive_exactly(stream: trio.abc.ReceiveStream, length: int) -> bytes:
     data = bytearray()
     while len(data) < length:
@@ -292,7 +309,7 @@ def run_job(disk: OsDisk, bases: OpenBases, request: tuple[str, tuple[Any, ...]]
         return encode_frame(describe_failure(error))
 
 
-def serve(root: str, lock_file: str, requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> None:
     """Run jobs until the end of `requests`; that end also stops a job that is running."""
     queue: SimpleQueue[tuple[str, tuple[Any, ...]]] = SimpleQueue()  # the parent sends one at a time
 
@@ -307,10 +324,6 @@ def serve(root: str, lock_file: str, requests: BinaryIO, answers: BinaryIO) -> N
             os._exit(code)  # the parent is gone: nobody may write to its directory any more
 
     threading.Thread(target=read_requests, name="parent", daemon=True).start()
-    lock = open_lock(os.path.join(root, lock_file))
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    answers.write(encode_frame((READY,)))
-    answers.flush()
     disk, bases = OsDisk(root), OpenBases()
     while True:
         answers.write(run_job(disk, bases, queue.get()))
@@ -318,15 +331,9 @@ def serve(root: str, lock_file: str, requests: BinaryIO, answers: BinaryIO) -> N
 
 
 def main() -> None:
-    """The process: keep stdout for answers, stay behind the parent, leave interrupts to it."""
+    """The process: keep stdout for answers, leave interrupts to the parent. The lock that it inherited is held by being open."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICENESS)
     gc.set_threshold(GC_THRESHOLD)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not break a frame
-    root, lock_file = (*sys.argv[1:], LOCK_FILE)[:2]
-    serve(root, lock_file, sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()
+    serve(sys.argv[1], sys.stdin.buffer, answers)

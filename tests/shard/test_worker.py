@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from storage.disk import OsDisk
 from storage.errors import DamagedRecord, InternalError
@@ -18,17 +19,7 @@ from storage.shard import checkpoint as checkpoints
 from storage.shard.bases import OpenBases
 from storage.shard.checkpoint import list_seqs, load
 from storage.shard.seal import seal
-from storage.worker import (
-    DONE,
-    FAILED,
-    READY,
-    WorkerDied,
-    WorkerProcess,
-    encode_frame,
-    read_frame,
-    resolve,
-    run_job,
-)
+from storage.worker import FAILED, LOCK_FILE, WorkerDied, WorkerProcess, resolve, run_job
 from tests.shard.shard_world import DIRECTORY, World
 
 ROOT = Path(__file__).parents[2]
@@ -151,42 +142,66 @@ async def test_a_closed_worker_takes_no_jobs(worker: WorkerProcess):
 
 async def test_a_missing_directory_is_a_worker_that_does_not_start(tmp_path: Path):
     worker = WorkerProcess(tmp_path / "nowhere")
-    with pytest.raises(WorkerDied, match="while starting"):
+    with pytest.raises(FileNotFoundError):
         await worker.start()
 
 
-def spawn(root: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "storage.worker", str(root)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+async def test_a_start_waits_for_no_import_and_holds_the_lock(tmp_path: Path, worker: WorkerProcess):
+    await worker.start()
+    assert worker.restarts == 1 and lock_is_held(tmp_path)
+    worker.close()
+    await worker.aclose()
+    assert not lock_is_held(tmp_path)
 
 
-def test_it_ends_in_the_middle_of_a_job_when_its_parent_is_gone_and_only_then_the_next_begins(tmp_path: Path):
+async def test_a_lock_that_stays_held_is_told_by_its_file(tmp_path: Path, worker: WorkerProcess, autojump_clock: object):
+    lock = os.open(tmp_path / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(WorkerDied, match=f"{LOCK_FILE} after 60 s"):
+        await worker.start()
+    assert worker.pid is None
+    os.close(lock)
+    await worker.start()
+
+
+def lock_is_held(root: Path) -> bool:
+    lock = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+PARENT = """
+import sys, trio
+from storage.worker import WorkerProcess
+from storage.shard.checkpoint import load
+
+async def use():
+    await WorkerProcess(sys.argv[1]).run(load, sys.argv[2], int(sys.argv[3]))
+
+trio.run(use)
+"""
+
+
+async def test_it_ends_in_the_middle_of_a_job_when_its_parent_is_gone_and_only_then_the_next_begins(tmp_path: Path, worker: WorkerProcess):
     job = EndlessJob(tmp_path)
-    with spawn(tmp_path) as first, spawn(tmp_path) as second:
-        ready = {first: read_frame(first.stdout)} if _has_lock(first, second) else {second: read_frame(second.stdout)}
-        (holder,) = ready
-        waiting = second if holder is first else first
-        assert ready[holder] == (READY,)
-        holder.stdin.write(encode_frame(("storage.shard.checkpoint:load", job.arguments)))
-        holder.stdin.flush()
-        job.wait_running()
-        assert waiting.poll() is None
-        holder.stdin.close()
-        assert holder.wait(timeout=10) == 0
-        assert read_frame(waiting.stdout) == (READY,)
-        job.remove()
-        waiting.stdin.write(encode_frame(("storage.shard.checkpoint:list_seqs", (DIRECTORY,))))
-        waiting.stdin.flush()
-        assert read_frame(waiting.stdout) == (DONE, [])
-        waiting.stdin.close()
-        assert waiting.wait(timeout=10) == 0
-
-
-def _has_lock(first: subprocess.Popen, second: subprocess.Popen) -> bool:
-    """Which of two said READY; the other says nothing while the first lives."""
-    readable, _, _ = select.select([first.stdout, second.stdout], [], [], 30)
-    assert len(readable) == 1
-    return readable[0] is first.stdout
+    command = [sys.executable, "-c", PARENT, str(tmp_path), *map(str, job.arguments)]
+    parent = await trio.lowlevel.open_process(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    await trio.to_thread.run_sync(job.wait_running)
+    assert lock_is_held(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.start)
+        await trio.testing.wait_all_tasks_blocked()
+        assert worker.restarts == 0, "the other's job still runs"
+        parent.kill()
+    await parent.wait()
+    assert worker.restarts == 1
+    job.remove()
+    assert await worker.run(list_seqs, DIRECTORY) == []
 
 
 def test_the_program_that_uses_it_is_not_run_again(tmp_path: Path):
