@@ -14,6 +14,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.twinlog-installed
 
+# Compiled once, below .venv, also where the environment says that no bytecode is to be kept: each start of a node would compile everything again.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
+
 .DEFAULT_GOAL := help
 .PHONY: help venv up down test lint sim keys bench
 

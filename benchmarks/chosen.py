@@ -26,8 +26,9 @@ class Chosen:
 
     def environment(self) -> dict[str, str]:
         """Of a server, and of a client library that is measured."""
-        checkout = str(Path(__file__).resolve().parent.parent)
-        return {**os.environ, "PYTHONPATH": checkout, **({KERNEL_SETTING: "off"} if self.pure else {})}
+        checkout = Path(__file__).resolve().parent.parent
+        compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(checkout / ".venv" / "bytecode")}  # as an installed package is
+        return {**os.environ, "PYTHONPATH": str(checkout), **compiled, **({KERNEL_SETTING: "off"} if self.pure else {})}
 
 
 CHOSEN: ContextVar[Chosen] = ContextVar("CHOSEN", default=Chosen())  # noqa: B039
