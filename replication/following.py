@@ -273,14 +273,14 @@ class Following:
         for database in list(self._replica.engine.databases.values()):
             if database.uuid in theirs:
                 continue
-            if self._replica.dropped.has(database.uuid) or database.position.seq == 0:
+            if self._may_go(database):
                 await self._set_aside(database.uuid)
             else:
                 self._alarm(
                     AlarmKind.UNKNOWN_TO_PRIMARY,
                     database.uuid,
                     f"{self._peer.name} does not have this database (uuid {database.uuid.hex()}) nor remembers dropping "
-                    "it; this copy is kept: drop it here by hand, or promote the node that should be the primary",
+                    f"it; this copy is kept: promote the node that should be the primary, or set it aside: {self._reseed_of(database)}",
                 )
         for state in self._primary.databases:
             self._chore(lambda state=state: self._adopt(state))
@@ -292,13 +292,14 @@ class Following:
         database = self._replica.database(state.uuid)
         if database is None:
             taken = self._replica.engine.databases.get(state.name)
-            if taken is not None and (self._replica.dropped.has(taken.uuid) or taken.position.seq == 0):
+            if taken is not None and self._may_go(taken):
                 await self._set_aside(taken.uuid)
             elif taken is not None:
                 return self._alarm(
                     AlarmKind.UNKNOWN_TO_PRIMARY,
                     taken.uuid,
-                    f"{self._peer.name} has another database of this name (uuid {state.uuid.hex()}); this copy is kept",
+                    f"{self._peer.name} has another database of this name (uuid {state.uuid.hex()}); this copy is kept: promote the node that should "
+                    f"be the primary, or set it aside for the primary's: {self._reseed_of(taken)}",
                 )
             database = await self._create(state)
         if database is not None and self._replica.dropped.has(state.uuid):  # a restore has brought it back
@@ -335,6 +336,14 @@ class Following:
         await self._replica.dropped.add(uuid)
         await self._set_aside(uuid)
 
+    def _may_go(self, database: Database) -> bool:
+        """Whether a copy that the primary does not have is set aside: it was dropped, is empty, or an operator said so."""
+        replica = self._replica
+        return database.position.seq == 0 or replica.dropped.has(database.uuid) or database.uuid in replica.reseed
+
+    def _reseed_of(self, database: Database) -> str:
+        return f"`twinlog cluster reseed {self._replica.config.name} {database.name}`"
+
     async def _set_aside(self, uuid: bytes) -> None:
         self._unsubscribe(uuid)
         self._session.forget(uuid)
@@ -343,6 +352,7 @@ class Following:
             return
         with trio.CancelScope(shield=True):
             await self._replica.engine.set_aside(database.name)
+        self._replica.reseed.discard(uuid)
         self._replica.refresh()
 
     async def _rewind(self, uuid: bytes, to_seq: int) -> None:

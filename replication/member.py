@@ -160,7 +160,8 @@ class Member:
         return await converge(self._replica, self.mark, name, linked, timeout_s)
 
     def reseed(self, name: str) -> None:
-        """An operator's order on a standby: replace this copy from the primary, whatever its state; the old is salvaged."""
+        """An operator's order on a standby: replace this copy from the primary, whatever its state; the old is salvaged. One that the primary does not
+        have, or has another of this name for, is set aside."""
         database = self._replica.engine.database(name)
         if self.role is not Role.STANDBY:
             raise BadRequest(f"{self._config.name} is {self.role.value}: only a standby's copy can be reseeded")

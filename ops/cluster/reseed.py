@@ -23,7 +23,8 @@ TIMEOUT_S = 600.0
 @click.option("--timeout", default=TIMEOUT_S, show_default=True, type=click.FloatRange(0, 86_400), metavar="SECONDS", help="How long to wait until it follows.")
 @ask_options
 def reseed(node: str, database: str, url: str | None, key_file: str | None, timeout: float, yes: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Replace the standby NODE's copy of DATABASE by the primary's; the old one is kept in salvage.
+    """Replace the standby NODE's copy of DATABASE by the primary's; the old one is kept in salvage. A copy that the primary does not
+    have is set aside.
 
     Exit codes as `rejoin`; 8: NODE has no such database.
     """
@@ -39,7 +40,8 @@ def reseed(node: str, database: str, url: str | None, key_file: str | None, time
     if not as_json:
         print_nodes(views)
     if not yes:
-        confirm(f"replace {node}'s copy of {database} by {primary.node}'s?")
+        has_it = database in primary.databases
+        confirm(f"replace {node}'s copy of {database} by {primary.node}'s?" if has_it else f"set {node}'s copy of {database} aside, which {primary.node} does not have?")
     with refusals(), target.connect(retry_s=0) as client:
         client.reseed(chosen.host, database)
     report(node, {"database": database}, wait_until_it_streams(target, node, timeout), timeout, as_json=as_json)

@@ -78,6 +78,30 @@ async def test_an_emptied_primary_does_not_empty_its_standby(kind: str, autojump
         await world.until(lambda: world.member("b").status()["peers"]["a"]["connected"])
         await trio.sleep(20)
         assert world.database("b").position.seq >= 6 and world.database("b").uuid != world.database("a").uuid
+        world.member("b").reseed("d")
+        await world.until(lambda: world.same("a", "b") and world.alarms("b") == set())
+        assert world.database("b").uuid == world.database("a").uuid
+        kept = world.nodes["b"].shelf.aside if kind == "fake" else world.nodes["b"].disk.list_dir("_dropped")
+        assert len(kept) == 1, "what it had is kept"
+
+
+@BOTH
+async def test_what_the_primary_never_had_goes_when_an_operator_says_so(kind: str, autojump_clock: object) -> None:
+    async with open_world(kind, "ab") as world:
+        await world.start("a", "b")
+        await world.create("a")
+        world.write("a", 5)
+        await world.until(lambda: world.same("a", "b"))
+        await world.stop("a")
+        node = world.nodes["a"]
+        node.disk, node.shelf = type(node.disk)(), type(node.shelf)()
+        await world.start("a")
+        await world.until(lambda: "unknown-to-primary" in world.alarms("b"))
+        world.member("b").reseed("d")
+        await world.until(lambda: world.nodes["b"].engine.databases.get("d") is None and world.alarms("b") == set())
+        await world.create("a")
+        world.write("a", 3)
+        await world.until(lambda: world.same("a", "b"))
 
 
 @BOTH
