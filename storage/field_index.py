@@ -24,7 +24,7 @@ from .catalog import Catalog, changed_fields
 from .commit.memtable import Memtable
 from .errors import DamagedRecord, TwinlogError
 from .fields.indexed import Fields
-from .fields.opened import OpenIndex, OpenSegment, drop_files, load_state
+from .fields.opened import OpenIndex, OpenSegment, check_entry, drop_files, load_state
 from .fields.overlay import Glance, Overlay, Superseded
 from .fields.sealing import FieldsPlan, FieldsSealed
 from .fields.state import FIELDS_MAX, FieldState
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("twinlog.field_index")
 
 T = TypeVar("T")
-_CHECKED = object()
 
 QUERY_STEPS_AT_ONCE = 2  # of one database; more would only take the interpreter from each other and from the loop
 FOLLOW_S = 0.02
@@ -284,21 +283,22 @@ class Indexing:
             return error
 
     async def _verify(self) -> None:
-        """Read every segment that was found and hold it against its checksums; begin anew when one is damaged (INV-5). Queries have
-        used them since the opening: reading gigabytes first would keep them waiting, and it warms what they read."""
-        index, disk = self.index, self._database.seams.disk
-        for segments in index.collections.values() if index is not None else ():
+        """Hold every segment that was found against its checksums, in the index worker; begin anew when one is damaged (INV-5). Queries use
+        them meanwhile: reading gigabytes first would keep them waiting, and in this process it would hold the interpreter."""
+        database, index = self._database, self.index
+        for collection, segments in index.collections.items() if index is not None else ():
             for segment in segments:
-                steps = segment.check()
+                if segment.is_checked:
+                    continue
                 try:
-                    while await disk.run(next, steps, _CHECKED) is not _CHECKED:
-                        pass
-                except (DamagedRecord, OSError) as error:
-                    log.warning("%s: the field index is damaged and built anew: %s", self._database.name, error)
-                    self.last_error = str(error)
+                    await database.seams.index_workers.run(check_entry, database.directory, self.state.uuid, collection, segment.entry)
+                except (TwinlogError, OSError) as error:
                     async with self.changing:
-                        self._forget(self.state.seq)
-                    return
+                        if not self._still_holds(collection, (segment,)):
+                            continue  # dropped meanwhile, its files with it
+                        log.warning("%s: the field index cannot be relied on and is built anew: %s", database.name, error)
+                        self.last_error = str(error)
+                        return self._forget(self.state.seq)
 
     async def _failed(self, error: Exception) -> None:
         self.failures += 1

@@ -227,10 +227,14 @@ def _open(disk: Disk, directory: str, content: Content, number: int, expected: S
         raise _unlike(file, f"it holds {file.content.name}, {content.name} was expected")
     if file.info != expected:
         raise _unlike(file, f"it is of {file.info}, {expected} was expected")
-    if len(file.data) <= CHECKED_AT_OPEN_BYTES_MAX:
+    if is_checked_at_open(file):
         for _ in file.check():
             pass
     return file
+
+
+def is_checked_at_open(file: SectionFile) -> bool:
+    return len(file.data) <= CHECKED_AT_OPEN_BYTES_MAX
 
 
 def _table_of(file: SectionFile) -> RowTable:

@@ -18,15 +18,14 @@ from ..errors import DamagedRecord
 from . import live
 from .column import Column
 from .dead import NONE_DEAD, Dead
-from .files import file_name, open_segment
+from .files import file_name, is_checked_at_open, open_segment
 from .indexed import Fields
 from .rows import RowTable
 from .sections import Content, SectionFile, SegmentInfo
+from .segment import Segment
 from .state import CollectionFields, FieldState, SegmentEntry, encode, manifest_name, parse
 from .text import Text
 from .values import COLUMN, WORDS
-
-CHECK_STEP_BLOCKS = 8
 
 _NAME = re.compile(r"fields\.(?:rows|svidx|sgidx|stidx|live)\.(\d+)\Z")
 _MANIFEST = re.compile(r"fields\.(\d{20})\.json\Z")
@@ -45,12 +44,15 @@ class OpenSegment:
     dead: Dead
     order_range: np.ndarray  # u64: the lowest order that it may hold, and the one after the highest
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether opening it has held every file against its checksums; of large ones it looks at header and footer."""
+        return all(is_checked_at_open(file) for file in self.files)
+
     def check(self) -> Iterator[None]:
-        """Hold every file against its checksums, some MiB a step. Raises DamagedRecord."""
+        """Hold every file against its checksums, a MiB a step. Raises DamagedRecord."""
         for file in self.files:
-            for number, _ in enumerate(file.check()):
-                if number % CHECK_STEP_BLOCKS == 0:
-                    yield
+            yield from file.check()
 
     def lacks(self, fields: Fields) -> list[str]:
         """Which of the fields it does not have yet, or has without their strings or words."""
@@ -95,15 +97,23 @@ class OpenIndex:
 
 def open_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: SegmentEntry) -> OpenSegment:
     """One segment with everything that belongs to it. Raises DamagedRecord, OSError."""
-    info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last, entry.rows)
-    found = open_segment(
-        disk, directory, entry.number, info, table_number=entry.table, field_numbers=entry.extras, text_reader=Text
-    )
+    found = _open_files(disk, directory, uuid, collection, entry)
     dead = NONE_DEAD
     if entry.live is not None:
         dead = Dead.of(~live.as_bools(live.load(disk, directory, entry), entry.rows))
     bounds = np.array([(entry.first + 1) << 16, (entry.last + 1) << 16], np.uint64)
     return OpenSegment(entry, entry.rows, found.table, found.columns, found.texts, found.files, dead, bounds)
+
+
+def check_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: SegmentEntry) -> None:
+    """A job for a worker: hold the files of a segment against their checksums, gigabytes perhaps. Raises DamagedRecord, OSError."""
+    for _ in _open_files(disk, directory, uuid, collection, entry).check_all():
+        pass
+
+
+def _open_files(disk: Disk, directory: str, uuid: str, collection: int, entry: SegmentEntry) -> Segment:
+    info = SegmentInfo(bytes.fromhex(uuid), collection, entry.first, entry.last, entry.rows)
+    return open_segment(disk, directory, entry.number, info, table_number=entry.table, field_numbers=entry.extras, text_reader=Text)
 
 
 def seqs_and_rows(orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

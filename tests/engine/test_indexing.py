@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
 from storage.check import Severity, check_database
+from storage.fields import files
 from storage.fields.extract import entries_of
 from storage.query.paths import Path
 from storage.views import View
@@ -167,15 +168,26 @@ async def _grown(disk: MemoryDisk) -> list[dict]:
         return [decode_document(data) for _, data in await rows_by_scan(database.view(), database.catalog.ids["things"])]
 
 
-async def _found_after(disk: MemoryDisk) -> list[dict]:
+async def _found_after(disk: MemoryDisk, *, builds: int = 0) -> list[dict]:
+    """builds: how many to wait for."""
     async with opened(disk, start=2, memtable_records_max=60, index_rows_min=0) as engine:
         database = engine.databases["db"]
         with trio.fail_after(3600):
+            while database.indexing.builds < builds:  # noqa: ASYNC110 - nothing tells of the first build alone
+                await trio.sleep(1)
             await database.indexing.wait_built()
         view = database.view()
         rows = await rows_by_parts(view, view.catalog.ids["things"])
         assert rows is not None, "the index is there again"
         return [decode_document(data) for _, data in rows]
+
+
+def _harm(disk: MemoryDisk, path: str, harm: str) -> None:
+    data = disk.read_file(path)
+    disk.remove(path)
+    if harm != "gone":
+        at = len(data) // 2
+        disk.replace_file(path, data[:at] if harm == "cut" else data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
 
 
 @pytest.mark.parametrize("kind", ["rows", "svidx", "sgidx", "stidx", "live", "json"])
@@ -187,13 +199,38 @@ def test_an_index_that_is_damaged_is_built_anew(kind: str, harm: str):
         names = [name for name in disk.list_dir("db") if name.startswith("fields.") and (f".{kind}." in name or name.endswith(kind))]
         assert names
         for name in names:
-            data = disk.read_file(f"db/{name}")
-            disk.remove(f"db/{name}")
-            if harm != "gone":
-                at = len(data) // 2
-                new = data[:at] if harm == "cut" else data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
-                disk.replace_file(f"db/{name}", new)
+            _harm(disk, f"db/{name}", harm)
         assert await _found_after(disk) == documents
+
+    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("kind", ["rows", "svidx", "sgidx", "stidx"])
+def test_damage_in_a_large_file_is_found_after_the_opening(kind: str, monkeypatch: pytest.MonkeyPatch):
+    async def play() -> None:
+        disk = MemoryDisk()
+        documents = await _grown(disk)
+        for name in disk.list_dir("db"):
+            if name.startswith(f"fields.{kind}."):
+                _harm(disk, f"db/{name}", "flipped")
+        monkeypatch.setattr(files, "CHECKED_AT_OPEN_BYTES_MAX", 0)
+        assert await _found_after(disk, builds=1) == documents
+
+    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_sound_index_of_large_files_stays(monkeypatch: pytest.MonkeyPatch):
+    async def play() -> None:
+        disk = MemoryDisk()
+        documents = await _grown(disk)
+        monkeypatch.setattr(files, "CHECKED_AT_OPEN_BYTES_MAX", 0)
+        async with opened(disk, start=2, memtable_records_max=60, index_rows_min=0) as engine:
+            database = engine.databases["db"]
+            before = database.indexing.index
+            await trio.sleep(100)
+            assert database.indexing.index is before is not None and not database.indexing.builds and not database.indexing.last_error
+            rows = await rows_by_parts(database.view(), database.catalog.ids["things"])
+            assert [decode_document(data) for _, data in rows or ()] == documents
 
     trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
 
