@@ -87,38 +87,45 @@ class Chunk:
         self._texts: dict[str, Text] = {}
 
     def make_ready(self, fields: Fields) -> None:
-        """Build what queries have not asked for yet."""
-        for path, uses in fields.items():
-            if uses & COLUMN:
-                self.column(path)
-            if uses & WORDS:
-                self.text(path)
-                if not uses & COLUMN:
-                    self.kinds(path)
+        """Build what queries have not asked for yet, in one walk through the documents."""
+        paths = [path for path, uses in fields.items() if not self._has(path, uses)]
+        for path, entries in zip(paths, self._entries(*paths)):
+            uses = fields[path]
+            if uses & COLUMN and path not in self._columns:
+                self._columns[path] = build_column(entries)
+            if uses & WORDS and path not in self._texts:
+                self._texts[path] = text_of(entries)
+            if not uses & COLUMN and path not in self._kinds:
+                self._kinds[path] = build_column(entries, is_hollow=True)
+
+    def _has(self, path: str, uses: int) -> bool:
+        return path in (self._columns if uses & COLUMN else self._kinds) and (path in self._texts or not uses & WORDS)
 
     def column(self, path: str) -> Column:
         found = self._columns.get(path)
         if found is None:
-            found = self._columns[path] = build_column(self._entries(path))
+            found = self._columns[path] = build_column(*self._entries(path))
         return found
 
     def kinds(self, path: str) -> Column:
         """A column that keeps no strings."""
         found = self._kinds.get(path)
         if found is None:
-            found = self._kinds[path] = build_column(self._entries(path), is_hollow=True)
+            found = self._kinds[path] = build_column(*self._entries(path), is_hollow=True)
         return found
 
     def text(self, path: str) -> Text:
         found = self._texts.get(path)
         if found is None:
-            found = self._texts[path] = text_of(self._entries(path))
+            found = self._texts[path] = text_of(*self._entries(path))
         return found
 
-    def _entries(self, path: str) -> Entries:
+    def _entries(self, *paths: str) -> list[Entries]:
+        if not paths:
+            return []
         lengths = np.fromiter(map(len, self.docs), np.uint32, self.rows)
         at = np.cumsum(lengths, dtype=np.uint64) - lengths
-        return extract(b"".join(self.docs), at, lengths, [path])[0]
+        return extract(b"".join(self.docs), at, lengths, paths)
 
 
 @dataclass(frozen=True, slots=True)

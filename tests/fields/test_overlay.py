@@ -5,29 +5,54 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from storage import encode_document
 from storage.commit.codec import PUT, Record
 from storage.commit.memtable import Memtable
-from storage.fields.overlay import Overlay
+from storage.fields import overlay
+from storage.fields.overlay import Chunk, Overlay
+from storage.fields.values import COLUMN, WORDS
+from tests.fields.alike import differences
 
 
 def test_a_read_that_fails_while_rows_are_taken_in_leaves_them_to_the_next_try() -> None:
     memtable = Memtable(0)
     for seq in (1, 2):
         memtable.put_run([Record(PUT, 7, b"%d" % n, encode_document({"_id": n, "seq": seq})) for n in range(3)], seq, seq)
-    overlay = Overlay(memtable, 7)
-    overlay.take()
+    held = Overlay(memtable, 7)
+    held.take()
 
     def failing(keys: Sequence[bytes]) -> list[int]:
         raise OSError(errno.EIO, "the device failed a read")
 
     for _ in range(2):
         with pytest.raises(OSError, match="failed a read"):
-            overlay.absorb(failing, close=False)
-    overlay.absorb(lambda keys: [5] * len(keys), close=False)
-    glance = overlay.glance()
+            held.absorb(failing, close=False)
+    held.absorb(lambda keys: [5] * len(keys), close=False)
+    glance = held.glance()
     assert glance.rows == 6, "three documents, each in two versions, once"
     assert (~glance.ended(0, 6, 2)).sum() == 3
     assert len(glance.masked(2)) == 3
+
+
+def test_what_is_made_ready_at_once_is_what_is_made_when_asked_for() -> None:
+    docs = [encode_document({"_id": i, "a": i % 3, "b": {"c": "red Green"[: i % 9]}, "t": f"word{i % 4} and more", "x": [i, "x"]}) for i in range(200)]
+    fields = {"a": COLUMN, "b.c": COLUMN | WORDS, "t": WORDS, "x": COLUMN, "none": COLUMN}
+
+    def chunk() -> Chunk:
+        return Chunk(0, np.arange(200, dtype=np.uint64) << 16, [b""] * 200, docs)
+
+    ready, asked = chunk(), chunk()
+    ready.column("a")
+    ready.make_ready(fields)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, "extract", None)  # nothing is left to be done
+        ready.make_ready(fields)
+        made = {path: (ready.column(path) if uses & COLUMN else ready.kinds(path)) for path, uses in fields.items()}
+        texts = {path: ready.text(path) for path, uses in fields.items() if uses & WORDS}
+    for path, uses in fields.items():
+        assert not differences(made[path], asked.column(path) if uses & COLUMN else asked.kinds(path)), path
+    for path, text in texts.items():
+        assert [bytes(section) for _, section in text.sections()] == [bytes(section) for _, section in asked.text(path).sections()], path
