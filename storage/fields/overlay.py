@@ -11,7 +11,7 @@ segments are merged or the memtable is sealed. A **mask** (order, from) says tha
 query that took a Glance may go on reading it in a thread while the next commits are absorbed (INV-2, INV-3).
 
 Costs: take 0.1 µs a new row; absorb about 1 µs, 6 µs for one that supersedes a sealed row; a chunk's columns about 0.3 µs a row and field. Bound: the
-memtable's own (INV-8); small chunks are rebuilt in tiers, so that every row is built three times at most.
+memtable's own (INV-8); small chunks are rebuilt in tiers, so that every row is built two or three times.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from .values import COLUMN, WORDS
 
 CHUNK_ROWS_MIN = 512
 CHUNK_RATIO = 4  # a new chunk takes in the ones before it that are not this many times larger,
-CHUNK_ROWS_MAX = 8_192  # nor have so many rows: those are never built again
+CHUNK_ROWS_MAX = 2_048  # nor have so many rows: those are never built again, and their texts would take 2 ms
 ROW_BITS = 16
 NEVER = 2**64 - 1
 FIRST_ROOM = 1024
@@ -56,7 +57,7 @@ class _Growing:
         self._room = np.empty(FIRST_ROOM, np.uint64)
         self.size = 0
 
-    def extend(self, values: Sequence[int]) -> None:
+    def extend(self, values: np.ndarray) -> None:
         wanted = self.size + len(values)
         if wanted > len(self._room):
             room = np.empty(2 * wanted, np.uint64)
@@ -73,7 +74,8 @@ class _Growing:
 
 
 class Chunk:
-    """Rows start to stop (not included) of an overlay. Immutable; columns are made when asked for, by whichever thread comes first."""
+    """Rows start to stop (not included) of an overlay. Immutable; columns and texts are made when asked for, by whichever thread comes first: others wait
+    for what it makes. Texts take longest and have a lock of their own."""
 
     def __init__(self, start: int, order: np.ndarray, keys: Sequence[bytes], docs: Sequence[bytes]) -> None:
         self.start = start
@@ -85,40 +87,51 @@ class Chunk:
         self._columns: dict[str, Column] = {}
         self._kinds: dict[str, Column] = {}
         self._texts: dict[str, Text] = {}
+        self._making, self._making_texts = Lock(), Lock()
 
     def make_ready(self, fields: Fields) -> None:
         """Build what queries have not asked for yet, in one walk through the documents."""
-        paths = [path for path, uses in fields.items() if not self._has(path, uses)]
-        for path, entries in zip(paths, self._entries(*paths)):
-            uses = fields[path]
-            if uses & COLUMN and path not in self._columns:
-                self._columns[path] = build_column(entries)
-            if uses & WORDS and path not in self._texts:
-                self._texts[path] = text_of(entries)
-            if not uses & COLUMN and path not in self._kinds:
-                self._kinds[path] = build_column(entries, is_hollow=True)
+        with self._making:
+            paths = [path for path, uses in fields.items() if not self._has(path, uses)]
+            found = dict(zip(paths, self._entries(*paths)))
+            for path, entries in found.items():
+                if fields[path] & COLUMN and path not in self._columns:
+                    self._columns[path] = build_column(entries)
+                if not fields[path] & COLUMN and path not in self._kinds:
+                    self._kinds[path] = build_column(entries, is_hollow=True)
+        for path, entries in found.items():
+            if fields[path] & WORDS:
+                with self._making_texts:
+                    if path not in self._texts:
+                        self._texts[path] = text_of(entries)
 
     def _has(self, path: str, uses: int) -> bool:
         return path in (self._columns if uses & COLUMN else self._kinds) and (path in self._texts or not uses & WORDS)
 
     def column(self, path: str) -> Column:
-        found = self._columns.get(path)
-        if found is None:
-            found = self._columns[path] = build_column(*self._entries(path))
-        return found
+        if (found := self._columns.get(path)) is not None:
+            return found
+        with self._making:
+            if path not in self._columns:
+                self._columns[path] = build_column(*self._entries(path))
+            return self._columns[path]
 
     def kinds(self, path: str) -> Column:
         """A column that keeps no strings."""
-        found = self._kinds.get(path)
-        if found is None:
-            found = self._kinds[path] = build_column(*self._entries(path), is_hollow=True)
-        return found
+        if (found := self._kinds.get(path)) is not None:
+            return found
+        with self._making:
+            if path not in self._kinds:
+                self._kinds[path] = build_column(*self._entries(path), is_hollow=True)
+            return self._kinds[path]
 
     def text(self, path: str) -> Text:
-        found = self._texts.get(path)
-        if found is None:
-            found = self._texts[path] = text_of(*self._entries(path))
-        return found
+        if (found := self._texts.get(path)) is not None:
+            return found
+        with self._making_texts:
+            if path not in self._texts:
+                self._texts[path] = text_of(*self._entries(path))
+            return self._texts[path]
 
     def _entries(self, *paths: str) -> list[Entries]:
         if not paths:
@@ -197,39 +210,49 @@ class Overlay:
             self._chunk()
 
     def _absorb(self, fresh: Sequence[tuple[bytes, Version]], after: int, superseded: Superseded) -> None:
-        rows: list[tuple[int, bytes, bytes, int]] = []  # order, key, document, end
-        new_here: list[tuple[bytes, int]] = []
+        orders: list[int] = []
+        keys: list[bytes] = []
+        docs: list[bytes] = []
+        ends: list[int] = []
+        new_keys: list[bytes] = []
+        new_since: list[int] = []
         for key, version in reversed(fresh):
             end, older = NEVER, version
             while older is not None and older[0] > after:
                 if older[2] == PUT:
-                    rows.append((order_of(older[0], older[1]), key, older[3], end))
+                    orders.append(older[0] << ROW_BITS | older[1])
+                    keys.append(key)
+                    docs.append(older[3])
+                    ends.append(end)
                 end, older = older[0], older[5]
             if older is None:
-                new_here.append((key, end))
+                new_keys.append(key)
+                new_since.append(end)
             elif older[2] == PUT:
                 self.ends[bisect_left(self._orders, order_of(older[0], older[1]))] = end
-        rows.sort()
-        below = superseded([key for key, _ in new_here])  # before anything is added: a read that fails leaves all of it to the next try
-        self._append(rows)
-        self._mask(new_here, below)
+        below = superseded(new_keys)  # before anything is added: a read that fails leaves all of it to the next try
+        self._append(np.array(orders, np.uint64), keys, docs, np.array(ends, np.uint64))
+        self._mask(new_since, np.array(below, np.int64))
 
-    def _append(self, rows: Sequence[tuple[int, bytes, bytes, int]]) -> None:
-        if rows:
-            orders, keys, docs, ends = zip(*rows)
-            self.order.extend(orders)
-            self.ends.extend(ends)
-            self._orders += orders
-            self.keys += keys
-            self.docs += docs
+    def _append(self, orders: np.ndarray, keys: list[bytes], docs: list[bytes], ends: np.ndarray) -> None:
+        if (orders[1:] < orders[:-1]).any():  # some key has several versions
+            places = np.argsort(orders)
+            orders, ends = orders[places], ends[places]
+            keys, docs = [keys[place] for place in places.tolist()], [docs[place] for place in places.tolist()]
+        self.order.extend(orders)
+        self.ends.extend(ends)
+        self._orders += orders.tolist()
+        self.keys += keys
+        self.docs += docs
 
-    def _mask(self, new_here: Sequence[tuple[bytes, int]], below: Sequence[int]) -> None:
-        masks = [(order, since) for order, (_, since) in zip(below, new_here) if order >= 0]
-        if masks:
-            orders, since = zip(*masks)
-            self.last_mask_since = max(self.last_mask_since, *since)
-            self.mask_since.extend(since)
-            self.mask_orders.extend(orders)
+    def _mask(self, since: Sequence[int], below: np.ndarray) -> None:
+        """since: of each key that was new here; below: the order of the row that it had, -1 for none."""
+        masked = np.flatnonzero(below >= 0)
+        if len(masked):
+            begins = np.array(since, np.uint64)[masked]
+            self.last_mask_since = max(self.last_mask_since, int(begins.max()))
+            self.mask_since.extend(begins)
+            self.mask_orders.extend(below[masked].astype(np.uint64))
 
     @property
     def _chunked(self) -> int:
