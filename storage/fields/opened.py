@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,15 +78,17 @@ class OpenIndex:
         """Blocking. Raises DamagedRecord, OSError."""
         known: dict[SegmentEntry, OpenSegment] = {}
         if previous is not None:
-            known = {segment.entry: segment for segments in previous.collections.values() for segment in segments}
+            known = {_files_of(segment.entry): segment for segments in previous.collections.values() for segment in segments}
+
+        def opened(collection: int, entry: SegmentEntry) -> OpenSegment:
+            before = known.get(_files_of(entry))
+            if before is None:
+                return open_entry(disk, directory, state.uuid, collection, entry)
+            return before if before.entry == entry else replace(before, entry=entry, dead=_dead_of(disk, directory, entry))
+
         return cls(
             state,
-            {
-                number: tuple(
-                    known.get(entry) or open_entry(disk, directory, state.uuid, number, entry) for entry in collection.segments
-                )
-                for number, collection in state.collections.items()
-            },
+            {number: tuple(opened(number, entry) for entry in collection.segments) for number, collection in state.collections.items()},
         )
 
     def segments(self, collection: int) -> tuple[OpenSegment, ...] | None:
@@ -98,17 +100,23 @@ class OpenIndex:
 def open_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: SegmentEntry) -> OpenSegment:
     """One segment with everything that belongs to it. Raises DamagedRecord, OSError."""
     found = _open_files(disk, directory, uuid, collection, entry)
-    dead = NONE_DEAD
-    if entry.live is not None:
-        dead = Dead.of(~live.as_bools(live.load(disk, directory, entry), entry.rows))
     bounds = np.array([(entry.first + 1) << 16, (entry.last + 1) << 16], np.uint64)
-    return OpenSegment(entry, entry.rows, found.table, found.columns, found.texts, found.files, dead, bounds)
+    return OpenSegment(entry, entry.rows, found.table, found.columns, found.texts, found.files, _dead_of(disk, directory, entry), bounds)
 
 
 def check_entry(disk: Disk, directory: str, uuid: str, collection: int, entry: SegmentEntry) -> None:
     """A job for a worker: hold the files of a segment against their checksums, gigabytes perhaps. Raises DamagedRecord, OSError."""
     for _ in _open_files(disk, directory, uuid, collection, entry).check_all():
         pass
+
+
+def _files_of(entry: SegmentEntry) -> SegmentEntry:
+    """What names the files that never change: all but which rows are dead."""
+    return replace(entry, live=None, dead=0)
+
+
+def _dead_of(disk: Disk, directory: str, entry: SegmentEntry) -> Dead:
+    return NONE_DEAD if entry.live is None else Dead.of(~live.as_bools(live.load(disk, directory, entry), entry.rows))
 
 
 def _open_files(disk: Disk, directory: str, uuid: str, collection: int, entry: SegmentEntry) -> Segment:
