@@ -1,4 +1,4 @@
-"""Sweep seeds: python -m tests.sim [--world cluster|engine|both] [--seeds N | --for 30m] [--first S] [--jobs 2] | --seed N [--verbose] | --planted
+"""Sweep seeds: python -m tests.sim [--world cluster|roles|engine|both] [--seeds N | --for 30m] [--first S] [--jobs 2] | --seed N [--verbose] | --planted
 
 Without --first the seeds are fresh ones. One line a failing seed, with how to replay it, then the counts and seeds/s; exit code 1 when
 a seed failed. Seeds run in --jobs processes, each under the same PYTHONHASHSEED, so that a seed replays here exactly as it failed.
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count
 
-from tests.sim.run_seed import Verdict, make_world, play_seed
+from tests.sim.run_seed import WORLDS, Verdict, make_world, play_seed
 
 JOBS = 2
 CHUNK_SEEDS = 8
@@ -26,7 +26,7 @@ CHUNKS_AHEAD = 2  # of each process
 SHOWN_LINES_MAX = 6
 SAY_EVERY_S = 60.0
 FRESH_BELOW = 2**40
-WORLDS = {"cluster": ("cluster",), "engine": ("engine",), "both": ("cluster", "engine")}
+CHOICES = {**{world: (world,) for world in WORLDS}, "both": ("cluster", "engine")}
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 Chunk = tuple[str, list[int]]
@@ -53,7 +53,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description="Sweep seeds of the simulator.")
-    parser.add_argument("--world", choices=list(WORLDS), default="cluster")
+    parser.add_argument("--world", choices=list(CHOICES), default="cluster")
     parser.add_argument("--seeds", type=int, help="how many; of each world (100 unless --for is given)")
     parser.add_argument("--for", dest="duration", type=_duration, help="stop after this long: 90s, 30m, 2h")
     parser.add_argument("--first", type=int, help="of the seeds; fresh ones without it")
@@ -75,7 +75,7 @@ def _sweep(arguments: argparse.Namespace, first: int, seeds: int | None) -> int:
     began_s = said_s = time.monotonic()
     ends_s = began_s + arguments.duration if arguments.duration else None
     played = failed = 0
-    chunks = _chunks(WORLDS[arguments.world], first, seeds)
+    chunks = _chunks(CHOICES[arguments.world], first, seeds)
     for world, verdict in _play_all(chunks, arguments.jobs, ends_s):
         played += 1
         failed += bool(verdict.broken)

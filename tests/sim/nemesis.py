@@ -47,6 +47,27 @@ CLUSTER_FAULTS = {
     "twins": 0.2,
     "broken rewind": 0.7,
 }
+ROLE_FAULTS = {
+    "kill": 2.0,
+    "power": 2.0,
+    "crash": 2.0,
+    "stop": 1.0,
+    "full": 0.3,
+    "failing write": 0.3,
+    "slow disk": 0.5,
+    "long outage": 1.0,
+    "cut": 2.0,
+    "silence": 2.0,
+    "slow link": 1.5,
+    "reset": 2.0,
+    "hasty": 0.7,
+    "lose the primary": 2.0,
+    "switchover": 5.0,
+    "fence": 2.0,
+    "twins": 0.1,
+    "broken rewind": 0.7,
+    "heal": 5.0,
+}  # of a cluster that does little else than change roles
 HARMS = ("flip", "misdirect", "lie")  # a bit of a synced file turns; a write lands elsewhere; a sync keeps nothing
 HARM_EVERY = 0.3  # chance of each fault to be one of them, in a run that has them
 

@@ -19,6 +19,7 @@ from tests.sim.faults import innermost, shown
 from tests.sim.trace import Trace
 
 WALL_S_MAX = 120
+WORLDS = ("cluster", "roles", "engine")  # roles: a cluster that changes roles all the time and has little to keep
 
 
 class World(Protocol):
@@ -48,11 +49,14 @@ class Verdict:
 
 
 def make_world(kind: str, seed: int, *, verbose: bool = False) -> World:
-    """kind: cluster or engine."""
+    """kind: one of WORLDS."""
     from tests.sim.engine_world import EngineWorld
+    from tests.sim.sizes import draw_role_sizes
     from tests.sim.world import World as ClusterWorld
 
-    return {"cluster": ClusterWorld, "engine": EngineWorld}[kind](seed, verbose=verbose)
+    if kind == "engine":
+        return EngineWorld(seed, verbose=verbose)
+    return ClusterWorld(seed, verbose=verbose, sizes=draw_role_sizes(random.Random(seed)) if kind == "roles" else None)
 
 
 def play_seed(world: World, seed: int, *, wall_s_max: int = WALL_S_MAX) -> Verdict:

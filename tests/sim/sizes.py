@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage import EngineOptions, SyncMode
-from tests.sim.nemesis import CLUSTER_FAULTS, ENGINE_FAULTS, HARMS
+from tests.sim.nemesis import CLUSTER_FAULTS, ENGINE_FAULTS, HARMS, ROLE_FAULTS
 from tests.sim.swarm import Workload, draw_kinds, draw_workload, shown
 
 FREE_BYTES_MIN = 20_000
@@ -102,4 +102,25 @@ def draw_sizes(rng: random.Random, *, standbys: int | None = None) -> Sizes:
         fault_every_s=rng.choice([0.15, 0.4, 0.4, 1.0]),
         compact_every_s=rng.choice([0.0, 0.3, 2.0]),
         harm=harm,
+    )
+
+
+def draw_role_sizes(rng: random.Random) -> Sizes:
+    """Of a cluster that changes roles all the time and has little to keep: the orders about roles and what strikes inside them are always there, one
+    client writes seldom, nothing is sealed or indexed. Several times the role changes of a usual seed for each second of computing."""
+    usual = draw_sizes(rng)
+    engine = replace(
+        usual.engine, memtable_records_max=10_000, memtable_bytes_max=2**20, seal_age_s=600.0, log_segment_bytes=2**20, log_keep_bytes=2**20,
+        copy_grace_s=0.0, expiry_interval_s=60.0, index_rows_min=10_000,
+    )  # fmt: skip
+    plain = Workload({"insert": 3.0, "replace": 1.0}, usual.workload.twice, (), 0.0)
+    return replace(
+        usual,
+        engine=engine,
+        keys=40,
+        clients=1,
+        pause_s=0.15,
+        faults=draw_kinds(rng, ROLE_FAULTS, always=("heal", "switchover", "fence", "lose the primary")),
+        fault_every_s=rng.choice([0.1, 0.15, 0.25]),
+        workload=plain,
     )
