@@ -43,6 +43,9 @@ _VALUE_OF_SINGLE = {
 _KIND_OF = tuple(Kind)
 
 
+SPARSE = 4  # strings are copied with what lies between them up to so many times their bytes
+
+
 class Strings:
     """Byte strings, ascending and distinct: string i is blob[offsets[i]:offsets[i + 1]]."""
 
@@ -61,6 +64,31 @@ class Strings:
 
     def get(self, i: int) -> str:
         return str(self.blob[int(self.offsets[i]) : int(self.offsets[i + 1])], "utf-8")
+
+    def bytes_of(self, at: np.ndarray) -> list[bytes]:
+        """Those strings, each bytes_at; of many at once."""
+        blob, begins, ends = self._around(at)
+        return [blob[begin:end] for begin, end in zip(begins, ends)]
+
+    def texts_of(self, at: np.ndarray) -> list[str]:
+        """Those strings, each get; of many at once."""
+        blob, begins, ends = self._around(at)
+        if not blob.isascii():
+            return [blob[begin:end].decode("utf-8") for begin, end in zip(begins, ends)]
+        text = blob.decode("ascii")
+        return [text[begin:end] for begin, end in zip(begins, ends)]
+
+    def _around(self, at: np.ndarray) -> tuple[bytes, list[int], list[int]]:
+        """(bytes in which they lie, where each begins and ends there): as they stand when they fill most of it, else put together."""
+        if not len(at):
+            return b"", [], []
+        begins, ends = self.offsets[at].astype(np.int64), self.offsets[at.astype(np.int64) + 1].astype(np.int64)
+        low, high, wanted = int(begins.min()), int(ends.max()), int((ends - begins).sum())
+        if high - low <= SPARSE * wanted:
+            return bytes(self.blob[low:high]), (begins - low).tolist(), (ends - low).tolist()
+        joined = b"".join([self.blob[begin:end] for begin, end in zip(begins.tolist(), ends.tolist())])
+        sizes = np.cumsum(ends - begins)
+        return joined, (sizes - (ends - begins)).tolist(), sizes.tolist()
 
     def find(self, wanted: bytes) -> tuple[int, bool]:
         """(index of the first string that is not less, whether it is equal)."""

@@ -105,7 +105,11 @@ class Groups:
         index, known = self._index, len(self._index)
         by_key = [identities(column, of_key, missing_is_null=self.spec.is_bare) for column, of_key in zip(columns, codes)]
         names: Iterable[Any] = by_key[0] if len(by_key) == 1 else zip(*by_key) if by_key else [()] * len(first)
-        ids = np.fromiter((index.setdefault(name, len(index)) for name in names), np.int64, len(first))
+        names = list(names)
+        found = list(map(index.get, names))
+        if None in found:
+            found = [index.setdefault(name, len(index)) for name in names]
+        ids = np.array(found, np.int64)
         if len(index) > known:
             new = np.flatnonzero(ids >= known)  # numbered as they stand
             self.first += (np.uint64(part << _ROW_BITS) | first[new].astype(np.uint64)).tolist()
@@ -164,7 +168,11 @@ class Groups:
         """The results for some groups, whose keys have these values."""
         names = ["_id", *(fold.name for fold in self.spec.folds)]
         columns = [self._results(groups, number, fold) for number, fold in enumerate(self.spec.folds)]
-        return [dict(zip(names, row)) for row in zip(map(self._id, values), *columns)]
+        rows = zip(self._ids(values), *columns)
+        if len(names) == 2:  # as most have
+            id_name, name = names
+            return [{id_name: key, name: value} for key, value in rows]
+        return [dict(zip(names, row)) for row in rows]
 
     def _results(self, groups: Sequence[int], number: int, fold: Fold) -> list[Any]:
         """One fold's results: whole numbers that fit are taken as columns."""
@@ -179,12 +187,13 @@ class Groups:
                 return ((sums.high_ints[which] << 32) + sums.low_ints[which]).tolist()
         return [self._result(group, number, fold) for group in groups]
 
-    def _id(self, values: Sequence[Any]) -> Any:
+    def _ids(self, values: Sequence[Sequence[Any]]) -> list[Any]:
         if not self.spec.keys:
-            return None
+            return [None] * len(values)
         if self.spec.is_bare:
-            return None if values[0] is MISSING else values[0]
-        return {name: value for (name, _), value in zip(self.spec.keys, values) if value is not MISSING}
+            return [None if value is MISSING else value for (value,) in values]
+        paths = [name for name, _ in self.spec.keys]
+        return [{name: value for name, value in zip(paths, row) if value is not MISSING} for row in values]
 
     def _result(self, group: int, number: int, fold: Fold) -> Any:
         if fold.path is None:

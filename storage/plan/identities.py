@@ -9,6 +9,7 @@ Made for many codes of a column at once, as are the values themselves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,11 @@ def identities(column: Column, codes: np.ndarray, *, missing_is_null: bool) -> l
             return [_single(kind, missing_is_null=missing_is_null)] * len(at)
         if kind is Kind.NUMBER:
             rest = [0] * len(at) if column.remainders is None else column.remainders[at].tolist()
-            return [(kind, d, r) for d, r in zip(column.numbers[at].tolist(), rest)]
+            return list(zip(repeat(kind), column.numbers[at].tolist(), rest))
         if kind is Kind.STRING:
-            return [(kind, column.strings.bytes_at(i)) for i in at.tolist()]
+            return list(zip(repeat(kind), column.strings.bytes_of(at)))
         if kind is Kind.DATE:
-            return [(kind, ms) for ms in column.dates[at].tolist()]
+            return list(zip(repeat(kind), column.dates[at].tolist()))
         lo, _ = column.kind_range(kind)
         return [identity_of(column.value(lo + i), missing_is_null=missing_is_null) for i in at.tolist()]
 
@@ -69,7 +70,7 @@ def values_of(column: Column, codes: np.ndarray) -> list[Any]:
 
     def of_kind(kind: Kind, at: np.ndarray) -> list[Any]:
         if kind is Kind.STRING:
-            return [column.strings.get(i) for i in at.tolist()]
+            return column.strings.texts_of(at)
         if kind is not Kind.NUMBER:
             lo, _ = column.kind_range(kind)
             return [column.value(lo + i) for i in at.tolist()]
