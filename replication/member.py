@@ -205,10 +205,10 @@ class Member:
         why = f"promoted by force: {unknown}" if (unknown := replica.why_epoch_unknown()) else ""
         return await self._promote(lambda: self._check_promotion(force=force), why)
 
-    async def _promote(self, check: Callable[[], None], why: str = "") -> int:
-        """check() is asked once more in the last moment, and refuses by raising."""
+    async def _promote(self, check: Callable[[], None], why: str = "", after: Callable[[], int] | None = None) -> int:
+        """check() is asked once more in the last moment, and refuses by raising. after: the epoch to be above, if it is not all that may be led."""
         replica = self._replica
-        await replica.keeper.promote(replica.highest_epoch, check, why)
+        await replica.keeper.promote(after or replica.highest_epoch, check, why)
         promoted = replica.state
         while replica.state == promoted and self._is_taking_office():
             await replica.changes.wait_past(replica.changes.value)
@@ -241,7 +241,7 @@ class Member:
         try:
             if why is None:
                 check()
-                await self._promote(check)
+                await self._promote(check, after=lambda: offer.epoch)
         except PromotionRefused as error:
             why = error.message
         if why is not None and is_offered(self._replica, offer):

@@ -80,6 +80,7 @@ class Replica:
         self.declined = ("", "", 0)  # whose office this node declined, why, and in which epoch
         self.fencing = ""  # why, while this primary takes no writes because it is being fenced
         self.anew: set[bytes] = set()  # copies that were stopped and that an operator ordered to follow again
+        self.led = 0  # the highest epoch that a primary was heard to lead
         self.reseed: set[bytes] = set()  # copies that an operator ordered to be replaced from the primary
         self.dropped = DroppedList(seams)
         self.repairs = Repairs(self)
@@ -289,6 +290,8 @@ class Replica:
         peer.epoch = max(peer.epoch, epoch)
         if peer.role is Role.PRIMARY:
             peer.led_at = trio.current_time()
+        if peer.role in (Role.PRIMARY, Role.FROZEN):
+            self.led = max(self.led, epoch)
         return await self.keeper.hear(peer.name, peer.role, epoch)
 
     async def hear_pause(self, peer: Peer, told: tuple[int, int, str]) -> None:
@@ -332,7 +335,14 @@ class Replica:
         above them: another node, or an earlier life of this one, may lead any of the first."""
         if self.why_epoch_unknown():
             return EPOCH_UNHEARD_MIN + int.from_bytes(self.seams.random_bytes(3), "little")
-        return max([peer.epoch for peer in self.peers.values()], default=0)
+        highest = max(self.state.epoch, *(peer.epoch for peer in self.peers.values()), 0)
+        return highest if highest <= self._led_epoch() else highest + 1
+
+    def _led_epoch(self) -> int:
+        """The highest epoch that is known to have had a primary. An epoch above it came of a node that stepped out of one: its office may be offered to
+        somebody who takes it unheard, in the epoch after that one."""
+        own = self.state.epoch if self.state.role in (Role.PRIMARY, Role.FROZEN) else 0
+        return max(own, self.led, *(database.position.epoch for database in self.engine.databases.values()), 0)
 
     def cut_links(self) -> list[Conversation]:
         """End every conversation; returns those that are ending."""

@@ -293,6 +293,40 @@ async def test_the_old_primary_can_be_promoted_though_its_offer_was_taken_unseen
         assert world.member("a").role is Role.PRIMARY
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_third_node_is_promoted_above_an_offer_that_was_taken_unseen(kind: str, autojump_clock: object) -> None:
+    """It has heard that the old primary stepped down, and not who leads since: the office may have been taken in the next epoch (INV-4)."""
+    async with open_world(kind, "abc") as world:
+        await pair(world, "abc")
+        for name in "abc":
+            await world.stop(name)
+        offered = leave_offer(world)
+        taken = promoted(RoleState(Role.STANDBY, 1, ""), offered.epoch)
+        world.nodes["b"].disk.replace_file(ROLE_FILE, write_role(taken))
+        world.cut("a", "b")
+        world.cut("b", "c")
+        await world.start("a", "b", "c")
+        await world.until(lambda: world.member("c").epoch == offered.epoch)
+        await world.until(lambda: world.member("b").leads)
+        world.write("b", 3)
+        assert await world.member("c").promote(force=True) > taken.epoch
+        world.write("c", 5)
+        world.heal("b", "c")
+        world.heal("a", "b")
+        await world.until(lambda: world.same("a", "b", "c"))
+        assert [world.member(name).role for name in "abc"] == [Role.STANDBY, Role.STANDBY, Role.PRIMARY]
+
+
+async def test_a_promotion_is_one_epoch_above_one_that_was_led(autojump_clock: object) -> None:
+    async with open_world("fake", "abc") as world:
+        await pair(world, "abc")
+        replica = world.member("b")._replica
+        peer = replica.peers["c"]
+        for role, epoch, above in [("primary", 5, 5), ("standby", 5, 5), ("standby", 6, 7), ("fenced", 6, 7), ("frozen", 6, 6), ("standby", 8, 9)]:
+            await replica.hear(peer, role, epoch)
+            assert replica.highest_epoch() == above, (role, epoch)
+
+
 async def test_an_offer_is_over_once_another_leads_its_epoch(autojump_clock: object) -> None:
     """A third node was promoted that had not heard that the old primary stepped down. Nobody is unseated by the offer afterwards."""
     async with open_world("fake", "abc") as world:

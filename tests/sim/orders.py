@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from replication import Member, Role
+from replication.roles import promoted
 from storage.errors import DiskFailed, TwinlogError
 from tests.sim.disk import SimCrash
 from tests.sim.faults import shown
@@ -142,10 +143,12 @@ class Operator:
     async def promote(self, node: SimNode, *, force: bool, safe: bool) -> None:
         """One order, its outcome recorded even when the node dies over it or nobody waits for the answer any more."""
         database, member = node.database, node.member
-        chain, began_s, epoch = database.visible_chain if database else 0, trio.current_time(), member.epoch + 1
+        chain, began_s = database.visible_chain if database else 0, trio.current_time()
+        epoch = _planned_epoch(node)
         where = tuple(database.visible) if database else "no database"
         self._trace.note("operator", "promotes", node.name, where, "by force" if force else "")
-        self._epoch = max(self._epoch, epoch)
+        before = self._epoch
+        expected = self._epoch = max(before, epoch)
         self._promoted = (node.name, epoch)
         was_refused = False
         try:
@@ -159,7 +162,8 @@ class Operator:
         except TwinlogError as error:
             self._trace.note("operator", "is refused by", node.name, error.name)
             if member.epoch < epoch:
-                self._epoch = max([other.member.epoch for other in self._up()], default=self._epoch)
+                if self._epoch == expected:  # no other order meanwhile
+                    self._epoch = before
                 was_refused = True
         except Exception as error:
             self._observations.crashes.append(f"promote on {node.name}: {shown(error)}")
@@ -283,3 +287,11 @@ class Operator:
                     if not node.leads and node.database.visible != primary.database.visible and node.member.alarms:
                         self._trace.note("operator", "reseeds", node.name, str(node.member.alarms[0].kind.value))
                         node.member.reseed(DATABASE)
+
+
+def _planned_epoch(node: SimNode) -> int:
+    """Which a promotion would take now: the order may end without saying so."""
+    replica = node.member._replica
+    if node.member.role is Role.FENCED or replica.why_epoch_unknown():
+        return node.member.epoch + 1
+    return promoted(node.role_state, replica.highest_epoch()).epoch

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.run_seed import make_world, run_seed
+from tests.sim.run_seed import WORLDS, make_world, run_seed
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINT_DIGESTS = """
@@ -21,7 +21,7 @@ for seed in map(int, sys.argv[2:]):
 """
 
 
-@pytest.mark.parametrize("world", ["engine", "cluster"])
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_same_seed_twice_in_one_process(world: str) -> None:
     for seed in (3, 4):
         first, second = (run_seed(make_world(world, seed), seed) for _ in range(2))
@@ -32,7 +32,7 @@ def test_different_seeds_differ() -> None:
     assert len({run_seed(make_world("engine", seed), seed).digest for seed in range(5)}) == 5
 
 
-@pytest.mark.parametrize("world", ["engine", "cluster"])
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_same_seeds_in_processes_with_other_string_hashes(world: str) -> None:
     outputs = set()
     for hash_seed in ("1", "2"):

@@ -9,8 +9,9 @@ import pytest
 from tests.sim.run_seed import Verdict, make_world, run_seed
 
 CLUSTER_SEEDS = [*range(24), 893194483812]  # the last: two databases of one name, which an order to reseed has to bring together
+ROLE_SEEDS = range(20)
 ENGINE_SEEDS = [*range(40), 205519521026]  # the last: a life whose database stays closed leaves at risk what the one before had not synced
-SWEEP_SEEDS = {"engine": 100, "cluster": 25}  # about half a minute each
+SWEEP_SEEDS = {"engine": 100, "cluster": 25, "roles": 100}  # about half a minute each
 
 
 def must_keep_every_promise(world: str, seed: int) -> Verdict:
@@ -24,6 +25,11 @@ def must_keep_every_promise(world: str, seed: int) -> Verdict:
 def test_cluster(seed: int) -> None:
     verdict = must_keep_every_promise("cluster", seed)
     assert verdict.commits > 0 and verdict.views > 0
+
+
+@pytest.mark.parametrize("seed", ROLE_SEEDS)
+def test_roles(seed: int) -> None:
+    assert must_keep_every_promise("roles", seed).commits > 0
 
 
 @pytest.mark.parametrize("seed", ENGINE_SEEDS)
