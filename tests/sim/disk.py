@@ -237,9 +237,9 @@ class SimDisk:
         for path in [path for path, holder in self.platter.locks.items() if holder is self]:
             del self.platter.locks[path]
 
-    def crash_in(self, steps: int) -> None:
-        """Die inside the steps-th changing operation from now (an append may then be torn)."""
-        self._crash_at = self.steps + steps
+    def crash_in(self, steps: int | None) -> None:
+        """Die inside the steps-th changing operation from now (an append may then be torn); None: not at all."""
+        self._crash_at = None if steps is None else self.steps + steps
 
     @property
     def dead(self) -> bool:

@@ -154,6 +154,11 @@ class Machine:
         """The life has opened its database: what it found is durable from now on (INV-1). One that stays closed settles nothing."""
         self._unsettled_s = None
 
+    def spare(self) -> None:
+        """No crash that is due at a later operation comes any more."""
+        if self.disk is not None:
+            self.disk.crash_in(None)
+
     def crash_in(self, steps: int) -> None:
         if self.alive:
             self.disk.crash_in(steps)

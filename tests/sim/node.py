@@ -74,7 +74,7 @@ class SimNode:
         self.opening = False
         self.vandal: Vandal
         self.down_s = 0.2  # mean of how long it stays down
-        self.on_created: Callable[[bytes], None] = lambda uuid: None  # told of databases
+        self.on_created: Callable[[bytes], None] = lambda uuid: None  # told of databases, as they are made or found
         self._names = names
         self._network = network
         self._sizes = sizes
@@ -144,6 +144,7 @@ class SimNode:
             engine.node_id = self.name.encode().ljust(16, b"-").hex()
             database = engine.databases.get(DATABASE)
             if database is not None:
+                self.on_created(database.uuid)  # perhaps by a life that ended before it could say so
                 self.trace.note(self.name, "opens at", tuple(database.position), "unclean" if database.unclean else "clean")
                 await look_at_all(self._observations, self.name, database, state_hash=True)
             member = Member(engine, self._member_config(), partial(self._dial, seams), seams)

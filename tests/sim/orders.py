@@ -280,7 +280,11 @@ class Operator:
             if len(self._up_at_all()) == len(self._nodes) and not self._unsettled():  # an office that is offered must be taken or declined
                 await self.fail_over()
         elif waited_s > FORCE_AFTER_S and primary.database is not None:
-            if primary.member.status()["databases"][DATABASE]["closed"]:
+            if primary.database.damaged:  # promoted by force in haste: the copy of somebody else counts
+                sound = [node for node in self._candidates() if node is not primary and not node.database.damaged]
+                for node in sound[:1]:
+                    await self.promote(node, force=True, safe=False)
+            elif primary.member.status()["databases"][DATABASE]["closed"]:
                 await self.promote(primary, force=True, safe=False)
             elif waited_s > RESEED_AFTER_S:
                 for node in self._up():

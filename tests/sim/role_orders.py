@@ -77,6 +77,8 @@ class RoleOrders:
     def rest(self) -> None:
         """The faults are over: what has not struck by now does not."""
         self._traps.clear()
+        for node in self._nodes.values():
+            node.machine.spare()
 
     # The orders.
 
