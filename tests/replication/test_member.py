@@ -15,7 +15,7 @@ from replication.links import PACE_S
 from replication.messages import Frames, decode
 from storage import AckTimeout, NotPrimary, PromotionRefused, ReadOnly
 
-from .world import open_world
+from .world import World, open_world
 
 BOTH = pytest.mark.parametrize("kind", ["fake", "real"])
 
@@ -61,18 +61,23 @@ async def test_databases_come_and_go_with_the_primary(kind: str, autojump_clock:
         assert world.alarms("b") == set()
 
 
+async def emptied_primary(world: World) -> None:
+    """a has lost its disk, and b keeps what a does not have."""
+    await world.start("a", "b")
+    await world.create("a")
+    world.write("a", 5)
+    await world.until(lambda: world.same("a", "b"))
+    await world.stop("a")
+    node = world.nodes["a"]
+    node.disk, node.shelf = type(node.disk)(), type(node.shelf)()
+    await world.start("a")
+    await world.until(lambda: "unknown-to-primary" in world.alarms("b"))
+
+
 @BOTH
 async def test_an_emptied_primary_does_not_empty_its_standby(kind: str, autojump_clock: object) -> None:
     async with open_world(kind, "ab") as world:
-        await world.start("a", "b")
-        await world.create("a")
-        world.write("a", 5)
-        await world.until(lambda: world.same("a", "b"))
-        await world.stop("a")
-        node = world.nodes["a"]
-        node.disk, node.shelf = type(node.disk)(), type(node.shelf)()
-        await world.start("a")
-        await world.until(lambda: "unknown-to-primary" in world.alarms("b"))
+        await emptied_primary(world)
         await world.create("a")
         world.write("a", 9)
         await world.until(lambda: world.member("b").status()["peers"]["a"]["connected"])
@@ -88,15 +93,7 @@ async def test_an_emptied_primary_does_not_empty_its_standby(kind: str, autojump
 @BOTH
 async def test_what_the_primary_never_had_goes_when_an_operator_says_so(kind: str, autojump_clock: object) -> None:
     async with open_world(kind, "ab") as world:
-        await world.start("a", "b")
-        await world.create("a")
-        world.write("a", 5)
-        await world.until(lambda: world.same("a", "b"))
-        await world.stop("a")
-        node = world.nodes["a"]
-        node.disk, node.shelf = type(node.disk)(), type(node.shelf)()
-        await world.start("a")
-        await world.until(lambda: "unknown-to-primary" in world.alarms("b"))
+        await emptied_primary(world)
         world.member("b").reseed("d")
         await world.until(lambda: world.nodes["b"].engine.databases.get("d") is None and world.alarms("b") == set())
         await world.create("a")
