@@ -45,6 +45,7 @@ from .tails import TailHunt, TailSource
 log = logging.getLogger("twinlog.replication")
 
 EPOCH_UNHEARD_MIN = 2**16  # where a forced promotion begins that can know of no epoch: above all that operators' orders ever come to
+OFFERED_EPOCHS = 2  # that one offer of an office may lead to, after the epoch in which it is made
 
 
 class Replica:
@@ -336,11 +337,11 @@ class Replica:
         if self.why_epoch_unknown():
             return EPOCH_UNHEARD_MIN + int.from_bytes(self.seams.random_bytes(3), "little")
         highest = max(self.state.epoch, *(peer.epoch for peer in self.peers.values()), 0)
-        return highest if highest <= self._led_epoch() else highest + 1
+        return highest if highest <= self._led_epoch() else highest + OFFERED_EPOCHS
 
     def _led_epoch(self) -> int:
-        """The highest epoch that is known to have had a primary. An epoch above it came of a node that stepped out of one: its office may be offered to
-        somebody who takes it unheard, in the epoch after that one."""
+        """The highest epoch that is known to have had a primary. An epoch above it came of a node that stepped out of one, and two more may be led
+        unheard: the next one by whoever takes the office that is offered, the one after it by whoever offered it, once it was declined."""
         own = self.state.epoch if self.state.role in (Role.PRIMARY, Role.FROZEN) else 0
         return max(own, self.led, *(database.position.epoch for database in self.engine.databases.values()), 0)
 

@@ -270,7 +270,7 @@ async def test_a_promotion_ends_an_offer_that_nobody_took(autojump_clock: object
         await world.stop("a")
         leave_offer(world)
         await world.start("a")
-        assert await world.member("a").promote() == 4, "b may lead epoch 3 by now"
+        assert await world.member("a").promote() == 5, "b may lead epoch 3 by now; 4 is left out, as by everybody"
         await world.start("b")
         await world.until(lambda: world.same("a", "b"))
         assert (world.member("a").role, world.member("b").role) == (Role.PRIMARY, Role.STANDBY)
@@ -317,12 +317,30 @@ async def test_a_third_node_is_promoted_above_an_offer_that_was_taken_unseen(kin
         assert [world.member(name).role for name in "abc"] == [Role.STANDBY, Role.STANDBY, Role.PRIMARY]
 
 
+async def test_a_third_node_is_promoted_above_an_office_that_was_declined_and_taken_back_unseen(autojump_clock: object) -> None:
+    """It has heard of the offer's epoch alone: the old primary may lead the one after the next (INV-4)."""
+    async with open_world("fake", "abc") as world:
+        await pair(world, "abc")
+        for name in "abc":
+            await world.stop(name)
+        offered = leave_offer(world)
+        world.nodes["c"].disk.replace_file(ROLE_FILE, write_role(RoleState(Role.STANDBY, offered.epoch, "heard of the offer")))
+        taken_back = RoleState(Role.PRIMARY, offered.epoch + 2, "b declined the office")
+        world.nodes["a"].disk.replace_file(ROLE_FILE, write_role(taken_back))
+        await world.start("c")
+        assert await world.member("c").promote(force=True) > taken_back.epoch
+        world.write("c", 5)
+        await world.start("a", "b")
+        await world.until(lambda: world.same("a", "b", "c"))
+        assert [world.member(name).role for name in "abc"] == [Role.STANDBY, Role.STANDBY, Role.PRIMARY]
+
+
 async def test_a_promotion_is_one_epoch_above_one_that_was_led(autojump_clock: object) -> None:
     async with open_world("fake", "abc") as world:
         await pair(world, "abc")
         replica = world.member("b")._replica
         peer = replica.peers["c"]
-        for role, epoch, above in [("primary", 5, 5), ("standby", 5, 5), ("standby", 6, 7), ("fenced", 6, 7), ("frozen", 6, 6), ("standby", 8, 9)]:
+        for role, epoch, above in [("primary", 5, 5), ("standby", 5, 5), ("standby", 6, 8), ("fenced", 6, 8), ("frozen", 6, 6), ("standby", 8, 10)]:
             await replica.hear(peer, role, epoch)
             assert replica.highest_epoch() == above, (role, epoch)
 
