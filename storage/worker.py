@@ -9,7 +9,7 @@ keeps open between seals (shard/bases.py) when it has a parameter `bases`. The p
 
 One worker of a kind for each data directory (one seals, one builds and merges field segments): it inherits a lock on
 ROOT/worker.lock or ROOT/indexer.lock that its parent has taken before it is started, so that nobody waits for its imports, and it ends at
-once, in the middle of a job if need be, when its parent is gone (stdin ends). The lock goes with the last of the two. So no seal of a killed parent goes on beside the
+once, in the middle of a job if need be, when its parent is gone (stdin ends). The lock goes when it ends. So no seal of a killed parent goes on beside the
 next one's; a job must bear being cut off at any point, as sealing does.
 
 The parent runs one job at a time. A worker that dies fails the job it had with WorkerDied and is started again for the next.

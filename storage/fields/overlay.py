@@ -19,7 +19,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 
@@ -40,6 +42,7 @@ ROW_BITS = 16
 NEVER = 2**64 - 1
 FIRST_ROOM = 1024
 
+T = TypeVar("T")
 Superseded = Callable[[Sequence[bytes]], Sequence[int]]  # keys -> orders of the rows that held them below the memtable, -1 for none
 
 
@@ -109,29 +112,23 @@ class Chunk:
         return path in (self._columns if uses & COLUMN else self._kinds) and (path in self._texts or not uses & WORDS)
 
     def column(self, path: str) -> Column:
-        if (found := self._columns.get(path)) is not None:
-            return found
-        with self._making:
-            if path not in self._columns:
-                self._columns[path] = build_column(*self._entries(path))
-            return self._columns[path]
+        return self._made(self._columns, self._making, path, build_column)
 
     def kinds(self, path: str) -> Column:
         """A column that keeps no strings."""
-        if (found := self._kinds.get(path)) is not None:
-            return found
-        with self._making:
-            if path not in self._kinds:
-                self._kinds[path] = build_column(*self._entries(path), is_hollow=True)
-            return self._kinds[path]
+        return self._made(self._kinds, self._making, path, partial(build_column, is_hollow=True))
 
     def text(self, path: str) -> Text:
-        if (found := self._texts.get(path)) is not None:
+        return self._made(self._texts, self._making_texts, path, text_of)
+
+    def _made(self, made: dict[str, T], lock: Lock, path: str, make: Callable[[Entries], T]) -> T:
+        """What was made of a path already, or else is made here and now."""
+        if (found := made.get(path)) is not None:
             return found
-        with self._making_texts:
-            if path not in self._texts:
-                self._texts[path] = text_of(*self._entries(path))
-            return self._texts[path]
+        with lock:
+            if path not in made:
+                made[path] = make(*self._entries(path))
+            return made[path]
 
     def _entries(self, *paths: str) -> list[Entries]:
         if not paths:

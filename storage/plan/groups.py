@@ -7,7 +7,7 @@ few steps; what was read document by document is kept beside them. Groups come o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,8 +104,7 @@ class Groups:
         """The groups of rows with these codes of the keys (arrays of equal length, each combination once); first: their first rows."""
         index, known = self._index, len(self._index)
         by_key = [identities(column, of_key, missing_is_null=self.spec.is_bare) for column, of_key in zip(columns, codes)]
-        names: Iterable[Any] = by_key[0] if len(by_key) == 1 else zip(*by_key) if by_key else [()] * len(first)
-        names = list(names)
+        names: list[Any] = by_key[0] if len(by_key) == 1 else list(zip(*by_key)) if by_key else [()] * len(first)
         found = list(map(index.get, names))
         if None in found:
             found = [index.setdefault(name, len(index)) for name in names]
