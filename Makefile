@@ -28,7 +28,7 @@ venv: $(STAMP)
 
 # The stamp makes the second run free; it is renewed when the dependencies or the native kernel change or the checkout
 # has moved. Where no compiler is found the kernel is left out and the pure functions serve.
-$(STAMP): pyproject.toml setup.py storage/kernel.c storage/fields.c storage/text.c storage/exchange.c storage/packing.c storage/growing.h
+$(STAMP): pyproject.toml setup.py storage/kernel.c storage/fields.c storage/text.c storage/exchange.c storage/packing.c storage/fetching.c storage/crc32c.h storage/growing.h
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Twinlog needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \

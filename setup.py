@@ -10,7 +10,7 @@ def extension(name: str, source: str) -> Extension:
     return Extension(
         name,
         [source],
-        depends=["setup.py", "storage/growing.h", "storage/utf8.h"],
+        depends=["setup.py", "storage/crc32c.h", "storage/growing.h", "storage/utf8.h"],
         optional=True,
         define_macros=[("KERNEL_SOURCE", f"{zlib.crc32((Path(__file__).parent / source).read_bytes())}u")],
         extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"],
@@ -23,6 +23,7 @@ NAMES = {
     "storage._text": "storage/text.c",
     "storage._exchange": "storage/exchange.c",
     "storage._packing": "storage/packing.c",
+    "storage._fetching": "storage/fetching.c",
 }
 
 setup(ext_modules=[extension(name, source) for name, source in NAMES.items()])

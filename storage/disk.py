@@ -171,6 +171,11 @@ class OsFile:
             self.size += some
         return taken
 
+    @property
+    def descriptor(self) -> int:
+        """For the kernel, which reads many places in one call (storage/shard/fetching.py); -1 once it is closed."""
+        return self._descriptor
+
     def read_at(self, offset: int, length: int) -> bytes:
         return os.pread(self._descriptor, length, offset)
 

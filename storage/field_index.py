@@ -40,6 +40,7 @@ from .indexes.building import (
 )
 from .indexes.parts import ChunkPart
 from .shard.checkpoint import logs_digest
+from .step_pace import StepPace
 
 if TYPE_CHECKING:
     from .database import Database
@@ -73,6 +74,7 @@ class Indexing:
         self.changing = trio.Lock()
         self.working = trio.Lock()  # held while a build or merge is under way
         self.turns = trio.Semaphore(QUERY_STEPS_AT_ONCE)
+        self.pace = StepPace()
         self.last_error = ""
         self.builds = self.merges = self.failures = 0
         self._next_number = 1

@@ -5,6 +5,7 @@
  *
  *     storage/fields/extract.py       walk, reach      documents to entries
  *     storage/fields/distinct.py      rank_keys, rank_strings, join_strings, merge_keys, merge_strings, group
+ *     storage/plan/tallies.py         tally, weigh     rows of a query to groups
  *
  * Numbers are native little-endian, documents MessagePack. Every length that comes in is checked before a byte behind it is
  * read. Loops run with the interpreter released: buffers are held meanwhile, and nobody writes to what is being indexed.
@@ -564,6 +565,145 @@ static PyObject *fields_group(PyObject *module, PyObject *const *args, Py_ssize_
         return Py_BuildValue("(NN)", starts, out);
     Py_XDECREF(starts);
     Py_XDECREF(out);
+    return failed(how);
+}
+
+/* ---- Tallying: what the rows of a query come to by the number of their group. */
+
+typedef struct {
+    const void *data;
+    int width; /* 1, 2, 4 or 8 */
+} Numbers;
+
+static inline u64 number_at(Numbers n, u64 i) {
+    switch (n.width) {
+    case 1: return ((const u8 *)n.data)[i];
+    case 2: return ((const u16 *)n.data)[i];
+    case 4: return ((const u32 *)n.data)[i];
+    default: return ((const u64 *)n.data)[i];
+    }
+}
+
+/* The elements' width, or 0 when it is none of those; *length is how many there are. */
+static int numbers_of(const Py_buffer *view, Numbers *numbers, u64 *length) {
+    Py_ssize_t width = view->itemsize;
+    if ((width != 1 && width != 2 && width != 4 && width != 8) || view->len % width)
+        return 0;
+    *numbers = (Numbers){view->buf, (int)width};
+    *length = (u64)view->len / (u64)width;
+    return 1;
+}
+
+/* One loop a width, which the compiler makes of the branch that is always the same. */
+#define BY_WIDTH(n, ...) \
+    switch ((n).width) { \
+    case 1: (n).width = 1; __VA_ARGS__; break; \
+    case 2: (n).width = 2; __VA_ARGS__; break; \
+    case 4: (n).width = 4; __VA_ARGS__; break; \
+    default: (n).width = 8; __VA_ARGS__; break; \
+    }
+
+static int tally_all(Numbers numbers, u64 rows, u64 groups, u64 *counts, u32 *first) {
+    memset(counts, 0, groups * 8);
+    memset(first, 0, groups * 4);
+    BY_WIDTH(numbers, for (u64 i = 0; i < rows; i++) {
+        u64 group = number_at(numbers, i);
+        if (group >= groups)
+            return OUTSIDE;
+        if (!counts[group]++)
+            first[group] = (u32)i;
+    })
+    return FINE;
+}
+
+static PyObject *fields_tally(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Buffers open = {.count = 0};
+    Py_buffer *view;
+    Numbers numbers;
+    u64 rows;
+    if (!takes("tally", count, 2))
+        return NULL;
+    Py_ssize_t groups = PyLong_AsSsize_t(args[1]);
+    if (groups < 0 || groups > UINT32_MAX)
+        return PyErr_Occurred() ? NULL : failed(TOO_MANY);
+    if (!(view = open_one(&open, args[0], 1)))
+        return NULL;
+    if (!numbers_of(view, &numbers, &rows) || rows > UINT32_MAX)
+        return unequal(&open);
+    PyObject *counts = PyBytes_FromStringAndSize(NULL, groups * 8);
+    PyObject *first = counts ? PyBytes_FromStringAndSize(NULL, groups * 4) : NULL;
+    int how = first ? FINE : NO_MEMORY;
+    if (first) {
+        u64 *counts_out = (u64 *)PyBytes_AS_STRING(counts);
+        u32 *first_out = (u32 *)PyBytes_AS_STRING(first);
+        Py_BEGIN_ALLOW_THREADS
+        how = tally_all(numbers, rows, (u64)groups, counts_out, first_out);
+        Py_END_ALLOW_THREADS
+    }
+    close_all(&open);
+    if (how == FINE)
+        return Py_BuildValue("(NN)", counts, first);
+    Py_XDECREF(counts);
+    Py_XDECREF(first);
+    return failed(how);
+}
+
+static inline __attribute__((always_inline)) int weigh_coded(
+    Numbers numbers, u64 rows, Numbers codes, const double *weights, u64 weighed, u64 groups, double *totals) {
+    BY_WIDTH(numbers, for (u64 i = 0; i < rows; i++) {
+        u64 group = number_at(numbers, i), code = number_at(codes, i);
+        if (group >= groups || code >= weighed)
+            return OUTSIDE;
+        totals[group] += weights[code];
+    })
+    return FINE;
+}
+
+static int weigh_all(Numbers numbers, u64 rows, const Numbers *codes, const double *weights, u64 weighed, u64 groups, double *totals) {
+    memset(totals, 0, groups * 8);
+    if (!codes) {
+        BY_WIDTH(numbers, for (u64 i = 0; i < rows; i++) {
+            u64 group = number_at(numbers, i);
+            if (group >= groups)
+                return OUTSIDE;
+            totals[group] += weights[i];
+        })
+        return FINE;
+    }
+    Numbers by = *codes;
+    int how;
+    BY_WIDTH(by, how = weigh_coded(numbers, rows, by, weights, weighed, groups, totals))
+    return how;
+}
+
+static PyObject *fields_weigh(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Buffers open = {.count = 0};
+    Py_buffer *view, *weights, *by = NULL;
+    Numbers numbers, codes;
+    u64 rows, coded = 0;
+    if (!takes("weigh", count, 4))
+        return NULL;
+    Py_ssize_t groups = PyLong_AsSsize_t(args[3]);
+    if (groups < 0 || groups > UINT32_MAX)
+        return PyErr_Occurred() ? NULL : failed(TOO_MANY);
+    if (!(view = open_one(&open, args[0], 1)) || !(weights = open_one(&open, args[2], 8)) ||
+        (args[1] != Py_None && !(by = open_one(&open, args[1], 1))))
+        return NULL;
+    u64 weighed = (u64)weights->len / 8;
+    if (!numbers_of(view, &numbers, &rows) || (by && !numbers_of(by, &codes, &coded)) || rows != (by ? coded : weighed))
+        return unequal(&open);
+    PyObject *totals = PyBytes_FromStringAndSize(NULL, groups * 8);
+    int how = totals ? FINE : NO_MEMORY;
+    if (totals) {
+        double *out = (double *)PyBytes_AS_STRING(totals);
+        Py_BEGIN_ALLOW_THREADS
+        how = weigh_all(numbers, rows, by ? &codes : NULL, weights->buf, weighed, (u64)groups, out);
+        Py_END_ALLOW_THREADS
+    }
+    close_all(&open);
+    if (how == FINE)
+        return totals;
+    Py_XDECREF(totals);
     return failed(how);
 }
 
@@ -1394,6 +1534,7 @@ static PyObject *fields_reach(PyObject *module, PyObject *const *args, Py_ssize_
 static PyMethodDef fields_functions[] = {
     FAST(walk),       FAST(rank_keys),  FAST(rank_strings), FAST(join_strings),
     FAST(merge_keys), FAST(group),      FAST(reach),        {"merge_strings", fields_merge_strings, METH_O, NULL},
+    FAST(tally),      FAST(weigh),
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,6 +22,7 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include "crc32c.h"
 #include "utf8.h"
 
 #if !defined(__GNUC__) || !defined(__SIZEOF_INT128__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -42,46 +43,6 @@ static inline u64 rotate_right(u64 v, int bits) { return v >> bits | v << (64 - 
 static inline int lies_within(u64 at, u64 length, Py_ssize_t size) {
     return at <= (u64)size && length <= (u64)size - at;
 }
-
-/* ---- CRC32C: the machine's instruction where there is one, else a table. */
-
-static u32 crc_table[256];
-static u32 (*crc_update)(u32 crc, const u8 *data, size_t size); /* both set once, when the module is made */
-
-static u32 crc_by_table(u32 crc, const u8 *data, size_t size) {
-    while (size--)
-        crc = crc >> 8 ^ crc_table[(crc ^ *data++) & 0xFF];
-    return crc;
-}
-
-#if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static u32 crc_by_instruction(u32 crc, const u8 *data, size_t size) {
-    u64 wide = crc;
-    for (; size >= 8; size -= 8, data += 8)
-        wide = __builtin_ia32_crc32di(wide, load64(data));
-    crc = (u32)wide;
-    while (size--)
-        crc = __builtin_ia32_crc32qi(crc, *data++);
-    return crc;
-}
-#endif
-
-static void choose_crc(void) {
-    for (u32 byte = 0; byte < 256; byte++) {
-        u32 crc = byte;
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0x82F63B78u : 0);
-        crc_table[byte] = crc;
-    }
-    crc_update = crc_by_table;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("sse4.2"))
-        crc_update = crc_by_instruction;
-#endif
-}
-
-static inline u32 crc32c(const u8 *data, size_t size) { return ~crc_update(0xFFFFFFFFu, data, size); }
 
 /* ---- XXH3, 64 bits, seeded. The names of the steps are the specification's. */
 

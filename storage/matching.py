@@ -1,6 +1,7 @@
 """Matching: the one door between a compiled filter and the documents of a read view. Every verb that looks for documents uses it.
 
     filter, sort ──> find_rows(view, ...)  ──> batches of Found, in natural order (of the last write to each) or sorted
+                     find_few(view, ...)   ──> the first few of them, at once
                      count_rows(view, ...) ──> a number
 
     `_id` is pinned ──> one look-up          fields are indexed ──> storage/plan over the view's parts, in the disk's thread
@@ -11,7 +12,8 @@ Whether an index or a scan answers is decided here and nowhere else; the answer 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -24,11 +26,14 @@ from .plan import SORT_BYTES_MAX, Found
 from .query.filters import Filter
 from .query.sorting import Sort
 from .query.weight import is_slow
+from .step_pace import shape_of, sort_shape
+from .stepping import run_through
 from .values.documents import decode
 from .views import Row, View
 
 T = TypeVar("T")
 
+FEW_MAX = 128  # documents that are found all together
 SLICE_ROWS = 64
 STEPS_TOGETHER = 2
 SLICE_S = 0.002  # of documents matched on the loop (INV-9)
@@ -37,7 +42,7 @@ SLOW_ROWS = 8  # matched there at a time: a regular expression may take 50 ms a 
 SLOW_BYTES = 2**20
 WANTED_FIELDS_MAX = 32  # of one query: no habit has more, and every collection has only so many that can be indexed
 
-__all__ = ["Found", "count_rows", "find_rows", "standing_for", "stepped"]
+__all__ = ["Found", "count_rows", "find_few", "find_rows", "last_of", "standing_for", "stepped"]
 
 
 async def find_rows(
@@ -69,18 +74,41 @@ async def find_rows(
             return
 
 
+async def find_few(
+    view: View, collection: int, matches: Filter, *, sort: Sort | None = None, wanted: int, is_bare: bool = False
+) -> list[Found] | None:
+    """The first `wanted` (1 to FEW_MAX) of what find_rows gives, all together, if an index answers; else None. is_bare: nobody looks at
+    Found.document."""
+    if matches.point[0] or not 0 < wanted <= FEW_MAX:
+        return None
+    standing = await standing_for(view, collection, plan.wanted_fields(matches, sort))
+    if standing is None:
+        return None
+    found: list[Found] = []
+
+    def take(batch: list[Found]) -> bool:
+        found.extend(batch)
+        return len(found) >= wanted
+
+    def steps() -> Iterator[list[Found]]:
+        return plan.find(standing.parts, standing.loose, matches, sort, wanted, is_bare=is_bare)
+
+    shape = shape_of(matches.tree, "find", collection, sort_shape(sort), wanted.bit_length())
+    await run_through(view, standing, steps, take, found.clear, shape)
+    return found
+
+
 async def count_rows(view: View, collection: int, matches: Filter) -> int:
     """How many documents match."""
     if not matches.spec:
         return await view.count(collection)
-    total = 0
     standing = None
     if not matches.point[0]:
         standing = await standing_for(view, collection, plan.wanted_fields(matches))
     if standing is not None:
-        async for number in stepped(view, plan.count(standing.parts, standing.loose, matches)):
-            total = number if number is not None else total
-        return total
+        steps = partial(plan.count, standing.parts, standing.loose, matches)
+        return await last_of(view, standing, steps, shape_of(matches.tree, "count", collection)) or 0
+    total = 0
     async for batch in find_rows(view, collection, matches):
         total += len(batch)
     return total
@@ -97,6 +125,18 @@ async def standing_for(view: View, collection: int, fields: Fields) -> Standing 
         return None
     view.asked(collection)
     return await view.standing(collection)
+
+
+async def last_of(view: View, standing: Standing, make: Callable[[], Iterator[T | None]], shape: Hashable | None = None) -> T | None:
+    """The one thing that steps which end in it give; None when they end without."""
+    found: list[T] = []
+
+    def take(what: T) -> bool:
+        found.append(what)
+        return True
+
+    await run_through(view, standing, make, take, found.clear, shape)
+    return found[0] if found else None
 
 
 async def stepped(view: View, steps: Iterator[T]) -> AsyncIterator[T]:

@@ -35,8 +35,9 @@ FIELDS = _load("_fields")
 TEXT = _load("_text")
 EXCHANGE = _load("_exchange")
 PACKING = _load("_packing")
+FETCHING = _load("_fetching")
 
 
 def choose(name: str, pure: F) -> F:
     """The kernel's function of that name where there is one, else the pure one."""
-    return next((getattr(module, name) for module in (KERNEL, FIELDS, TEXT, EXCHANGE, PACKING) if hasattr(module, name)), pure)
+    return next((getattr(module, name) for module in (KERNEL, FIELDS, TEXT, EXCHANGE, PACKING, FETCHING) if hasattr(module, name)), pure)

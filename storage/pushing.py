@@ -9,10 +9,11 @@ None wherever that does not fit: then documents go through the stages one by one
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from . import plan
-from .matching import count_rows, standing_for, stepped
+from .matching import count_rows, last_of, standing_for
 from .query.filters import Filter
 from .query.pipeline import Pipeline
 from .query.stage_groups import Count, Group
@@ -42,8 +43,9 @@ async def _grouped(view: View, collection: int, matches: Filter, stage: Group) -
     standing = await standing_for(view, collection, plan.wanted_fields(matches, group=group))
     if standing is None:
         return None
-    steps = plan.group(standing.parts, standing.loose, matches, group)
-    return None if steps is None else await _last(view, steps)
+    if not plan.can_group(standing.parts, group):
+        return None
+    return await last_of(view, standing, partial(plan.group, standing.parts, standing.loose, matches, group)) or []
 
 
 async def distinct_values(view: View, collection: int, path: str, matches: Filter) -> list[Any] | None:
@@ -53,12 +55,4 @@ async def distinct_values(view: View, collection: int, path: str, matches: Filte
     standing = await standing_for(view, collection, plan.wanted_fields(matches, distinct_path=path))
     if standing is None:
         return None
-    return await _last(view, plan.distinct(standing.parts, standing.loose, path, matches))
-
-
-async def _last(view: View, steps: Any) -> Any:
-    found: list[Any] = []
-    async for part in stepped(view, steps):
-        if part is not None:
-            found += part
-    return found
+    return await last_of(view, standing, partial(plan.distinct, standing.parts, standing.loose, path, matches)) or []

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from .commit.codec import PUT
 from .compiling import compiled
 from .database import Database
-from .matching import count_rows, find_rows
+from .matching import Found, count_rows, find_few, find_rows
 from .names import check_collection_name
 from .query.filters import Filter, compile_filter
 from .query.projection import compile_projection
@@ -123,6 +123,31 @@ class Cursor:
         await self._documents.aclose()
 
 
+class ReadyCursor(Cursor):
+    """A find whose few documents were all found together."""
+
+    def __init__(self, documents: list[bytes], view: View) -> None:
+        super().__init__(_none(), view, documents)
+        self.done = not documents
+
+    async def next_batch(self, count: int) -> list[bytes]:
+        taken, _ = _within([document for document, _ in zip(self._at_hand, range(count))], BATCH_BYTES_MAX)
+        for _ in taken:
+            self._at_hand.popleft()
+        self.done = not self._at_hand
+        return taken
+
+    async def close(self) -> None:
+        """Nothing is open; the iterator was never begun."""
+        self._at_hand.clear()
+        self.done = True
+
+
+async def _none() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
 class WholeCursor(Cursor):
     """A find over everything there is: documents leave as they were kept, unread, in runs."""
 
@@ -195,6 +220,10 @@ async def find(
     project = await compiled(db, compile_projection, projection, matches) if projection else None
     if not spec and order is None and project is None:
         return WholeCursor(_everything(view, collection, skip, limit), view)
+    if limit and (number := view.catalog.ids.get(collection)) is not None:
+        few = await find_few(view, number, matches, sort=order, wanted=skip + limit, is_bare=project is None)
+        if few is not None:
+            return ReadyCursor(_as_asked(few[skip : skip + limit], project), view)
     return Cursor(_shaped(view, collection, matches, order, project, skip, limit), view)
 
 
@@ -246,6 +275,12 @@ async def _shaped(
             number += 1
             if number > skip:
                 yield encode_projected(project(found.document))
+
+
+def _as_asked(found: list[Found], project: Callable[[dict], dict] | None) -> list[bytes]:
+    if project is None:
+        return [one.data for one in found]
+    return [encode_projected(project(one.document)) for one in found]
 
 
 def encode_projected(document: dict) -> bytes:

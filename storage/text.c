@@ -3,7 +3,7 @@
  * Built as storage._text when a compiler is there and chosen by storage/native.py. Every function here has a pure twin
  * in the Python module whose promise it keeps; tests/fields holds the two equal:
  *
- *     storage/fields/text.py           text_build, text_find
+ *     storage/fields/text.py           text_build, text_find, text_blocks
  *     storage/fields/candidates.py     text_mark
  *     storage/fields/text_merge.py     text_union, text_move
  *
@@ -369,17 +369,88 @@ enum { FREE, WORD };
 
 static inline int is_edge(u8 byte, u64 edge) { return edge == FREE || byte == EDGE || byte >= NOT_ASCII; }
 
+/* Which blocks of the terms hold which letters: a row of bits for each hash of three bytes, a bit a block in which such three begin.
+ * A needle is looked for only in blocks that have all of its threes, so that a rare word takes a hundredth of going through all. */
+
+#define BLOCK_BYTES 4096
+#define HASHES 4096
+
+static inline u32 hash_of_three(const u8 *at) {
+    return ((u32)at[0] | (u32)at[1] << 8 | (u32)at[2] << 16) * 0x9E3779B1u >> 20;
+}
+
+static inline size_t words_of(size_t size) { return (size / BLOCK_BYTES + 1 + 63) / 64; }
+
+static PyObject *text_blocks(PyObject *module, PyObject *given) {
+    Py_buffer blob;
+    if (PyObject_GetBuffer(given, &blob, PyBUF_SIMPLE) < 0)
+        return NULL;
+    size_t size = (size_t)blob.len, words = words_of(size);
+    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(HASHES * words * 8));
+    if (result) {
+        u8 *bits = (u8 *)PyBytes_AS_STRING(result);
+        const u8 *data = blob.buf;
+        Py_BEGIN_ALLOW_THREADS
+        memset(bits, 0, HASHES * words * 8);
+        for (size_t i = 0; i + 3 <= size; i++)
+            bits[hash_of_three(data + i) * words * 8 + i / BLOCK_BYTES / 8] |= (u8)(1u << (i / BLOCK_BYTES % 8));
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&blob);
+    return result;
+}
+
 typedef struct {
     const u8 *blob, *needle;
     size_t size, needle_size;
     u64 before, after;
+    const u64 *may; /* a bit for each block in which a match may begin; NULL: in all */
 } Search;
+
+/* The blocks in which the needle may begin: its threes begin there, or in the next block. */
+static void choose_blocks(const Search *s, const u64 *bits, u64 *may) {
+    size_t words = words_of(s->size);
+    memset(may, 0xFF, words * 8);
+    for (size_t i = 0; i + 3 <= s->needle_size; i++) {
+        const u64 *row = bits + hash_of_three(s->needle + i) * words;
+        for (size_t word = 0; word < words; word++)
+            may[word] &= row[word] | row[word] >> 1 | (word + 1 < words ? row[word + 1] << 63 : 0);
+    }
+}
+
+static inline int is_set(const u64 *bits, size_t place) { return bits[place / 64] >> (place % 64) & 1; }
+
+/* Where the needle stands next, at or after a place. */
+static const u8 *next_place(const Search *s, const u8 *at) {
+    const u8 *end = s->blob + s->size;
+    if (!s->may)
+        return memmem(at, (size_t)(end - at), s->needle, s->needle_size);
+    size_t blocks = s->size / BLOCK_BYTES + 1, block = (size_t)(at - s->blob) / BLOCK_BYTES;
+    while (block < blocks) {
+        if (!is_set(s->may, block)) {
+            block = s->may[block / 64] >> (block % 64) ? block + 1 : (block / 64 + 1) * 64;
+            continue;
+        }
+        size_t last = block + 1;
+        while (last < blocks && is_set(s->may, last))
+            last++;
+        const u8 *from = s->blob + block * BLOCK_BYTES;
+        size_t stop = last * BLOCK_BYTES + s->needle_size - 1;
+        from = from > at ? from : at;
+        const u8 *until = stop < s->size ? s->blob + stop : end;
+        const u8 *found = from < until ? memmem(from, (size_t)(until - from), s->needle, s->needle_size) : NULL;
+        if (found)
+            return found;
+        block = last;
+    }
+    return NULL;
+}
 
 /* The terms that match, into out (when there is one) up to its room. */
 static size_t matches(const Search *s, const Offsets *offsets, u32 *out, size_t room) {
     const u8 *at = s->blob, *end = s->blob + s->size;
     size_t found = 0, term = 0;
-    while (found < room && (at = memmem(at, (size_t)(end - at), s->needle, s->needle_size))) {
+    while (found < room && (at = next_place(s, at))) {
         const u8 *behind = at + s->needle_size;
         int begins_well = !s->before || (at > s->blob && is_edge(at[-1], s->before));
         if (!begins_well || (s->after && (behind == end || !is_edge(*behind, s->after)))) {
@@ -397,12 +468,13 @@ static size_t matches(const Search *s, const Offsets *offsets, u32 *out, size_t 
     return found;
 }
 
-/* text_find(blob, offsets, needle, before, after): the numbers of terms, u32. */
+/* text_find(blob, offsets, needle, before, after, blocks): the numbers of terms, u32. blocks: of the blob, by text_blocks, or None. */
 static PyObject *text_find(PyObject *module, PyObject *const *args, Py_ssize_t count) {
-    Py_buffer blob, table, needle;
+    Py_buffer blob, table, needle, blocks = {.buf = NULL};
     PyObject *result = NULL;
     u32 *found = NULL;
-    if (!takes("text_find", count, 5))
+    u64 *may = NULL;
+    if (!takes("text_find", count, 6))
         return NULL;
     u64 before = PyLong_AsUnsignedLongLong(args[3]), after = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(args[4]);
     if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &blob, PyBUF_SIMPLE) < 0)
@@ -415,20 +487,35 @@ static PyObject *text_find(PyObject *module, PyObject *const *args, Py_ssize_t c
         refused("offsets are u32 or u64 and not none, a needle is not empty");
         goto close;
     }
+    if (args[5] != Py_None && PyObject_GetBuffer(args[5], &blocks, PyBUF_SIMPLE) < 0)
+        goto close;
+    size_t words = words_of((size_t)blob.len);
+    if (blocks.buf && (size_t)blocks.len != HASHES * words * 8) {
+        refused("these blocks are of other terms");
+        goto close;
+    }
     Offsets offsets = {table.buf, table.itemsize == 8, (size_t)(table.len / table.itemsize) - 1};
-    Search search = {blob.buf, needle.buf, (size_t)blob.len, (size_t)needle.len, before, after};
+    Search search = {blob.buf, needle.buf, (size_t)blob.len, (size_t)needle.len, before, after, NULL};
     found = PyMem_RawMalloc(4 * offsets.terms + 4);
-    if (!found) {
+    may = PyMem_RawMalloc(8 * words);
+    if (!found || !may) {
         PyErr_NoMemory();
         goto close;
     }
     size_t terms;
     Py_BEGIN_ALLOW_THREADS
+    if (blocks.buf && search.needle_size >= 3 && search.needle_size <= BLOCK_BYTES) {
+        choose_blocks(&search, blocks.buf, may);
+        search.may = may;
+    }
     terms = matches(&search, &offsets, found, offsets.terms);
     Py_END_ALLOW_THREADS
     result = PyBytes_FromStringAndSize((char *)found, (Py_ssize_t)(4 * terms));
 close:
     PyMem_RawFree(found);
+    PyMem_RawFree(may);
+    if (blocks.buf)
+        PyBuffer_Release(&blocks);
     PyBuffer_Release(&needle);
 close_table:
     PyBuffer_Release(&table);
@@ -658,6 +745,7 @@ static PyMethodDef text_functions[] = {
     FAST(text_build),
     FAST(text_find),
     FAST(text_mark),
+    {"text_blocks", text_blocks, METH_O, NULL},
     {"text_union", text_union, METH_O, NULL},
     FAST(text_move),
     {NULL, NULL, 0, NULL},

@@ -27,6 +27,7 @@ from .versions.statehash import CollectionState, hash_document, state_hash
 
 if TYPE_CHECKING:
     from .field_index import Indexing
+    from .step_pace import StepPace
 
 SLICE_KEYS = 256  # between two looks at the clock; a key costs up to 15 µs
 SLICE_S = 0.003  # how long one slice may hold the loop (INV-9)
@@ -191,6 +192,12 @@ class View:
             return await self._disk.run(call, *args)
         async with self._indexing.turns:
             return await self._disk.run(call, *args)
+
+    @property
+    def pace(self) -> StepPace:
+        """How long the questions of this database take. Only where it has an index."""
+        assert self._indexing is not None, "no index, no steps"
+        return self._indexing.pace
 
     def want(self, collection: int, fields: Fields) -> None:
         """Queries use these fields: index them, if this view is a database's own."""

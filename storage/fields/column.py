@@ -28,6 +28,7 @@ from bson import MaxKey, MinKey, ObjectId
 from ..query.paths import MISSING
 from ..values.extensions import milliseconds, moment
 from .values import KINDS, SINGLE, TYPED, Kind, kind_of, number_between
+from .zones import Zones, zones_of
 
 OBJECT_ID_BYTES = 12
 UUID_BYTES = 16
@@ -131,7 +132,7 @@ class Column:
 
     __slots__ = (
         "bools", "code_of", "codes", "dates", "dictionary", "doubles", "entries", "is_ascending", "kind_at", "kinds_at",
-        "many", "numbers", "object_ids", "posting_rows", "remainders", "rows", "starts", "strings", "uuids", "varied",
+        "many", "numbers", "object_ids", "posting_rows", "remainders", "rows", "starts", "strings", "uuids", "varied", "_zones",
     )  # fmt: skip
 
     def __init__(
@@ -165,6 +166,7 @@ class Column:
         self.posting_rows = posting_rows
         self.is_ascending = is_ascending
         self.entries = rows if posting_rows is None else len(posting_rows)
+        self._zones: list[Zones | None] = []
 
     @property
     def is_hollow(self) -> bool:
@@ -173,6 +175,13 @@ class Column:
         return hi > lo and not len(self.strings)
 
     # Rows and codes.
+
+    @property
+    def zones(self) -> Zones | None:
+        """Where codes lie, if they lie together; made when it is first asked for."""
+        if not self._zones:
+            self._zones.append(zones_of(self))
+        return self._zones[0]
 
     def codes_of(self, rows: np.ndarray) -> np.ndarray:
         """The code of each of these rows; `codes` for one of `many`."""

@@ -21,6 +21,7 @@ from ..fields.opened import OpenSegment, seqs_and_rows
 from ..fields.overlay import Chunk, Glance, order_of
 from ..fields.text import Text
 from ..fields.values import COLUMN, WORDS
+from ..shard.fetching import Fetched
 from ..shard.shardset import ShardSet
 
 
@@ -36,7 +37,7 @@ class LooseRow(NamedTuple):
 class SegmentPart:
     """A sealed segment as one view sees it."""
 
-    __slots__ = ("_segment", "_shards", "dead", "rows")
+    __slots__ = ("_segment", "_shards", "dead", "rows", "waits")
 
     def __init__(self, segment: OpenSegment, shards: ShardSet, masked: np.ndarray) -> None:
         """masked: ascending orders of rows that memtables superseded, those of other segments too."""
@@ -44,6 +45,7 @@ class SegmentPart:
         self._shards = shards
         self.rows = segment.rows
         self.dead = _dead_of_segment(segment, masked)
+        self.waits = True  # for the device, if a document is not in memory; else fetch raises WouldWait
 
     def column(self, path: str) -> Column | None:
         found = self._segment.columns.get(path)
@@ -55,16 +57,10 @@ class SegmentPart:
     def text(self, path: str) -> Text | None:
         return self._segment.texts.get(path)
 
-    def fetch(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
-        """(key, document) of these rows. Raises DamagedRecord, OSError."""
-        table, shards = self._segment.table, self._shards.shards
-        found = []
-        for shard, location, length in zip(
-            table.shard[rows].tolist(), table.location[rows].tolist(), table.length[rows].tolist()
-        ):
-            record = shards[shard].read(location, length)
-            found.append((record.id, record.doc))
-        return found
+    def fetch(self, rows: np.ndarray, needles: tuple[bytes, ...] = ()) -> Fetched:
+        """Raises DamagedRecord, OSError, WouldWait."""
+        table = self._segment.table
+        return self._shards.fetch(table.shard[rows], table.location[rows], table.length[rows], needles, waits=self.waits)
 
 
 class ChunkPart:
@@ -92,9 +88,11 @@ class ChunkPart:
     def text(self, path: str) -> Text | None:
         return self._chunk.text(path) if self._fields.get(path, 0) & WORDS else None
 
-    def fetch(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
+    def fetch(self, rows: np.ndarray, needles: tuple[bytes, ...] = ()) -> Fetched:
         keys, docs = self._chunk.keys, self._chunk.docs
-        return [(keys[row], docs[row]) for row in rows.tolist()]
+        if not needles:
+            return [(keys[row], docs[row]) for row in rows.tolist()]
+        return [(keys[row], docs[row]) if all(needle in docs[row] for needle in needles) else None for row in rows.tolist()]
 
 
 Part = SegmentPart | ChunkPart
@@ -112,6 +110,12 @@ class Standing(NamedTuple):
 
     parts: list[Part]
     loose: list[LooseRow]
+
+    def wait_for_device(self, *, waits: bool) -> None:
+        """Whether documents that are not in memory are waited for; else reading them raises WouldWait."""
+        for part in self.parts:
+            if isinstance(part, SegmentPart):
+                part.waits = waits
 
 
 def standing(

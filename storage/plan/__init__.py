@@ -17,7 +17,7 @@ from .choosing import distinct
 from .counting import count
 from .explaining import explain, wanted_fields
 from .finding import find, natural_direction
-from .grouping import group
+from .grouping import can_group, group
 from .groupspec import GroupSpec
 from .parts import SORT_BYTES_MAX, Counters, Dead, Found, Loose, Part, Scale
 
@@ -30,6 +30,7 @@ __all__ = [
     "Loose",
     "Part",
     "Scale",
+    "can_group",
     "count",
     "distinct",
     "explain",

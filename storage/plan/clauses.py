@@ -3,7 +3,9 @@
     may     rows that match, and perhaps others
     must    rows that match for certain
 
-Both are exact sets, so negation is plain: what must not match may not, and the other way round. A clause is exact when may
+    needles bytes that a document which matches contains, so that what an index of words only guessed at need not be decoded
+
+Both sets are exact, so negation is plain: what must not match may not, and the other way round. A clause is exact when may
 is must; then no document needs to be read to know what matches. A field without an index, `$expr` and all else that only a
 document can answer is (everything, nothing).
 
@@ -17,7 +19,7 @@ from typing import NamedTuple
 from ..fields.candidates import candidates
 from ..fields.column import Column
 from ..fields.values import Kind
-from ..query.literals import required
+from ..query.literals import needles, required
 from ..query.tree import Always, And, Never, Node, Nor, Not, Or, Test, Whole
 from .conditions import codes_passing
 from .parts import SCALE, Part, Scale
@@ -34,6 +36,7 @@ from .rowsets import (
     union,
 )
 
+NEEDLES_MAX = 16  # of one filter: each is searched for in every document
 _ELEMENT_OPERATORS = frozenset({"$eq", "$in", "$gt", "$gte", "$lt", "$lte", "$regex"})
 _OPERATORS_OF_KINDS = frozenset({"$exists", "$type", "$size"})  # what they ask needs no values
 
@@ -43,6 +46,7 @@ class Clause(NamedTuple):
 
     may: RowSet
     must: RowSet
+    needles: tuple[bytes, ...] = ()  # what the document of every row that matches contains
 
     @property
     def is_exact(self) -> bool:
@@ -107,7 +111,8 @@ def _both(clauses: list[Clause], rows: int) -> Clause:
     may = intersection([clause.may for clause in clauses], rows)
     if all(clause.is_exact for clause in clauses):
         return Clause(may, may)
-    return Clause(may, intersection([clause.must for clause in clauses], rows))
+    needles = tuple(needle for clause in clauses for needle in clause.needles)[:NEEDLES_MAX]
+    return Clause(may, intersection([clause.must for clause in clauses], rows), needles)
 
 
 def _all(nodes: tuple[Node, ...], part: Part, scale: Scale) -> Clause:
@@ -173,17 +178,21 @@ def _pattern(test: Test, part: Part, column: Column | None, scale: Scale) -> Cla
         clause = _passing(codes_passing(test, column, scale), column)
         if clause.is_exact or clause.must.estimate:
             return clause
+    kinds = part.kinds(test.path)
+    if kinds is None:
+        return clause
+    need = required(test.argument.pattern, test.argument.options)
+    regexes = kinds.kind_range(Kind.REGEX)  # as values they are equal to a pattern or not, whatever it would find in their text
+    if regexes[0] == regexes[1]:
+        clause = clause._replace(needles=needles(need))
     text = part.text(test.path)
     if text is None:
         return clause
-    found = candidates(text, required(test.argument.pattern, test.argument.options), part.rows)
+    found = candidates(text, need, part.rows)
     if found.estimate >= part.rows:
         return clause
     words: RowSet = Worded(found, part.rows, scale.candidates_at_once)
-    kinds = part.kinds(test.path)
-    if kinds is None:  # a regular expression as a value has no words
-        return clause
-    return Clause(union([words, coded(kinds, [kinds.kind_range(Kind.REGEX)])], part.rows), Nothing())
+    return clause._replace(may=union([words, coded(kinds, [regexes])], part.rows), must=Nothing())
 
 
 def _element(test: Test, part: Part, column: Column | None, scale: Scale) -> Clause:

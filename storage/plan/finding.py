@@ -33,10 +33,12 @@ def find(
     decode: Callable[[bytes], dict] = decode_document,
     counters: Counters | None = None,
     scale: Scale = SCALE,
+    *,
+    is_bare: bool = False,
 ) -> Iterator[list[Found]]:
     """Every document that matches, in batches of at most Scale.fetch_rows; with a sort, in the order of sorting the natural sequence
-    stably. wanted: the first so many (0: all). An empty batch is a step that found nothing. Raises QueryTooLarge."""
-    reader = Reader(parts, loose, matches, decode, counters, scale)
+    stably. wanted: the first so many (0: all). is_bare: nobody needs documents decoded. An empty batch is a step that found nothing. Raises QueryTooLarge."""
+    reader = Reader(parts, loose, matches, decode, counters, scale, is_bare=is_bare)
     for batch in _batches(reader, _candidates(reader, order, wanted), wanted):
         reader.counters.returned += len(batch)
         yield batch
@@ -123,7 +125,7 @@ def _read(reader: Reader, waiting: Sequence[Candidates | list[Found]]) -> list[F
     if len(waiting) > 1:
         return _read_by_part(reader, waiting)
     only = waiting[0]
-    return [found for found in reader.read(only) if found is not None] if isinstance(only, Candidates) else only
+    return [found for found in reader.read(only, is_bare=True) if found is not None] if isinstance(only, Candidates) else only
 
 
 def _read_by_part(reader: Reader, waiting: Sequence[Candidates | list[Found]]) -> list[Found]:
@@ -131,7 +133,7 @@ def _read_by_part(reader: Reader, waiting: Sequence[Candidates | list[Found]]) -
     for item in waiting:
         if isinstance(item, Candidates):
             by_part.setdefault(item.part, []).append(item)
-    documents = {number: iter(reader.read(joined(items))) for number, items in by_part.items()}
+    documents = {number: iter(reader.read(joined(items), is_bare=True)) for number, items in by_part.items()}
     batch: list[Found] = []
     for item in waiting:
         if not isinstance(item, Candidates):

@@ -28,13 +28,18 @@ from .parts import SCALE, Counters, Loose, Part, Scale
 from .ranks import odd_rows
 from .reading import Candidates, Reader
 from .rowsets import Everything, RowSet, coded, complement, intersection, union
-from .tallies import codes_at, first_rows, live_counts
+from .tallies import codes_at, first_rows, live_counts, tally, weigh
 from .walking import walk
 from .weights import Weights, unsummed_rows, weights_of_codes, weights_of_rows
 
 _RESULTS_A_STEP = 2_048
 _WINDOW_ROWS = 2**19
 _ROW_COSTS = 2  # row operations that a row takes for each key and fold
+
+
+def can_group(parts: Sequence[Part], spec: GroupSpec) -> bool:
+    """Whether any part has the columns."""
+    return any(_columns(part, spec.paths) is not None for part in parts)
 
 
 def group(
@@ -45,16 +50,9 @@ def group(
     decode: Callable[[bytes], dict] = decode_document,
     counters: Counters | None = None,
     scale: Scale = SCALE,
-) -> Iterator[list[dict[str, Any]] | None] | None:
-    """None for each step, then the groups' documents, in the order of their first rows. None instead of an iterator when no part
-    has the columns. Raises QueryTooLarge."""
-    if not any(_columns(part, spec.paths) is not None for part in parts):
-        return None
+) -> Iterator[list[dict[str, Any]] | None]:
+    """None for each step, then the groups' documents, in the order of their first rows. Raises QueryTooLarge."""
     reader = Reader(parts, loose, matches, decode, counters, scale)
-    return _group(reader, spec)
-
-
-def _group(reader: Reader, spec: GroupSpec) -> Iterator[list[dict[str, Any]] | None]:
     groups = Groups(spec)
     for number in range(len(reader.parts)):
         yield from _of_part(number, reader, groups)
@@ -193,11 +191,9 @@ class _PartFold:
     def _add(self, rows: np.ndarray) -> None:
         """Rows ascend; at most Scale.window_rows_max, so that sums of levels are exact."""
         numbers, size, codes = self._numbered(rows)
-        counts = np.bincount(numbers, minlength=size)
+        counts, first = tally(numbers, size)
         present = np.flatnonzero(counts)
-        first = np.empty(size, np.uint32)
-        first[numbers[::-1]] = rows[::-1]  # of equal places the last one stays, which is the first row
-        ids = self._groups.ids_of(self._number, self._keys, codes(present), first[present])
+        ids = self._groups.ids_of(self._number, self._keys, codes(present), rows[first[present]])
         groups = self._groups
         groups.counts[ids] += counts[present]
         for path, sums in groups.sums.items():
@@ -240,8 +236,7 @@ class _PartFold:
         weights = by_code if by_code is not None else weights_of_rows(self._columns[path], codes)
 
         def total(weight: np.ndarray) -> np.ndarray:
-            of_rows = weight[codes] if by_code is not None else weight
-            return np.bincount(numbers, weights=of_rows, minlength=size)[present]
+            return weigh(numbers, codes if by_code is not None else None, weight, size)[present]
 
         sums.numbers[ids] += counts[present] if weights.is_number is None else total(weights.is_number).astype(np.int64)
         if weights.is_double is not None:

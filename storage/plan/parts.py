@@ -44,7 +44,8 @@ Loose = Sequence[tuple[int, int, bytes, bytes]]  # (seq, row, canonical key, sto
 
 
 class Found(NamedTuple):
-    """One document that matches: its canonical key, its stored bytes, and what they decode to (the caller's own copy)."""
+    """One document that matches: its canonical key, its stored bytes, and what they decode to (the caller's own copy; a bare find leaves it
+    out where nobody had to look: {})."""
 
     key: bytes
     data: bytes
@@ -80,8 +81,9 @@ class Part(Protocol):
         """The words of a field; None when they are not indexed."""
         ...
 
-    def fetch(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
-        """(canonical key, stored document) of these rows, in the order asked. Blocks; a few microseconds a row."""
+    def fetch(self, rows: np.ndarray, needles: tuple[bytes, ...] = ()) -> list[tuple[bytes, bytes] | None]:
+        """(canonical key, stored document) of these rows, in the order asked; None for a document that does not contain all the
+        needles. Blocks; a microsecond or two a row."""
         ...
 
 

@@ -21,12 +21,14 @@ import numpy as np
 
 from ..fields.candidates import TextCandidates
 from ..fields.column import Column
+from ..fields.zones import Zones
 
 Ranges = list[tuple[int, int]]  # of codes, lo..hi-1: ascending, disjoint, none empty
 NO_ROWS = np.empty(0, np.uint32)
 _SORTING_COSTS = 8  # comparing so many codes costs as much as sorting one row number
 _CUTTING_COSTS = 2_000  # or as cutting one posting list to a window
 _TESTS_APART_MAX = 4  # questions put to a text index before all its candidates are made
+_ZONED_MIN = 4_096  # rows of a range that is worth a look at where its codes lie
 _COMPARED_RANGES_MAX = 6  # more ranges than that are looked up in a table
 
 
@@ -115,9 +117,27 @@ class Coded:
         self.codes = sum(hi - lo for lo, hi in ranges)
         self.estimate = min(sum(column.posting_count(lo, hi) for lo, hi in ranges), column.rows)
         self.likely = float(self.estimate)
-        self.lo, self.hi = 0, column.rows
-        if column.is_ascending and ranges:
-            self.lo, self.hi = column.place_of(ranges[0][0]), column.place_of(ranges[-1][1])
+
+    @property
+    def lo(self) -> int:
+        return self._span[0]
+
+    @property
+    def hi(self) -> int:
+        return self._span[1]
+
+    @cached_property
+    def _span(self) -> tuple[int, int]:
+        column, ranges = self.column, self.ranges
+        if not ranges:
+            return 0, column.rows
+        if column.is_ascending:
+            return column.place_of(ranges[0][0]), column.place_of(ranges[-1][1])
+        return self._zones.span(ranges[0][0], ranges[-1][1]) if self._zones is not None else (0, column.rows)
+
+    @cached_property
+    def _zones(self) -> Zones | None:
+        return self.column.zones if self.codes > 1 and self.estimate >= _ZONED_MIN else None
 
     def within(self, lo: int, hi: int) -> np.ndarray:
         lo, hi = max(lo, self.lo), min(hi, self.hi)
@@ -129,7 +149,7 @@ class Coded:
             return spans[0] if len(spans) == 1 else np.concatenate(spans)
         if self.codes == 1:
             return _cut(column.postings(*self.ranges[0]), lo, hi)
-        expected = self.estimate * (hi - lo) // column.rows
+        expected = self.estimate * (hi - lo) // max(1, self.hi - self.lo)
         by_lists = self.codes * _CUTTING_COSTS + expected * _SORTING_COSTS
         by_postings = len(self.ranges) * _CUTTING_COSTS + self.estimate * _SORTING_COSTS
         by_comparing = (hi - lo) * min(len(self.ranges), _COMPARED_RANGES_MAX)
@@ -148,6 +168,14 @@ class Coded:
         return np.unique(rows) if len(self.column.many) else rows
 
     def _compared(self, lo: int, hi: int) -> np.ndarray:
+        if self._zones is not None and len(self.ranges) == 1:
+            first, last = self._zones.inner(*self.ranges[0], lo, hi)
+            if first < last:
+                inner = np.arange(first, last, dtype=np.uint32)
+                return np.concatenate((self._looked_at(lo, first), inner, self._looked_at(last, hi)))
+        return self._looked_at(lo, hi)
+
+    def _looked_at(self, lo: int, hi: int) -> np.ndarray:
         passes = self._pass(self.column.code_of[lo:hi])
         if len(self.column.many):
             passes[_cut(self._many_rows, lo, hi) - np.uint32(lo)] = True
@@ -166,7 +194,7 @@ class Coded:
             return self._table[codes]
         passes = np.zeros(len(codes), bool) if len(self.ranges) != 1 else None
         for a, b in self.ranges:
-            found = codes == a if b == a + 1 else (codes >= a) & (codes < b)
+            found = codes == a if b == a + 1 else codes - codes.dtype.type(a) < b - a  # a code below a wraps around to a large one
             passes = found if passes is None else np.logical_or(passes, found, out=passes)
         return passes
 
@@ -450,7 +478,7 @@ def intersection(sets: Iterable[RowSet], rows: int) -> RowSet:
     for part in _opened(sets, Intersection):
         if isinstance(part, Everything):
             continue
-        if part.hi <= part.lo or not part.estimate:
+        if not part.estimate or (not isinstance(part, Coded) and part.hi <= part.lo):  # where codes lie is asked when it must be known
             return Nothing()
         if isinstance(part, Span):
             lo, hi = max(lo, part.lo), min(hi, part.hi)

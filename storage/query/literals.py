@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from unicodedata import category
 
 PATTERN_CHARS_MAX = 4_096
@@ -25,6 +26,7 @@ NEED_LITERALS_MAX = 64
 ALTERNATIVES_MAX = 8  # strings that a part of a pattern may be, each tried in turn; a part with more is a gap
 REPEATS_MAX = 8  # x{n} is written out up to here
 STEPS_MAX = 20_000  # repeats inside repeats are written out too
+REMEMBERED = 256  # patterns: every part of a query asks
 
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _CLASSES = frozenset("dDwWsShHvVNRXC")  # escapes for some character; \R and \X for one or more
@@ -88,6 +90,7 @@ Need = Anything | Literal | And | Or
 ANYTHING = Anything()
 
 
+@lru_cache(REMEMBERED)
 def required(pattern: str, options: str = "") -> Need:
     """What every text that the pattern matches (anywhere in it) must have. options: letters as $options takes them."""
     if len(pattern) > PATTERN_CHARS_MAX or not set(options) <= set("imsu"):
@@ -103,6 +106,16 @@ def required(pattern: str, options: str = "") -> Need:
     if reader.ignore_case and not all(map(folds_surely, pattern)):
         return ANYTHING
     return need if _literals(need) <= NEED_LITERALS_MAX else ANYTHING
+
+
+def needles(need: Need) -> tuple[bytes, ...]:
+    """Bytes that every text which meets the need contains, as it is written. None for what ignores case."""
+    match need:
+        case Literal() if not need.ignore_case:
+            return (need.text,)
+        case And(parts):
+            return tuple(needle for part in parts for needle in needles(part))
+    return ()
 
 
 def _literals(need: Need) -> int:

@@ -30,6 +30,7 @@ from ..index.primary import GENERATION_SHIFT, OFFSET_MASK, Segment, SegmentInfo,
 from ..values.keys import hash64
 from ..versions.statehash import CollectionState
 from .checkpoint import Checkpoint, IndexFile, ShardFiles
+from .fetching import Fetched, Files
 from .logfile import Row, ShardLog
 from .rebuild import HashKey, rebuild_index
 from .record import ShardRecord
@@ -88,6 +89,7 @@ class ShardSet:
         self.findings = findings
         self.filter: KeyFilter | None = None  # of every key here, once know_keys() has run
         self._hash_key = hash_key
+        self._files: Files | None = None
         self._states = {number: state for number, (_, state) in checkpoint.states().items()}
 
     @classmethod
@@ -173,6 +175,14 @@ class ShardSet:
         hashed = self._hash_key(collection, key)
         shard = self.shards[hashed % len(self.shards)]
         return _newest_in(shard.segments, shard, hashed, collection, key)
+
+    def fetch(
+        self, shard: np.ndarray, location: np.ndarray, length: np.ndarray, needles: tuple[bytes, ...] = (), *, waits: bool = True
+    ) -> Fetched:
+        """(key, document) of the records at these places; see fetching.Files."""
+        if self._files is None:
+            self._files = Files(self.shards)
+        return self._files.fetch(shard, location, length, needles, waits=waits)
 
     def count(self, collection: int) -> int:
         """Live documents; 0 for a collection that the checkpoint does not know."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sysconfig
 import unicodedata
@@ -39,6 +40,16 @@ def test_the_extension_is_built_where_it_can_be():
     except ImportError as error:
         pytest.fail(f"a compiler is here, the extension is not: python setup.py build_ext --inplace ({error})")
     assert zlib.crc32(SOURCE.read_bytes()) == _text.SOURCE, "text.c has changed: python setup.py build_ext --inplace"
+
+
+def many_terms(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(offsets, blob) of so many terms, over several blocks."""
+    rng = random.Random(seed)
+    made = {"".join(rng.choices("aeionrst", k=rng.randrange(1, 12))).encode() for _ in range(count)}
+    return pack_terms(sorted(made))
+
+
+MANY_TERMS = [many_terms(seed, count) for seed, count in ((1, 6_000), (2, 2_000), (3, 20), (4, 30_000))]
 
 
 def columns_of(rows: list[list[str]]) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
@@ -150,8 +161,31 @@ def test_the_kernel_searches_as_the_pure_function_does(terms: list[str], needle:
         return
     for before in (0, int(needle[0] != "\n")):
         for after in (0, int(needle[-1] != "\n")):
-            ours = np.frombuffer(texts._native_find(blob, offsets, needle.encode(), before, after), np.uint32)
-            assert ours.tolist() == texts._find_pure(blob, offsets, needle.encode(), before, after).tolist()
+            for blocks in (None, texts._blocks(blob)):
+                ours = np.frombuffer(texts._native_find(blob, offsets, needle.encode(), before, after, blocks), np.uint32)
+                assert ours.tolist() == texts._find_pure(blob, offsets, needle.encode(), before, after).tolist()
+
+
+@given(st.integers(1, 9), st.data())
+def test_a_search_by_blocks_finds_what_going_through_all_finds(seed: int, data: st.DataObject):
+    offsets, blob = MANY_TERMS[seed % len(MANY_TERMS)]
+    place = data.draw(st.integers(0, len(blob) - 1) | st.integers(0, len(blob) // 4096).map(lambda block: max(0, 4096 * block - 3)))
+    needle = blob[place : place + data.draw(st.integers(1, 12))].tobytes()
+    if b"\n" in needle[1:-1] or needle == b"\n":
+        needle = needle.replace(b"\n", b"e")
+    if data.draw(st.booleans()):
+        needle += b"zq"  # of letters that stand beside each other nowhere
+    blocks = texts._blocks(blob)
+    ours = np.frombuffer(texts._native_find(blob, offsets, needle, 0, 0, blocks), np.uint32)
+    assert ours.tolist() == texts._find_pure(blob, offsets, needle, 0, 0).tolist()
+
+
+def test_blocks_of_other_terms_are_refused():
+    offsets, blob = MANY_TERMS[0]
+    if texts._blocks(blob) is None:
+        pytest.skip("the pure search has no blocks")
+    with pytest.raises(ValueError, match="other terms"):
+        texts._native_find(blob, offsets, b"abc", 0, 0, texts._blocks(np.zeros(600_000, np.uint8)))
 
 
 @given(rows_of_strings)
@@ -234,7 +268,7 @@ def test_the_kernel_reads_and_writes_within_its_buffers_only():
     for offsets in ([1, 90, 95], [5, 3, 5], [2**63, 2**63 + 1, 5]):
         with pytest.raises(ValueError):
             text_merge._union(((text.term_blob, np.array(offsets, u64)),))
-        assert isinstance(texts._native_find(text.term_blob, np.array(offsets, u64), b"b", 0, 0), bytes)
+        assert isinstance(texts._native_find(text.term_blob, np.array(offsets, u64), b"b", 0, 0, None), bytes)
 
 
 def test_words_of_a_literal_know_where_they_stand():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from bson import Regex
 
 from storage.fields.values import COLUMN, WORDS
-from storage.plan import Counters, GroupSpec, count, distinct, explain, find, group, wanted_fields
+from storage.plan import Counters, GroupSpec, Scale, can_group, count, distinct, explain, find, group, wanted_fields
 from storage.query.filters import compile_filter
 from storage.query.sorting import compile_sort
+from storage.values.documents import decode
 from tests.plan.worlds import World
 
 ROWS = 3_000
@@ -104,7 +106,7 @@ def test_groups_that_columns_cannot_answer_are_left_to_others(key: object, part:
 
 def test_a_group_without_any_column_is_left_to_others():
     world = messages()
-    assert group(world.parts, [], compile_filter({}), GroupSpec.read({"_id": "$other", "n": {"$sum": 1}})) is None
+    assert not can_group(world.parts, GroupSpec.read({"_id": "$other", "n": {"$sum": 1}}))
 
 
 def stages(plan: dict) -> list[str]:
@@ -140,3 +142,43 @@ def test_explain_tells_what_running_it_took():
     run(find(world.parts, [], matches, NEWEST, 10, counters=counters))
     stats = explain(world.parts, matches, NEWEST, 10, counters=counters)["executionStats"]
     assert (stats["nReturned"], stats["totalDocsExamined"], stats["partsRead"]) == (10, 10, [2])
+
+
+def test_documents_that_only_the_words_fit_are_not_decoded():
+    rows = [{"_id": i, "text": "red wine" if i % 50 == 0 else "wine that is red"} for i in range(500)]
+    world = World(rows, [], [False] * 500, [{"text": WORDS}], 0)
+    seen: list[bytes] = []
+
+    def decoded(data: bytes) -> dict:
+        seen.append(data)
+        return decode(data)
+
+    counters = Counters()
+    found = run(find(world.parts, [], compile_filter({"text": {"$regex": "red wine"}}), decode=decoded, counters=counters))
+    assert [one.document["_id"] for one in found] == list(range(0, 500, 50))
+    assert (counters.docs_examined, len(seen)) == (500, 10)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options"), [("red wine", "i"), ("red (wine|beer)", ""), ("re[d] w(ine)", ""), ("(red )?wine", ""), ("RED WINE", "i"), ("d w", ""), ("^red wine$", "m")]
+)
+def test_what_a_pattern_may_do_without_is_not_asked_of_the_bytes(pattern: str, options: str):
+    texts = ["red wine", "Red Wine", "red beer", "wine", "red\nwine", "a red wine b", "red wine\nor", "redwine"]
+    rows = [*({"_id": i, "text": text} for i, text in enumerate(texts * 10)), {"_id": 99, "text": Regex(pattern, options)}]
+    for cuts in ([], [40]):
+        world = World(rows, cuts, [False] * len(rows), [{"text": COLUMN | WORDS}] * 2, 0)
+        spec = {"text": {"$regex": pattern, "$options": options}}
+        found = run(find(world.parts, [], compile_filter(spec), scale=Scale(pattern_values=0)))
+        matches = compile_filter(spec)
+        assert [one.key for one in found] == [key for key, document in world.live if matches(document)]
+
+
+def test_a_bare_find_decodes_only_what_must_be_asked():
+    world = messages()
+
+    def refused(data: bytes) -> dict:
+        raise AssertionError("it was decoded")
+
+    found = run(find(world.parts, [], compile_filter({"channel": 3}), NEWEST, 10, decode=refused, is_bare=True))
+    expected = run(find(world.parts, [], compile_filter({"channel": 3}), NEWEST, 10))
+    assert [(one.key, one.data) for one in found] == [(one.key, one.data) for one in expected]

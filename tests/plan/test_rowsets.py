@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.fields import zones
 from storage.fields.build import column_from_values
 from storage.fields.column import Column
 from storage.fields.dead import Dead
+from storage.plan import rowsets
 from storage.plan.parts import Scale
 from storage.plan.rowsets import (
     Everything,
@@ -41,6 +43,8 @@ def made(kind: str) -> tuple[Column, list[set[int]]]:
         values = [[int(rng.expovariate(0.2))] for _ in range(ROWS)]
     elif kind == "wide":
         values = [[rng.randrange(3 * ROWS)] for _ in range(ROWS)]
+    elif kind == "nearly":  # as times of messages, which come a little out of order
+        values = [[row // 3 + rng.randrange(40)] for row in range(ROWS)]
     else:
         values = [[rng.randrange(300) for _ in range(rng.choice((1, 1, 1, 2, 3, 0)))] for _ in range(ROWS)]
     column = column_from_values(values)
@@ -48,7 +52,32 @@ def made(kind: str) -> tuple[Column, list[set[int]]]:
     return column, [{code[value] for value in row} for row in values]
 
 
-COLUMNS = {kind: made(kind) for kind in ("unique", "ascending", "skewed", "wide", "several")}
+COLUMNS = {kind: made(kind) for kind in ("unique", "ascending", "nearly", "skewed", "wide", "several")}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_zones():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zones, "ZONE_ROWS", 128)
+        patch.setattr(zones, "ROWS_MIN", ROWS // 2)
+        patch.setattr(rowsets, "_ZONED_MIN", 10)
+        yield
+
+
+def test_only_columns_that_nearly_ascend_have_zones():
+    assert [kind for kind, (column, _) in COLUMNS.items() if column.zones is not None] == ["ascending", "nearly"]
+
+
+def test_a_range_of_a_column_that_nearly_ascends_lies_in_few_rows():
+    column, codes = COLUMNS["nearly"]
+    found = coded(column, [(1_000, 1_100)])
+    rows = [row for row, of_row in enumerate(codes) if 1_000 <= min(of_row) < 1_100]
+    assert found.lo <= rows[0]
+    assert rows[-1] < found.hi
+    assert found.hi - found.lo < len(rows) + 4 * 128
+    assert found.within(0, ROWS).tolist() == rows
+
+
 KINDS = st.sampled_from(sorted(COLUMNS))
 
 

@@ -43,10 +43,11 @@ class BuiltPart:
     def text(self, path: str) -> Text | None:
         return self._indexed.texts.get(path)
 
-    def fetch(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
+    def fetch(self, rows: np.ndarray, needles: tuple[bytes, ...] = ()) -> list[tuple[bytes, bytes] | None]:
         self.fetched += len(rows)
         assert not self.dead.test(rows).any(), "a dead row was read"
-        return [(b"%d" % (self._first + row), self._documents[row]) for row in rows.tolist()]
+        documents = [(row, self._documents[row]) for row in rows.tolist()]
+        return [(b"%d" % (self._first + row), data) if all(needle in data for needle in needles) else None for row, data in documents]
 
 
 class World:
