@@ -132,7 +132,7 @@ class Column:
 
     __slots__ = (
         "bools", "code_of", "codes", "dates", "dictionary", "doubles", "entries", "is_ascending", "kind_at", "kinds_at",
-        "many", "numbers", "object_ids", "posting_rows", "remainders", "rows", "starts", "strings", "uuids", "varied", "_zones",
+        "many", "names", "numbers", "object_ids", "posting_rows", "remainders", "rows", "starts", "strings", "uuids", "varied", "_zones",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +166,7 @@ class Column:
         self.posting_rows = posting_rows
         self.is_ascending = is_ascending
         self.entries = rows if posting_rows is None else len(posting_rows)
+        self.names: dict[bool, np.ndarray] = {}  # what groupings call its codes: storage/plan/identities.py
         self._zones: list[Zones | None] = []
 
     @property

@@ -33,6 +33,8 @@ from ..query.literals import Edge, fold_case, folds_surely
 
 TERM_BYTES_MAX = 64
 BLOCKS_FROM_BYTES = 2**19  # of terms: fewer are gone through as quickly
+SEARCHES_KEPT = 64  # of a text
+KEPT_TERMS_MAX = 2**14  # that a search which is kept has found, 64 KiB
 WORD_BYTES = bytes(b for b in range(256) if b >= 0x80 or chr(b).isalnum() or b == ord("_"))
 _SPACES = bytes(b if b in WORD_BYTES else ord(" ") for b in range(256))
 _EDGE = ord("\n")
@@ -60,6 +62,7 @@ class Text:
         self.starts = starts
         self.posting_rows = posting_rows
         self.long_rows = long_rows
+        self._searched: dict[tuple, np.ndarray] = {}
 
     def term(self, number: int) -> bytes:
         return self.term_blob[int(self.term_offsets[number]) : int(self.term_offsets[number + 1]) - 1].tobytes()
@@ -77,8 +80,19 @@ class Text:
         """The numbers (u32, ascending) of the terms that hold the literal, with such edges beside it.
 
         The literal consists of word bytes; it is folded (literals.fold_case) when case is ignored. Edge.WORD is a term's end or a
-        byte from 0x80 on: letters beyond ASCII count as word to one engine and not to another.
+        byte from 0x80 on: letters beyond ASCII count as word to one engine and not to another. Of a long text the last searches are kept.
         """
+        if len(self.term_blob) < BLOCKS_FROM_BYTES:
+            return self._search(literal, at_start, at_end, ignore_case=ignore_case)
+        asked = (literal, at_start, at_end, ignore_case)
+        found = self._searched.get(asked)
+        if found is None:
+            found = self._search(literal, at_start, at_end, ignore_case=ignore_case)
+            if len(found) <= KEPT_TERMS_MAX:  # never changed in place: of two threads one may lose its entry, no more
+                self._searched = dict([*self._searched.items(), (asked, found)][-SEARCHES_KEPT:])
+        return found
+
+    def _search(self, literal: bytes, at_start: Edge, at_end: Edge, *, ignore_case: bool) -> np.ndarray:
         if ignore_case:
             return self._containing_folded(literal, at_start, at_end)
         if at_start is Edge.TERM:

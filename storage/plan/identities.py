@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..fields.column import Column
-from ..fields.values import SINGLE, Kind, kind_of, number_between, number_key
+from ..fields.values import EXACT, SINGLE, Kind, kind_of, number_between, number_key
 from ..values.order import sort_key
 
 Identity = tuple[Any, ...]
+
+NAMES_KEPT_MAX = 4_096  # codes of a column: some 0.5 MB
 
 
 def identity_of(value: Any, *, missing_is_null: bool) -> Identity:
@@ -47,8 +49,22 @@ def _single(kind: Kind, *, missing_is_null: bool) -> Identity:
 
 
 def identities(column: Column, codes: np.ndarray, *, missing_is_null: bool) -> list[Identity]:
-    """The identities of codes that keep their values."""
+    """The identities of codes that keep their values. Those of a column with few codes are made once and kept with it: groupings ask every part
+    for them, again and again."""
+    if column.codes > NAMES_KEPT_MAX:
+        return _identities(column, codes, missing_is_null=missing_is_null)
+    kept = column.names.get(missing_is_null)
+    if kept is None:
+        every = [np.arange(*column.kind_range(kind)) for kind in Kind if kind in EXACT]
+        exact = np.concatenate(every)
+        kept = np.empty(column.codes, object)
+        for code, name in zip(exact.tolist(), _identities(column, exact, missing_is_null=missing_is_null)):
+            kept[code] = name
+        column.names[missing_is_null] = kept
+    return kept[codes].tolist()
 
+
+def _identities(column: Column, codes: np.ndarray, *, missing_is_null: bool) -> list[Identity]:
     def of_kind(kind: Kind, at: np.ndarray) -> list[Identity]:
         if kind in SINGLE:
             return [_single(kind, missing_is_null=missing_is_null)] * len(at)

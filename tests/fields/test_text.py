@@ -276,3 +276,25 @@ def test_words_of_a_literal_know_where_they_stand():
     assert split_words(b"-foo-") == [(b"foo", False, False)]
     assert split_words("é1_".encode()) == [("é1_".encode(), True, True)]
     assert split_words(b" -") == []
+
+
+def test_a_search_that_is_asked_again_gives_the_same(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(texts, "BLOCKS_FROM_BYTES", 1)
+    monkeypatch.setattr(texts, "SEARCHES_KEPT", 3)
+    text = text_of([["foo bar"], ["Food"], ["xfoo"], ["é foo"]])
+    asked = [
+        (literal, at_start, at_end, ignore_case)
+        for literal in (b"foo", b"ba", b"zz")
+        for at_start in Edge
+        for at_end in Edge
+        for ignore_case in (False, True)
+    ]
+    first = [text.containing(one, at_start=a, at_end=b, ignore_case=c).tolist() for one, a, b, c in asked]
+    assert len(text._searched) == 3
+    for _ in range(2):
+        assert [text.containing(one, at_start=a, at_end=b, ignore_case=c).tolist() for one, a, b, c in asked] == first
+        assert [text.containing(one, at_start=a, at_end=b, ignore_case=c).tolist() for one, a, b, c in asked[-3:] * 2] == first[-3:] * 2
+    monkeypatch.setattr(texts, "KEPT_TERMS_MAX", 0)
+    again = text_of([["foo"]])
+    assert again.containing(b"foo", at_start=Edge.FREE, at_end=Edge.FREE, ignore_case=False).tolist() == [0]
+    assert not again._searched

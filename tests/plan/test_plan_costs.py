@@ -6,7 +6,18 @@ import pytest
 from bson import Regex
 
 from storage.fields.values import COLUMN, WORDS
-from storage.plan import Counters, GroupSpec, Scale, can_group, count, distinct, explain, find, group, wanted_fields
+from storage.plan import (
+    Counters,
+    GroupSpec,
+    Scale,
+    can_group,
+    count,
+    distinct,
+    explain,
+    find,
+    group,
+    wanted_fields,
+)
 from storage.query.filters import compile_filter
 from storage.query.sorting import compile_sort
 from storage.values.documents import decode
