@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from msgspec import Raw
@@ -17,13 +18,14 @@ from msgspec import Raw
 from node.wire import KillCursor, More, Request
 
 from . import answers
-from .errors import ConnectionFailure, InvalidOperation, OperationFailure
+from .errors import ConnectionFailure, InvalidOperation, OperationFailure, TwinlogError
 from .exchange import Kind
 from .scope import Scope
 from .values import read_document
 from .verbs import Plan, ask, reply_of
 
 MORE_ROWS = 1_000  # documents asked at a time after the first batch; the node's byte bound may give fewer
+READ_TOGETHER = 64  # documents decoded at a time
 
 
 class Batches:
@@ -43,6 +45,7 @@ class Batches:
         self._kind = kind
         self._closed = False
         self._documents: deque[Raw | dict[str, Any]] = deque()
+        self._read: deque[dict[str, Any]] = deque()  # the first of them, decoded
 
     @classmethod
     def holding(cls, scope: Scope, db: str, documents: Iterable[dict[str, Any]]) -> Batches:
@@ -67,20 +70,36 @@ class Batches:
 
     def next_at_hand(self) -> dict[str, Any] | None:
         """The next document of the batch, None when it is used up."""
-        if not self._documents or self._closed:
-            return None
+        if not self._read:
+            if not self._documents or self._closed:
+                return None
+            self._read_some()
         self.retrieved += 1
-        document = self._documents.popleft()
-        return document if isinstance(document, dict) else read_document(document)
+        self._documents.popleft()
+        return self._read.popleft()
+
+    def _read_some(self) -> None:
+        """Decode the next documents together: one by one, most of the time goes into the calls. Those before a bad one are read first."""
+        for document in islice(self._documents, READ_TOGETHER):
+            try:
+                self._read.append(document if isinstance(document, dict) else read_document(document))
+            except TwinlogError:
+                if not self._read:
+                    raise
+                return
 
     def take_packed(self) -> list[Raw]:
         """What is left of the batch, as the node sent it. Not for batches that are held()."""
         if self._closed:
             return []
         documents = list(self._documents)
-        self._documents.clear()
+        self._forget()
         self.retrieved += len(documents)
         return documents  # type: ignore[return-value]
+
+    def _forget(self) -> None:
+        self._documents.clear()
+        self._read.clear()
 
     def begin(self) -> Plan[None]:
         """Ask for the first batch."""
@@ -104,7 +123,7 @@ class Batches:
         open_cursor = self.cursor_id
         self._closed = True
         self.cursor_id = 0
-        self._documents.clear()
+        self._forget()
         if open_cursor:
             try:
                 yield from ask(self.scope, Kind.COURTESY, KillCursor(0, open_cursor), node=self.node)

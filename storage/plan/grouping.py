@@ -87,8 +87,12 @@ def _key_values(groups: Groups, first: np.ndarray, reader: Reader) -> list[Seque
     for number in np.unique(parts[is_coded]).tolist() if codes else ():
         mine = np.flatnonzero(is_coded & (parts == number))
         columns = [reader.parts[number].column(path) for _, path in groups.spec.keys]
-        for group, found in zip(mine.tolist(), zip(*(values_of(column, kept[mine]) for column, kept in zip(columns, codes)))):
-            values[group] = found
+        made = list(zip(*(values_of(column, kept[mine]) for column, kept in zip(columns, codes))))
+        if len(made) == len(values):  # all are of this part
+            values = made
+        else:
+            for group, found in zip(mine.tolist(), made):
+                values[group] = found
         varied = np.any([is_varied(column, kept[mine]) for column, kept in zip(columns, codes)], axis=0)
         rows = (first[mine[varied]] & np.uint64(0xFFFFFFFF)).astype(np.uint32)
         for group, one in zip(mine[varied].tolist(), reader.read(Candidates(number, rows, is_exact=True)) if len(rows) else ()):

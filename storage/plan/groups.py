@@ -171,6 +171,9 @@ class Groups:
         if len(names) == 2:  # as most have
             id_name, name = names
             return [{id_name: key, name: value} for key, value in rows]
+        if len(names) == 3:
+            id_name, name, other = names
+            return [{id_name: key, name: value, other: further} for key, value, further in rows]
         return [dict(zip(names, row)) for row in rows]
 
     def _results(self, groups: Sequence[int], number: int, fold: Fold) -> list[Any]:
