@@ -369,7 +369,7 @@ class Database:
             return 0
         _, last_seq, last_time_us, chain, end = commits[-1]
         try:
-            self.log.append(data[offset:end], first_seq, self.chain, reign, last_seq=last_seq)
+            self.log.append(data[offset:end], first_seq, self.chain, reign, last_seq=last_seq, followed=True)
         except OSError as error:
             raise self.space.note_write_error(error) from error
         for records, seq, time_us, _, _ in commits:
@@ -399,7 +399,7 @@ class Database:
         if reign is None or reign.epoch != head.epoch:
             raise PeerError(f"{self.name}: commit {head.seq} of epoch {head.epoch} belongs to no reign known here")
         try:
-            self.log.append(frame, head.seq, self.chain, reign)
+            self.log.append(frame, head.seq, self.chain, reign, followed=True)
         except OSError as error:
             raise self.space.note_write_error(error) from error
         self._apply(records, Position(head.epoch, head.seq), head.chain, head.time_us, reign)

@@ -25,6 +25,7 @@ from .commit.codec import CATALOG, DELETE, REIGN, REQUEST, Head, Record, decode_
 from .commit.memtable import Memtable
 from .commit.scan import LogEnd, LogScanner, LogVerdict, list_segments
 from .commit.segment import SPARE
+from .commit.synced import begin_anew, heard
 from .copied import is_copied, settle_copy
 from .disk import Disk
 from .errors import OUT_OF_SPACE, DamagedRecord
@@ -77,10 +78,12 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     copied = is_copied(disk, directory)
     found, findings = checkpoints.newest_valid(disk, directory, verify=copied)
     state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
-    scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain, copied=copied)
-    vouched = 0
+    said = 0 if copied else heard(disk, directory, identity.uuid)
+    scanner = LogScanner(disk, directory, identity.uuid, state.last_seq, state.chain, copied=copied, synced_seq=said)
+    vouched = said
     for head, body in scanner:
-        vouched = max(vouched, head.synced_seq)
+        if not scanner.is_followed:
+            vouched = max(vouched, head.synced_seq)
         _replay(state, head, decode_body(head.record_count, body))
         state.last_seq, state.chain, state.time_us = head.seq, head.chain, head.time_us
         state.memtable.last_seq = head.seq
@@ -115,24 +118,28 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         state.findings += settle_copy(disk, directory, state.checkpoint.seq if state.checkpoint is not None else None)
     if not state.damaged:
         base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
-        _make_durable(disk, directory, verdict, 0 if copied else state.last_seq if state.clean else max(vouched, base_seq))
+        if _made_durable(disk, directory, verdict, 0 if copied else state.last_seq if state.clean else max(vouched, base_seq)):
+            begin_anew(disk, directory, identity.uuid, state.last_seq)
     elif not is_read_only:  # it is shown all the same, and what a process that was killed had acknowledged is in there
         _sync_as_found(disk, directory, verdict)
     return state
 
 
-def _make_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int) -> None:
+def _made_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int) -> bool:
     """What was recovered must survive a power cut before anyone is shown it (INV-1).
 
     Segments with commits beyond `vouched`, the last seq that is known to have been synced, are written anew: the last owner
     may have died of a failed sync, and then the page cache calls clean what the device never took. So are those with reserved space
-    left, without it.
+    left, without it. False when a full disk left it at the page cache's word for one of them.
     """
+    is_certain = True
     for segment in verdict.segments:
         is_sound = segment.last_seq <= vouched and disk.size(segment.path) == segment.end
         if is_sound or not _could_write_anew(disk, segment.path, segment.end):
+            is_certain = is_certain and segment.last_seq <= vouched
             disk.open_append(segment.path).sync()
     disk.sync_dir(f"{directory}/commit")
+    return is_certain
 
 
 def _sync_as_found(disk: Disk, directory: str, verdict: LogVerdict) -> None:

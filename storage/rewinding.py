@@ -1,7 +1,7 @@
 """Rewind: a closed database goes back to an earlier commit of its own history; what is cut is kept first (INV-7). Blocking.
 
     the entry, whole and synced (salvage/writing.py) ── intent rewind.json, synced ── the entry gets its name
-        ── checkpoints above removed ── log cut into new files ── intent removed
+        ── checkpoints above removed ── commit/synced removed ── log cut into new files ── intent removed
 
 Before the intent nothing has been cut: what is in staging is thrown away and made again. From the intent on the rewind is carried out, by the
 next opening if need be; so however often it is killed it ends with one entry.
@@ -14,6 +14,7 @@ import json
 from . import identity as identities
 from .commit.anew import write_anew
 from .commit.scan import is_reserved, list_segments
+from .commit.synced import forget
 from .disk import Disk
 from .errors import DamagedRecord
 from .identity import Identity
@@ -88,6 +89,7 @@ def finish_rewind(disk: Disk, directory: str, identity: Identity) -> None:
             disk.remove(f"{directory}/checkpoints/{seq:020d}.json")
     if disk.exists(f"{directory}/checkpoints"):
         disk.sync_dir(f"{directory}/checkpoints")
+    forget(disk, directory)
     for segment_path, name in reversed(list_segments(disk, directory)):
         data = disk.read_file(segment_path)
         end = end_of_commits(data, to_seq)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from ..commit.codec import HEAD_BYTES, Head, check_body, check_chain, decode_body, decode_head, first_chain
 from ..commit.scan import LogEnd, LogScanner, is_reserved, list_segments
 from ..commit.segment import HEADER_BYTES, decode_header
+from ..commit.synced import heard
 from ..disk import Disk
 from ..errors import DamagedRecord
 from ..finding import Finding, Severity
@@ -25,7 +26,7 @@ def check_log(disk: Disk, directory: str, uuid: bytes, sound: Sequence[Checkpoin
     newest = sound[-1] if sound else None
     base_seq, base_chain = (newest.seq, newest.chain) if newest is not None else (0, first_chain(uuid))
     known = {checkpoint.seq: checkpoint.chain for checkpoint in sound} | {0: first_chain(uuid)}
-    scanner = LogScanner(disk, directory, uuid, base_seq, base_chain)
+    scanner = LogScanner(disk, directory, uuid, base_seq, base_chain, synced_seq=heard(disk, directory, uuid))
     last = base_seq
     for head, body in scanner:
         last = head.seq

@@ -11,8 +11,8 @@ One frame a commit, little-endian:
     head_crc    crc32c of bytes 4 to 56, so that a damaged length is never taken for a torn tail
     body_crc    crc32c of the body
     chain       xxh3_64 of bytes 4 to 48 and the body, seeded by the chain of the commit before (INV-6)
-    synced_seq  the highest seq known synced when the frame was written: a bad frame at or below a later valid frame's
-                synced_seq is damage, otherwise it is a tear (see commit/scan.py)
+    synced_seq  the highest seq known synced by its writer when the frame was written: on that node a bad frame at or below a later
+                valid frame's synced_seq is damage (see commit/scan.py)
 
 The body is a table of record_count entries followed by their bytes, so that a batch is decoded by columns:
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
@@ -38,7 +39,8 @@ from ..disk import Disk, File
 from ..position import Reign
 from .codec import HEAD_BYTES, decode_head, step_over
 from .pace import SyncPace
-from .segment import HEADER_BYTES, SPARE, SegmentHeader, SegmentName
+from .segment import FOLLOWED, HEADER_BYTES, SPARE, SegmentHeader, SegmentName
+from .synced import SyncedWord
 
 RECENT_BYTES_MAX = 8 * 2**20
 READ_AHEAD_BYTES = 2**20
@@ -46,6 +48,7 @@ RESERVE_BYTES_MIN, RESERVE_BYTES_MAX = 2**20, 16 * 2**20
 RESERVED_PART_OF_FREE = 8  # at most one in so many of the free bytes is taken by one reservation
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 DESCRIPTOR_RETRY_S = 0.2
+SAY_EVERY_S = 0.1  # a second file that grows makes the next sync of this one slower by half; the page cache keeps the word longer than that anyway
 CURSORS_MAX = 8  # places where a read ended and the next may go on: one for each standby that catches up
 
 
@@ -87,6 +90,10 @@ class CommitLog:
         self._uuid = uuid
         self._segment_bytes = segment_bytes
         self._reign = reign
+        self._is_followed = False  # the current segment's frames came from another node
+        self._begins_at = 0  # the first seq of the current segment
+        self._word = SyncedWord(disk, directory, uuid)
+        self._says_at_s = -math.inf
         self._file: File | None = None
         self._ends_at = 0  # the current segment's size from which on the next commit begins another
         self._buffer = bytearray()
@@ -115,12 +122,12 @@ class CommitLog:
     def pending_bytes(self) -> int:
         return len(self._buffer)
 
-    def append(self, frames: bytes, seq: int, chain_before: int, reign: Reign, *, last_seq: int = 0) -> None:
-        """Take one encoded commit, or those from seq to last_seq. May open a new segment (and then write what is pending):
-        raises OSError, and then nothing was taken."""
+    def append(self, frames: bytes, seq: int, chain_before: int, reign: Reign, *, last_seq: int = 0, followed: bool = False) -> None:
+        """Take one encoded commit, or those from seq to last_seq. followed: they were received from another node, whose word synced_seq in
+        them is. May open a new segment (and then write what is pending): raises OSError, and then nothing was taken."""
         assert seq == self.appended_seq + 1, f"append of {seq} after {self.appended_seq}"
-        if self._file is None or reign is not self._reign or self._file.size >= self._ends_at:
-            self._open_segment(reign, seq, chain_before)
+        if self._file is None or reign is not self._reign or followed is not self._is_followed or self._file.size >= self._ends_at:
+            self._open_segment(reign, seq, chain_before, FOLLOWED if followed else 0)
         self._buffer += frames
         self.appended_seq = last_seq or seq
         self.bytes_appended += len(frames)
@@ -175,6 +182,7 @@ class CommitLog:
                 self._sync_failure = error
                 raise
             self.synced_seq = self.written_seq
+            self._say_synced()
         return self.synced_seq
 
     async def sync(self) -> int:
@@ -201,7 +209,16 @@ class CommitLog:
                         raise
                 await trio.sleep(DESCRIPTOR_RETRY_S)
             self.synced_seq = max(self.synced_seq, target)
+            self._say_synced()
             return self.synced_seq
+
+    def _say_synced(self) -> None:
+        """After a sync, never before it (synced.py). Of a followed segment now and then; frames of this node's own say it themselves, so of
+        theirs once: should the header be lost, they would not be believed."""
+        is_first = self._word.seq < self._begins_at <= self.synced_seq
+        if is_first or (self._is_followed and trio.current_time() >= self._says_at_s):
+            self._word.say(self.synced_seq)
+            self._says_at_s = trio.current_time() + SAY_EVERY_S
 
     async def close(self) -> None:
         """Write and sync what is pending, give back reserved space, then let the files go."""
@@ -221,6 +238,7 @@ class CommitLog:
         if self._spare is not None:
             self._spare[0].close()
         self._file = self._spare = None
+        self._word.close()
 
     # Reserved space.
 
@@ -332,13 +350,13 @@ class CommitLog:
             gone.append(self.segments.pop(0)[0])
         return gone
 
-    def _open_segment(self, reign: Reign, first_seq: int, chain_before: int) -> None:
+    def _open_segment(self, reign: Reign, first_seq: int, chain_before: int, flags: int) -> None:
         self.write()
         name = str(SegmentName.of(reign, first_seq))
         path = f"{self._directory}/commit/{name}"
         file, reserved = self._take_file(path)
         try:
-            header = SegmentHeader(reign.epoch, self._uuid, reign.id, first_seq, chain_before, file.inode())
+            header = SegmentHeader(reign.epoch, self._uuid, reign.id, first_seq, chain_before, file.inode(), flags)
             file.append(header.encode())
         except OSError:
             file.close()
@@ -347,6 +365,7 @@ class CommitLog:
         self._finish_segment()
         self._unsynced.append(file)
         self._file, self._reign, self._new_names, self._reserved = file, reign, True, reserved
+        self._is_followed, self._begins_at = bool(flags & FOLLOWED), first_seq
         self._ends_at = self._segment_bytes
         self.segments.append((path, first_seq))
         self._wants_spare.set()

@@ -1,8 +1,10 @@
 """Reading the commit log back: whole commits in order, and the verdict on the first bad byte.
 
-A bad frame is *damage* when some later sound frame says, in synced_seq, that the bad one had been synced; otherwise it
-is a *tear*, an append that a crash cut short, and the log ends before it (INV-2). Zeros up to the end of a segment are neither:
-space that was reserved and not filled. In a copy of a live directory all of it was synced and none of it proves anything: its later
+A bad frame is *damage* when this node has said that it was synced; otherwise it is a *tear*, an append that a crash cut short, and the log
+ends before it (INV-2). It says so in two places: in synced_seq of a later sound frame that it wrote itself (of followed segments, segment.py,
+that is another node's word and counts for nothing), and beside the segments (synced.py). A segment whose header never came to
+the device was never synced, so it says nothing either. A log that ends, whole, before what was synced is damaged too. Zeros up to the end of a
+segment are neither: space that was reserved and not filled. In a copy of a live directory all of it was synced and none of it proves anything: its later
 segments were read at another moment, so what does not continue is a tear, unless the log begins after what the checkpoint holds. Only recovery acts on the verdict (storage/recovery.py); sealing, shipping and the checker
 read through the same functions.
 
@@ -24,7 +26,7 @@ from ..disk import Disk
 from ..errors import DamagedRecord
 from .codec import HEAD_BYTES, Head, check_body, check_chain, decode_head, following_frames
 from .columns import Frames, frames_at
-from .segment import HEADER_BYTES, SegmentName, decode_header
+from .segment import HEADER_BYTES, SegmentName, decode_header, has_rotted
 
 CHAIN_AT = HEAD_BYTES - 8
 RUN_BYTES = 128 * 2**10  # checked by the kernel in one call: what it returns stays in the cache
@@ -90,17 +92,21 @@ def list_segments(disk: Disk, directory: str) -> list[tuple[str, SegmentName]]:
 
 
 class LogScanner:
-    """Walks the log of one database from a base. After iteration `verdict` is set.
+    """Walks the log of one database from a base. After iteration `verdict` is set. synced_seq: this node's own word (synced.py), which
+    whoever acts on the verdict asks for first.
 
-    Yields (Head, body) for every sound commit after base_seq. Frames at or below base_seq in the first segment are
-    stepped over; the chain is checked from base_seq on.
+    Yields (Head, body) for every sound commit after base_seq; is_followed is about the segment of the last one. Frames at or below
+    base_seq in the first segment are stepped over; the chain is checked from base_seq on.
     """
 
     def __init__(
-        self, disk: Disk, directory: str, uuid: bytes, base_seq: int, base_chain: int, *, copied: bool = False
+        self, disk: Disk, directory: str, uuid: bytes, base_seq: int, base_chain: int, *, copied: bool = False, synced_seq: int = 0
     ) -> None:
         self._disk = disk
+        self._directory = directory
         self._copied = copied
+        self._synced_seq = 0 if copied else synced_seq
+        self.is_followed = False
         self._uuid = uuid
         self._base_seq = base_seq
         every = list_segments(disk, directory)
@@ -152,6 +158,8 @@ class LogScanner:
             elif reason is not None or last is None:  # what would have followed an empty one is not there, whatever comes after it
                 self._judge(number, data, offset, reason or "the segment holds no commit")
                 return
+        if verdict.last_seq < self._synced_seq:
+            self._judge_missing()
 
     @property
     def earlier(self) -> list[tuple[str, SegmentName]]:
@@ -177,6 +185,7 @@ class LogScanner:
             return "the segment header is short"
         if header.uuid != self._uuid:
             return "the segment belongs to another database"
+        self.is_followed = header.is_followed
         if (header.first_seq, header.epoch, header.reign_id) != (name.first_seq, name.epoch, name.reign_id):
             return "the segment header does not match its file name"
         if name.first_seq > self.verdict.last_seq + 1:
@@ -210,12 +219,31 @@ class LogScanner:
                 verdict.end = LogEnd.DAMAGED
                 verdict.reason = f"{reason}; the copy took so long that they were removed meanwhile: copy it again, under `twinlog hold`"
             return
-        data = data[: written + HEAD_BYTES]  # a header may end in zeros
-        if _vouched(data, offset + 1, bad_seq, self._todo[number][1].epoch):
+        if self._synced_seq >= bad_seq or self._vouches(number, data[: written + HEAD_BYTES], offset + 1, bad_seq):  # a header may end in zeros
             verdict.end = LogEnd.DAMAGED
-        for path, name in self._todo[number + 1 :]:
-            if _vouched(self._disk.read_file(path), HEADER_BYTES, bad_seq, name.epoch):
+        for later in range(number + 1, len(self._todo)):
+            if verdict.end is LogEnd.TORN and self._vouches(later, self._disk.read_file(self._todo[later][0]), HEADER_BYTES, bad_seq):
                 verdict.end = LogEnd.DAMAGED
+
+    def _judge_missing(self) -> None:
+        """Nothing is bad, but the log ends before what was synced."""
+        verdict = self.verdict
+        verdict.end = LogEnd.DAMAGED
+        verdict.reason = f"the log ends at commit {verdict.last_seq}, and this node had synced it up to {self._synced_seq}"
+        verdict.bad_path, verdict.bad_offset = f"{self._directory}/commit", 0
+        if verdict.segments:
+            verdict.bad_path, verdict.bad_offset = verdict.segments[-1].path, verdict.segments[-1].end
+
+    def _vouches(self, number: int, data: bytes, start: int, seq: int) -> bool:
+        """Whether this node itself says in a segment, somewhere from start on, that seq had been synced."""
+        path, name = self._todo[number]
+        try:
+            header = decode_header(data, path)
+        except DamagedRecord:
+            speaks = has_rotted(data, self._uuid, name)
+        else:
+            speaks = header is not None and not header.is_followed
+        return speaks and _vouched(data, start, seq, name.epoch)
 
 
 def _vouched(data: bytes, start: int, seq: int, epoch: int) -> bool:

@@ -3,13 +3,15 @@
 A segment is `commit/<epoch 8 hex>-<reign id 16 hex>-<first seq 20 digits>.log`: a 96-byte header, then frames of one
 reign without a gap (commit/codec.py). Little-endian:
 
-    0       8         12      16     32         40          48             56      64           92    96
-    ├───────┼─────────┼───────┼──────┼──────────┼───────────┼──────────────┼───────┼────────────┼─────┤
-    │ magic │ version │ epoch │ uuid │ reign id │ first_seq │ chain_before │ inode │ zeros (28) │ crc │
-    └───────┴─────────┴───────┴──────┴──────────┴───────────┴──────────────┴───────┴────────────┴─────┘
-     8s      u32       u32     16s    u64        u64         u64            u64                  u32
+    0       8         12      16     32         40          48             56      64      65           92    96
+    ├───────┼─────────┼───────┼──────┼──────────┼───────────┼──────────────┼───────┼───────┼────────────┼─────┤
+    │ magic │ version │ epoch │ uuid │ reign id │ first_seq │ chain_before │ inode │ flags │ zeros (27) │ crc │
+    └───────┴─────────┴───────┴──────┴──────────┴───────────┴──────────────┴───────┴───────┴────────────┴─────┘
+     8s      u32       u32     16s    u64        u64         u64            u64     u8                   u32
 
     inode  the file's own number when it was made: a copied directory is recognised by it
+    flags  FOLLOWED 1: the frames were received from another node, and synced_seq in them is that node's word, not this one's;
+           what this node has synced is said beside the segments (synced.py). 0 in what was written before there were flags
     crc    crc32c of bytes 0 to 92
 Behind the last frame there may be zeros up to the end of the file: space reserved for frames that never came (sync mode), given back
 when a segment is finished or the database closed, and left over by a crash. `commit/next.reserved` is such space that no segment
@@ -22,14 +24,18 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from operator import eq
 
 import google_crc32c
 
 from ..errors import DamagedRecord, NewerFormat
 from ..position import Reign
 
-HEADER = struct.Struct("<8sII16sQQQQ28xI")
+HEADER = struct.Struct("<8sII16sQQQQB27xI")
 HEADER_BYTES = 96
+FOLLOWED = 1
+NAMED_BYTES = 48  # of a header: what its file's name and its database say already
+ALIKE_BYTES_MIN = 36  # so many of them are there when a header has rotted; of zeros or another file's bytes fewer are
 SPARE = "next.reserved"
 MAGIC = b"TWLOG\r\n\0"
 VERSION = 1
@@ -46,10 +52,15 @@ class SegmentHeader:
     first_seq: int
     chain_before: int
     inode: int
+    flags: int = 0
+
+    @property
+    def is_followed(self) -> bool:
+        return bool(self.flags & FOLLOWED)
 
     def encode(self) -> bytes:
         bare = HEADER.pack(
-            MAGIC, VERSION, self.epoch, self.uuid, self.reign_id, self.first_seq, self.chain_before, self.inode, 0
+            MAGIC, VERSION, self.epoch, self.uuid, self.reign_id, self.first_seq, self.chain_before, self.inode, self.flags, 0
         )
         return bare[:92] + google_crc32c.value(bare[:92]).to_bytes(4, "little")
 
@@ -58,12 +69,18 @@ def decode_header(data: bytes, path: str) -> SegmentHeader | None:
     """The header, or None when the file is too short for one. Raises DamagedRecord, NewerFormat."""
     if len(data) < HEADER_BYTES:
         return None
-    magic, version, epoch, uuid, reign_id, first_seq, chain, inode, crc = HEADER.unpack_from(data)
+    magic, version, epoch, uuid, reign_id, first_seq, chain, inode, flags, crc = HEADER.unpack_from(data)
     if magic != MAGIC or google_crc32c.value(bytes(data[:92])) != crc:
         raise DamagedRecord(f"{path}: the segment header is damaged", file=path, offset=0)
     if version > VERSION:
         raise NewerFormat(f"{path}: log format {version}, this Twinlog reads up to {VERSION}; open it with a newer one")
-    return SegmentHeader(epoch, uuid, reign_id, first_seq, chain, inode)
+    return SegmentHeader(epoch, uuid, reign_id, first_seq, chain, inode, flags)
+
+
+def has_rotted(data: bytes, uuid: bytes, name: SegmentName) -> bool:
+    """Of a header that cannot be read: whether it is one with wrong bits, rather than one that never came to the device."""
+    written = SegmentHeader(name.epoch, uuid, name.reign_id, name.first_seq, 0, 0).encode()[:NAMED_BYTES]
+    return sum(map(eq, written, data)) >= ALIKE_BYTES_MIN
 
 
 @dataclass(frozen=True, slots=True, order=True)

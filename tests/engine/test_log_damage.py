@@ -9,7 +9,7 @@ from storage import MemoryDisk, SyncMode
 from storage.check import check_database
 from storage.commit import codec
 from storage.commit.memtable import is_live
-from storage.commit.segment import HEADER_BYTES, SPARE, decode_header
+from storage.commit.segment import HEADER_BYTES, decode_header
 from storage.recovery import Recovered, recover
 from tests.engine.model import insert, new_database, opened
 
@@ -29,7 +29,7 @@ async def small_log(sync_mode: SyncMode, reserved: int = 0) -> tuple[dict[str, b
         for number in range(COMMITS):
             await insert(database, {"_id": number, "n": "x" * number})
         files = {f"db/{name}": disk.read_file(f"db/{name}") for name in ("database.json",)}
-        [name] = [name for name in disk.list_dir("db/commit") if name != SPARE]
+        [name] = [name for name in disk.list_dir("db/commit") if name.endswith(".log")]
         log = disk.read_file(f"db/commit/{name}")
         files[f"db/commit/{name}"] = log[: frame_ends(log)[-1]] + bytes(reserved)
         return files, f"db/commit/{name}"

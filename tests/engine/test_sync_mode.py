@@ -43,7 +43,7 @@ def spied(monkeypatch: pytest.MonkeyPatch, look: Callable[[MemoryFile], None]) -
 
 
 def log_files(disk: MemoryDisk) -> list[str]:
-    return [name for name in disk.list_dir("db/commit") if name != SPARE]
+    return [name for name in disk.list_dir("db/commit") if name.endswith(".log")]
 
 
 async def test_in_place_an_answer_leaves_in_the_wake_up_of_its_write_and_after_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ async def test_a_closed_database_leaves_its_log_as_long_as_its_commits_and_nothi
         database = await new_database(engine)
         await insert(database, {"_id": 1})
         assert disk.size(f"db/commit/{SPARE}") == disk.size(f"db/commit/{log_files(disk)[0]}") == RESERVE_BYTES_MIN
-    [name] = disk.list_dir("db/commit")
+    [name] = log_files(disk)
     assert disk.size(f"db/commit/{name}") < 1000
     async with opened(disk, start=2) as engine:
         assert not engine.database("db").unclean and not engine.database("db").findings
@@ -167,7 +167,7 @@ async def test_without_room_or_without_a_way_to_reserve_the_log_grows_as_it_is_w
             for number in range(20):
                 await insert(database, {"_id": number})
             await trio.testing.wait_all_tasks_blocked()
-            [name] = disk.list_dir("db/commit")
+            [name] = log_files(disk)
             assert disk.size(f"db/commit/{name}") < 10_000 and len(await everything(database)) == 20
 
 
@@ -175,7 +175,7 @@ async def test_async_mode_reserves_nothing() -> None:
     disk = MemoryDisk()
     async with opened(disk, sync_mode=SyncMode.ASYNC) as engine:
         await insert(await new_database(engine), {"_id": 1})
-        [name] = disk.list_dir("db/commit")
+        [name] = log_files(disk)
         assert disk.size(f"db/commit/{name}") < 1000
 
 

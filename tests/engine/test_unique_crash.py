@@ -12,7 +12,7 @@ import pytest
 from storage import Database, MemoryDisk, encode_document, operations
 from storage.check import Severity, check_database
 from storage.commit import codec
-from storage.commit.segment import HEADER_BYTES, SPARE
+from storage.commit.segment import HEADER_BYTES
 from storage.declaring import finish_builds, unfinished
 from storage.errors import DuplicateKey
 from tests.engine.model import check_entries, everything, insert, new_database, opened, settled
@@ -26,7 +26,7 @@ def cuts(disk: MemoryDisk, after_seq: int) -> list[dict[str, bytes]]:
     frame."""
     held, found = {"db/database.json": disk.read_file("db/database.json")}, []
     for name in sorted(disk.list_dir("db/commit"), key=lambda name: name.rpartition("-")[2]):
-        if name == SPARE:
+        if not name.endswith(".log"):
             continue
         path = f"db/commit/{name}"
         log = disk.read_file(path)

@@ -29,6 +29,7 @@ from storage.commit.codec import Head, Op, Record
 from storage.commit.log import CommitLog
 from storage.commit.memtable import Memtable
 from storage.commit.scan import LogScanner
+from storage.commit.segment import SegmentHeader
 from storage.database import Database
 from storage.entries import EntryPlan
 from storage.fields.dead import Dead
@@ -94,6 +95,21 @@ def answers_before_the_write(patch: Patch) -> None:
 def syncs_no_directory(patch: Patch) -> None:
     honest = SimDisk.sync_dir
     patch.setattr(SimDisk, "sync_dir", lambda self, path: None if path.endswith("/commit") else honest(self, path))
+
+
+def speaks_before_the_sync(patch: Patch) -> None:
+    honest = CommitLog.write
+
+    def write(self: CommitLog) -> None:
+        honest(self)
+        if self._is_followed:
+            self._word.say(self.written_seq)
+
+    patch.setattr(CommitLog, "write", write)
+
+
+def believes_the_primarys_word(patch: Patch) -> None:
+    patch.setattr(SegmentHeader, "is_followed", False)
 
 
 def trusts_after_a_failed_sync(patch: Patch) -> None:
@@ -387,6 +403,11 @@ CONTENDING = Workload({"insert": 1.0, "transaction": 20.0}, 0.0, (), 0.0)
 RETRIES = replace(BUSY, twice=0.5)
 INSERTS = Workload({"insert": 6.0, "update": 1.0}, 0.0, (), 0.0)
 SWITCHING: dict[str, object] = {"engine": ASYNC, "acks": 0, "workload": INSERTS, "clients": 2, "pause_s": 0.03, "fault_every_s": 0.25}
+FOLLOWING: dict[str, object] = {
+    "engine": replace(ASYNC, flush_interval_s=0.2, memtable_records_max=10_000, memtable_bytes_max=2**20, log_segment_bytes=2**20),
+    "acks": 0, "workload": INSERTS, "clients": 2, "pause_s": 0.03, "fault_every_s": 0.3, "sync_delay_s": 0.01,
+    "faults": {"power": 6.0, "heal": 2.0},
+}  # fmt: skip
 SWITCHES = {"switchover": 6.0, "heal": 3.0}
 FENCES = {"fence": 4.0, "lose the primary": 1.0, "hasty": 1.0, "heal": 3.0}
 
@@ -395,6 +416,8 @@ PLANTED: tuple[Planted, ...] = (
     Planted("syncs of the commit log do nothing", "INV-1", syncs_nothing, engine(engine=SYNC)),
     Planted("an answer leaves before its bytes did", "INV-1", answers_before_the_write, engine(engine=ASYNC)),
     Planted("a new segment's name is not synced", "INV-1", syncs_no_directory, engine(engine=replace(SYNC, log_segment_bytes=500))),
+    Planted("a standby says that it synced before it has", "damage", speaks_before_the_sync, cluster(**FOLLOWING)),
+    Planted("a standby takes the primary's word for what it synced", "damage", believes_the_primarys_word, cluster(**FOLLOWING), quick=False),
     Planted("a failed sync is taken for one", "INV-1", trusts_after_a_failed_sync, engine(engine=SYNC, faults=FAILING, sync_delay_s=0.01)),
     Planted("what a full disk refused is forgotten", "", forgets_what_a_full_disk_refused, engine(engine=ASYNC, faults=FULL)),
     Planted("what was recovered is shown before it is durable", "", shows_recovered_before_it_is_durable, engine(), quick=False),
