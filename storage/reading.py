@@ -6,7 +6,6 @@ A find reads one view from its first batch to its last (INV-2). Which documents 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from .commit.codec import PUT
@@ -91,7 +90,8 @@ class Cursor:
     def __init__(self, documents: AsyncIterator[bytes], view: View, at_hand: Sequence[bytes] = ()) -> None:
         """at_hand: documents that come before the others."""
         self._documents = documents
-        self._at_hand = deque(at_hand)
+        self._at_hand = list(at_hand)
+        self._given = 0  # of those at hand
         self._ahead: bytes | None = None
         self.view = view
         self.done = False
@@ -99,12 +99,9 @@ class Cursor:
 
     async def next_batch(self, count: int) -> list[bytes]:
         """Up to count documents (fewer when they are large); done is set with the last."""
-        batch: list[bytes] = []
-        size = 0
-        at_hand = self._at_hand
-        while at_hand and len(batch) < count and size < BATCH_BYTES_MAX:
-            batch.append(at_hand.popleft())
-            size += len(batch[-1])
+        batch = self._take_at_hand(count) if self._at_hand else []
+        at_hand = bool(self._at_hand)
+        size = sum(map(len, batch))
         while not at_hand and len(batch) < count and size < BATCH_BYTES_MAX and not self.done:
             document = self._ahead if self._ahead is not None else await anext(self._documents, None)
             self._ahead = None
@@ -118,8 +115,18 @@ class Cursor:
             self.done = self._ahead is None
         return batch
 
+    def _take_at_hand(self, count: int) -> list[bytes]:
+        taken = self._at_hand[self._given : self._given + count]
+        if sum(map(len, taken)) > BATCH_BYTES_MAX:
+            taken, _ = _within(taken, BATCH_BYTES_MAX)
+        self._given += len(taken)
+        if self._given == len(self._at_hand):
+            self._at_hand, self._given = [], 0
+        return taken
+
     async def close(self) -> None:
         self.done = True
+        self._at_hand = []
         await self._documents.aclose()
 
 
@@ -131,15 +138,13 @@ class ReadyCursor(Cursor):
         self.done = not documents
 
     async def next_batch(self, count: int) -> list[bytes]:
-        taken, _ = _within([document for document, _ in zip(self._at_hand, range(count))], BATCH_BYTES_MAX)
-        for _ in taken:
-            self._at_hand.popleft()
+        taken = self._take_at_hand(count)
         self.done = not self._at_hand
         return taken
 
     async def close(self) -> None:
         """Nothing is open; the iterator was never begun."""
-        self._at_hand.clear()
+        self._at_hand = []
         self.done = True
 
 

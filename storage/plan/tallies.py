@@ -6,6 +6,8 @@ With the kernel (storage/fields.c) a row costs 1 to 2 ns in each of tally and we
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+
 import numpy as np
 
 from .. import native
@@ -13,6 +15,7 @@ from ..fields.column import Column
 from .parts import Dead
 from .walking import live
 
+_RUNS_FROM = 4_096  # rows of which it pays to look for neighbours
 _STEPS_MAX = 64  # dead rows passed over one by one, for all codes at once
 
 
@@ -48,9 +51,20 @@ def _rows_at(column: Column, places: np.ndarray) -> np.ndarray:
 
 def codes_at(column: Column, rows: np.ndarray) -> np.ndarray:
     """The codes of ascending rows; of neighbours without gathering them one by one."""
-    if column.code_of is not None and len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
-        return column.code_of[int(rows[0]) : int(rows[-1]) + 1]
-    return column.codes_of(rows)
+    code_of, count = column.code_of, len(rows)
+    if code_of is None or not count:
+        return column.codes_of(rows)
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == count:
+        return code_of[first : last + 1]
+    if count >= _RUNS_FROM:  # a row less its place never falls: where the last run begins and the first one ends is found by halving
+        begins = bisect_left(range(count), last - count + 1, key=lambda place: int(rows[place]) - place)
+        if 2 * begins <= count:
+            return np.concatenate((code_of[rows[:begins]], code_of[int(rows[begins]) : last + 1]))
+        ends = bisect_right(range(count), first, key=lambda place: int(rows[place]) - place)
+        if 2 * ends >= count:
+            return np.concatenate((code_of[first : first + ends], code_of[rows[ends:]]))
+    return code_of[rows]
 
 
 def tally(numbers: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.fields.build import column_from_values
+from storage.plan import tallies
 from storage.plan.tallies import _tally, _tally_pure, _weigh, _weigh_pure, tally, weigh
 
 GROUPS = 9
@@ -49,3 +51,16 @@ def test_a_code_without_a_weight_and_columns_of_two_lengths_are_refused(way):
         way(two, two, np.array([1.0]), 2)
     with pytest.raises(ValueError, match="one length"):
         way(two, None, np.array([1.0]), 2)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=8), st.integers(0, 3))
+def test_codes_of_rows_that_are_nearly_neighbours(runs: list[tuple[int, int]], start: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tallies, "_RUNS_FROM", 2)
+        rows = []
+        for length, gap in runs:
+            start += gap
+            rows += range(start, start + length)
+            start += length
+        column = column_from_values([[number % 7] for number in range(200)])
+        assert tallies.codes_at(column, np.array(rows, np.uint32)).tolist() == [number % 7 for number in rows]
