@@ -18,6 +18,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -125,6 +126,9 @@ class Disk(Protocol):
 
     def total_bytes(self) -> int:
         """Of the whole file system."""
+
+    def page_waits(self) -> int:
+        """How often this thread has waited so far for a page of a mapped file to come from the device. Cheap on the loop."""
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         """Take an exclusive lock for the life of this process; BlockingIOError if another has it. Returns release."""
@@ -382,6 +386,9 @@ class OsDisk:
     def total_bytes(self) -> int:
         facts = os.statvfs(self.root)
         return facts.f_blocks * facts.f_frsize
+
+    def page_waits(self) -> int:
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
 
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         descriptor = open_lock(self._full(path))

@@ -248,6 +248,9 @@ class MemoryDisk:
     def total_bytes(self) -> int:
         return UNBOUNDED_FREE_BYTES if self.capacity_bytes is None else self.capacity_bytes
 
+    def page_waits(self) -> int:
+        return 0
+
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         name = _normal(path)
         if name in self._locked:

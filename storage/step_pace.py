@@ -16,6 +16,7 @@ IN_PLACE_S_MAX = 0.001  # that questions of a shape may take for the next one to
 LONG_S = 0.05
 SHARE_OF_NEWEST = 0.2
 LATELY_S = 5.0  # after so long pages may have been dropped, and it begins in the thread again
+COLD_S = 1.0  # after a page had to be waited for
 SHAPES_MAX = 512
 VALUES_MAX = 200  # of one `$in`
 NODES_MAX = 32
@@ -25,11 +26,16 @@ class StepPace:
     """How long questions took, by shape. Pure: told durations and times, asked one question. Every shape begins as if it were long."""
 
     def __init__(self) -> None:
+        self._warm_from = 0.0
         self._known: dict[Hashable, tuple[float, float]] = {}  # shape -> (expected seconds, when it was asked last)
 
     def allows_in_place(self, shape: Hashable, now: float) -> bool:
         expected_s, asked_at = self._known.get(shape, (LONG_S, now))
-        return expected_s < IN_PLACE_S_MAX and now - asked_at < LATELY_S
+        return now >= self._warm_from and expected_s < IN_PLACE_S_MAX and now - asked_at < LATELY_S
+
+    def met_cold_pages(self, now: float) -> None:
+        """A question in place had to wait for the device."""
+        self._warm_from = now + COLD_S
 
     def took(self, shape: Hashable, seconds: float, now: float) -> None:
         """One took so long: several times too long forgets what was, else the newest weighs a fifth."""

@@ -5,8 +5,9 @@
 
 The way to the thread and back takes 0.1 ms and waits for its turn of the interpreter; most questions by index take less than that. So it is spared
 those whose shape, which paths are asked how and sorted how, has been answered in a moment lately: like the sync of a commit log, which is done
-in place while syncs are short (commit/pace.py). One that turns out long was one step too many for the loop, a few milliseconds at most (INV-9),
-and the next of its shape go to the thread until they are short again. Documents that are not in memory are never waited for in place.
+in place while syncs are short (commit/pace.py). One that turns out long was one step too many for the loop (INV-9), and the next of its shape go to the
+thread until they are short again. Documents that are not in memory are never waited for in place; a page of an index file that is not has to be, and then
+all questions go to the thread for COLD_S: who touches one cold page will soon touch others.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ async def run_through(
     steps = None
     pace = view.pace
     if shape is not None and pace.allows_in_place(shape, trio.current_time()):
+        began, waits = trio.current_time(), view.page_waits()
         steps = make()
-        began = trio.current_time()
         standing.wait_for_device(waits=False)
         try:
             is_done = _some(steps, take, STEPS_IN_PLACE)
@@ -54,6 +55,8 @@ async def run_through(
             standing.wait_for_device(waits=True)
         now = trio.current_time()
         pace.took(shape, now - began if is_done else LONG_S, now)
+        if view.page_waits() != waits:
+            pace.met_cold_pages(now)
         if is_done:
             return
         shape = None

@@ -193,6 +193,9 @@ class View:
         async with self._indexing.turns:
             return await self._disk.run(call, *args)
 
+    def page_waits(self) -> int:
+        return self._disk.page_waits()
+
     @property
     def pace(self) -> StepPace:
         """How long the questions of this database take. Only where it has an index."""

@@ -168,6 +168,9 @@ class BucketDisk:
     def total_bytes(self) -> int:
         return UNBOUNDED_BYTES
 
+    def page_waits(self) -> int:
+        return 0
+
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         raise self._refused("locking an object", path)
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from storage import Database, MemoryDisk, decode_document, operations
+import pytest
+import trio
+
+from storage import Database, MemoryDisk, decode_document, operations, plan
+from storage.disk import OsDisk
 from storage.query.filters import compile_filter
 from storage.query.sorting import compile_sort
-from storage.step_pace import IN_PLACE_S_MAX, LATELY_S, LONG_S, SHAPES_MAX, StepPace, shape_of, sort_shape
+from storage.step_pace import (
+    COLD_S,
+    IN_PLACE_S_MAX,
+    LATELY_S,
+    LONG_S,
+    SHAPES_MAX,
+    StepPace,
+    shape_of,
+    sort_shape,
+)
 from storage.views import View
 from tests.engine.cold_disk import ColdDisk
 from tests.engine.model import insert, new_database, opened
@@ -126,3 +139,37 @@ def test_shapes_tell_paths_and_operators_and_not_values():
 )
 def test_what_may_take_any_time_has_no_shape(spec: dict):
     assert shape_of(compile_filter(spec).tree) is None
+
+
+async def test_after_a_cold_page_everything_goes_to_the_thread_for_a_while(hops: list[str], monkeypatch: pytest.MonkeyPatch, autojump_clock: object):
+    waits = 0
+    monkeypatch.setattr(MemoryDisk, "page_waits", lambda self: waits)
+    async with opened(MemoryDisk(), index_rows_min=1) as engine:
+        database = await indexed(engine)
+        plain = plan.find
+
+        def waiting(*arguments: object, **more: object):
+            nonlocal waits
+            waits += 1
+            return plain(*arguments, **more)
+
+        for _ in range(40):
+            await few(database, {"a": 2}, limit=3)
+            await operations.count(database, "things", {"a": 2})
+        hops.clear()
+        monkeypatch.setattr(plan, "find", waiting)
+        await few(database, {"a": 2}, limit=3)
+        monkeypatch.setattr(plan, "find", plain)
+        assert not hops, "it was asked in place"
+        for _ in range(3):
+            await few(database, {"a": 2}, limit=3)
+            await operations.count(database, "things", {"a": 2})
+        assert len(hops) == 6
+        await trio.sleep(COLD_S)
+        await operations.count(database, "things", {"a": 2})
+        assert len(hops) == 6
+
+
+def test_the_real_disk_counts_waits(tmp_path: Path):
+    disk = OsDisk(tmp_path)
+    assert 0 <= disk.page_waits() <= disk.page_waits()

@@ -443,6 +443,9 @@ class SimDisk:
         self.check_alive()
         return self.platter.capacity_bytes
 
+    def page_waits(self) -> int:
+        return 0
+
     def lock(self, path: str, content: bytes) -> Callable[[], None]:
         self.check_alive()
         holder = self.platter.locks.get(path)
