@@ -63,7 +63,7 @@ async def few(database: Database, spec: dict, **more: object) -> list[dict]:
     return [decode_document(data) for data in found]
 
 
-async def test_short_questions_come_to_be_answered_in_place(hops: list[str]):
+async def test_short_questions_come_to_be_answered_in_place(hops: list[str], autojump_clock: object):
     async with opened(MemoryDisk(), index_rows_min=1) as engine:
         database = await indexed(engine)
         hops.clear()
@@ -76,7 +76,7 @@ async def test_short_questions_come_to_be_answered_in_place(hops: list[str]):
         assert 0 < len(hops) < 60, "every shape begins in the thread, and does not stay there"
 
 
-async def test_a_document_that_is_not_in_memory_is_read_in_the_thread(hops: list[str]):
+async def test_a_document_that_is_not_in_memory_is_read_in_the_thread(hops: list[str], autojump_clock: object):
     async with opened(ColdDisk(), index_rows_min=1) as engine:
         database = await indexed(engine)
         hops.clear()
@@ -85,7 +85,7 @@ async def test_a_document_that_is_not_in_memory_is_read_in_the_thread(hops: list
         assert len(hops) == 30
 
 
-async def test_patterns_are_never_asked_in_place(hops: list[str]):
+async def test_patterns_are_never_asked_in_place(hops: list[str], autojump_clock: object):
     async with opened(MemoryDisk(), index_rows_min=1) as engine:
         database = await indexed(engine)
         hops.clear()
