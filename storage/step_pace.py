@@ -2,7 +2,8 @@
 times, asked one question. See stepping.py.
 
     shape    which paths are asked how, in what order: {"channel": "a"} by time is one, whatever the channel
-    took     one of several times IN_PLACE_S_MAX sends the next 20 or so of its shape to the thread; else the newest weighs a fifth
+    took     the newest weighs a fifth: after one of LONG_S or more the next 9 of its shape go to the thread, if they are short there; from one of 4 ms
+             the next one does
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .query.sorting import Sort
 from .query.tree import And, Node, Nor, Not, Or, Test, Whole
 
 IN_PLACE_S_MAX = 0.001  # that questions of a shape may take for the next one to be asked on the loop
-LONG_S = 0.05
+LONG_S = 0.025
 SHARE_OF_NEWEST = 0.2
 LATELY_S = 5.0  # after so long pages may have been dropped, and it begins in the thread again
 COLD_S = 1.0  # after a page had to be waited for
@@ -38,12 +39,9 @@ class StepPace:
         self._warm_from = now + COLD_S
 
     def took(self, shape: Hashable, seconds: float, now: float) -> None:
-        """One took so long: several times too long forgets what was, else the newest weighs a fifth."""
+        """One took so long; none counts for more than LONG_S."""
         expected_s, _ = self._known.pop(shape, (2 * IN_PLACE_S_MAX, now))  # the latest one stands last
-        if seconds > 3 * IN_PLACE_S_MAX:
-            expected_s = LONG_S
-        else:
-            expected_s += SHARE_OF_NEWEST * (seconds - expected_s)
+        expected_s += SHARE_OF_NEWEST * (min(seconds, LONG_S) - expected_s)
         self._known[shape] = expected_s, now
         if len(self._known) > SHAPES_MAX:
             del self._known[next(iter(self._known))]

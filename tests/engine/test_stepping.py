@@ -109,7 +109,7 @@ def test_a_shape_is_short_when_the_last_ones_were():
     while not pace.allows_in_place("short", 20.0):
         pace.took("short", IN_PLACE_S_MAX / 4, 20.0)
         needed += 1
-    assert 10 < needed < 40
+    assert 5 < needed < 12
 
 
 def test_only_so_many_shapes_are_known():
