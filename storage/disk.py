@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -414,6 +415,27 @@ class OsDisk:
         return bool(os.statvfs(self.root).f_flag & os.ST_RDONLY)
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
+        """As trio.to_thread.run_sync, at half the cost: without a turn of the loop for a token that is free, a thread's name, and what a thread needs that
+        calls back. Cannot be cancelled once it has begun."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._limiter is None:
             self._limiter = trio.CapacityLimiter(THREADS_MAX)
-        return await trio.to_thread.run_sync(call, *args, limiter=self._limiter)
+        borrower = object()
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(borrower)
+        except trio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(borrower)
+        try:
+            return await _in_thread(partial(call, *args))
+        finally:
+            self._limiter.release_on_behalf_of(borrower)
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+
+    def deliver(outcome: Any) -> None:
+        token.run_sync_soon(trio.lowlevel.reschedule, task, outcome)  # the run cannot be over: this task is waiting in it
+
+    trio.lowlevel.start_thread_soon(call, deliver)
+    return await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)

@@ -190,8 +190,15 @@ class View:
         """A step of a query, in the disk's thread; few at once, since they share one interpreter with the loop (INV-9)."""
         if self._indexing is None:
             return await self._disk.run(call, *args)
-        async with self._indexing.turns:
+        turns = self._indexing.turns
+        try:
+            turns.acquire_nowait()  # awaiting one that is free would cost a turn of the loop
+        except trio.WouldBlock:
+            await turns.acquire()
+        try:
             return await self._disk.run(call, *args)
+        finally:
+            turns.release()
 
     def page_waits(self) -> int:
         return self._disk.page_waits()
