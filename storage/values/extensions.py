@@ -36,6 +36,7 @@ from .decimals import DECIMAL128_BYTES
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
 UUID_SUBTYPE = 4
+_delta = datetime.timedelta
 _INT64 = struct.Struct(">q")
 _TIMESTAMP = struct.Struct(">II")
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -84,7 +85,7 @@ def milliseconds(moment: datetime.datetime | DatetimeMS) -> int:
 def moment(ms: int) -> datetime.datetime | DatetimeMS:
     """The reverse, without a zone; outside the years 1 to 9999 a DatetimeMS."""
     try:
-        return _EPOCH + datetime.timedelta(milliseconds=ms)
+        return _EPOCH + _delta(0, 0, ms * 1000)  # microseconds: quicker than by keyword
     except OverflowError:
         return DatetimeMS(ms)
 
@@ -222,6 +223,8 @@ def refusal(code: int, data: bytes | memoryview) -> str | None:
 def build(code: int, data: bytes | memoryview) -> object:
     """The Python value of extension bytes. Raises BadDocument."""
     data = bytes(data)
+    if code == 1 and len(data) == 8:  # the commonest of all: without the ways round
+        return moment(_INT64.unpack(data)[0])
     if code == 2 and len(data) == 12:
         return ObjectId(data)
     reason = refusal(code, data)
