@@ -8,7 +8,8 @@ Everything here blocks and runs behind the disk seam. An unfinished rewind is fi
 salvage/). A log that ends below the checkpoint goes on in a new segment after it.
 
 A copy of a live directory (its newest segment carries another file's inode) has files of different moments: a checkpoint counts there only if
-its shard logs' checksums hold, and what does not continue the log was written after the copy began: a tear. See copied.py.
+its shard logs' checksums hold, and what does not continue the log was written after the copy began: a tear. That it is a copy is noted
+before anything is changed, until everything is settled. See copied.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .commit.memtable import Memtable
 from .commit.scan import LogEnd, LogScanner, LogVerdict, list_segments
 from .commit.segment import SPARE
 from .commit.synced import begin_anew, heard
-from .copied import is_copied, settle_copy
+from .copied import forget_copy, is_copied, note_copy, settle_copy
 from .disk import Disk
 from .errors import OUT_OF_SPACE, DamagedRecord
 from .identity import Identity
@@ -68,14 +69,15 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     """Raises DamagedRecord when nothing can be opened, NewerFormat when it must not be."""
     identity = identities.read(disk, directory)
     is_read_only = disk.is_read_only()
-    if not is_read_only:
+    copied = is_copied(disk, directory)
+    is_noted = not copied or is_read_only or _could_note_copy(disk, directory)
+    may_seal = is_noted and not is_read_only
+    if may_seal:
         finish_rewind(disk, directory, identity)
         if disk.exists(f"{directory}/commit/{SPARE}"):
             disk.remove(f"{directory}/commit/{SPARE}")
-    may_seal = not is_read_only
-    if is_read_only and disk.exists(f"{directory}/{REWIND_FILE}"):
+    elif is_read_only and disk.exists(f"{directory}/{REWIND_FILE}"):
         raise DamagedRecord(f"{directory}: a rewind has to be finished first, and the file system is read-only")
-    copied = is_copied(disk, directory)
     found, findings = checkpoints.newest_valid(disk, directory, verify=copied)
     state = _from_checkpoint(identity, found, [str(finding) for finding in findings])
     said = 0 if copied else heard(disk, directory, identity.uuid)
@@ -92,37 +94,54 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
     verdict = scanner.verdict
     if is_read_only:
         state.damaged = "the file system is read-only; mount it for writing, then restart the node"
-        state.findings.append(state.damaged)
+    elif not is_noted:
+        state.wants_space = True
+        state.damaged = "the disk is full: there is no space to settle what a copying program left; free some, writing begins by itself"
     elif verdict.end is LogEnd.TORN:
-        try:
-            _cut(disk, directory, verdict, scanner.after_bad, state)
-        except OSError as error:
-            if error.errno not in OUT_OF_SPACE:
-                raise
-            state.wants_space = True
-            state.damaged = "the disk is full: there is no space to set the torn end of the commit log aside; free some, writing begins by itself"
-            state.findings.append(state.damaged)
+        _cut_if_space(disk, directory, verdict, scanner.after_bad, state)
     elif verdict.end is LogEnd.DAMAGED:
         state.damaged = (
             f"{verdict.bad_path} at offset {verdict.bad_offset}: {verdict.reason}; commits from "
             f"{state.last_seq + 1} on had been synced and are not readable: reseed from a peer or restore a backup"
         )
+    if state.damaged:
         state.findings.append(state.damaged)
-    if not state.damaged and not is_read_only:
+    elif not is_read_only:
         for path in verdict.empty:
             disk.remove(path)
     state.segments = [(path, name.first_seq) for path, name in list_segments(disk, directory)]
-    state.clean = not is_read_only and _was_closed(disk, directory, state)
-    if copied and not state.damaged and not is_read_only:
-        state.clean = False
-        state.findings += settle_copy(disk, directory, state.checkpoint.seq if state.checkpoint is not None else None)
+    state.clean = not is_read_only and _was_closed(disk, directory, state) and not copied
     if not state.damaged:
-        base_seq = state.checkpoint.seq if state.checkpoint is not None else 0
-        if _made_durable(disk, directory, verdict, 0 if copied else state.last_seq if state.clean else max(vouched, base_seq)):
-            begin_anew(disk, directory, identity.uuid, state.last_seq)
+        _settle(disk, directory, state, verdict, vouched, copied=copied)
     elif not is_read_only:  # it is shown all the same, and what a process that was killed had acknowledged is in there
         _sync_as_found(disk, directory, verdict)
     return state
+
+
+def _could_note_copy(disk: Disk, directory: str) -> bool:
+    """False when the disk is too full for it: then the copy is shown as it is, and nothing of it is changed."""
+    try:
+        note_copy(disk, directory)
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE or disk.exists(f"{directory}/{REWIND_FILE}"):
+            raise
+        return False
+    return True
+
+
+def _settle(disk: Disk, directory: str, state: Recovered, verdict: LogVerdict, vouched: int, *, copied: bool) -> None:
+    """What was recovered is durable when this returns, and nothing beside it could be taken for it later. vouched: of a directory that is no
+    copy, up to where its own frames say that they were synced."""
+    base_seq = state.checkpoint.seq if state.checkpoint is not None else None
+    if copied:
+        vouched = 0
+        state.findings += settle_copy(disk, directory, base_seq)
+    else:
+        vouched = state.last_seq if state.clean else max(vouched, base_seq or 0)
+    if _made_durable(disk, directory, verdict, vouched):
+        begin_anew(disk, directory, state.identity.uuid, state.last_seq)
+    if copied:
+        forget_copy(disk, directory)
 
 
 def _made_durable(disk: Disk, directory: str, verdict: LogVerdict, vouched: int) -> bool:
@@ -260,6 +279,16 @@ def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
     seal(disk, directory, plan)
     state.checkpoint = checkpoints.load(disk, directory, state.last_seq)
     state.memtable = Memtable(state.last_seq)
+
+
+def _cut_if_space(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], state: Recovered) -> None:
+    try:
+        _cut(disk, directory, verdict, after_bad, state)
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        state.wants_space = True
+        state.damaged = "the disk is full: there is no space to set the torn end of the commit log aside; free some, writing begins by itself"
 
 
 def _cut(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], state: Recovered) -> None:

@@ -29,7 +29,7 @@ from storage.versions.statehash import CollectionState, hash_document, state_has
 from tests.sim.checkers_of_transactions import snapshot_reads, snapshot_writes
 from tests.sim.disk import ROOT, Platter
 from tests.sim.history import Commit, CommitTree, Fold
-from tests.sim.observations import Acknowledged, Observations
+from tests.sim.observations import Acknowledged, Observations, Promotion
 from tests.sim.sizes import Sizes
 
 SLACK_S = 0.005
@@ -92,7 +92,8 @@ def _was_misdirected_last(record: Record, acknowledged: Acknowledged) -> bool:
 def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
     """async: power cuts within flush_interval (and the syncs around it) of the primary and of as many standbys as had to
     confirm it. Any mode: a promotion of a node that did not have it, when too few standbys had to confirm it or too few
-    were asked, or acknowledged by a primary of a lower epoch that had not yet heard of the promotion."""
+    were asked, or acknowledged by a primary of a lower epoch that had not yet heard of the promotion. A twin that was kept was
+    promoted so, by its role.json."""
     contradicted_s = record.observations.contradicted.get(acknowledged.epoch)
     if contradicted_s is not None and acknowledged.at_s >= contradicted_s:
         return True  # of two primaries that an operator made in one epoch, one is dropped
@@ -105,7 +106,7 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
         cut = {node for at_s, node in record.power_cuts if -late_s <= at_s - acknowledged.at_s <= window_s}
         if acknowledged.node in cut and len(cut) > needed:
             return True
-    for promotion in record.observations.promotions:
+    for promotion in (*record.observations.promotions, *_twins_kept(record)):
         if acknowledged.at_s < promotion.at_s:
             if promotion.node in cut:  # the one copy that counts from then on lost power within its own window
                 return True
@@ -118,6 +119,13 @@ def may_be_lost(record: Record, acknowledged: Acknowledged) -> bool:
         if acknowledged.request not in had:
             return True
     return False
+
+
+def _twins_kept(record: Record) -> Iterator[Promotion]:
+    """Of the twins those whose own reign stands in the surviving history; where the other one was kept, it had all that it acknowledged."""
+    if record.observations.twins:
+        reigns = {(commit.origin, commit.epoch) for commit in record.surviving() if commit.begins_reign}
+        yield from (twin for twin in record.observations.twins if (twin.node, twin.epoch) in reigns)
 
 
 def inv2_prefix(record: Record) -> Iterator[str]:

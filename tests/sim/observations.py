@@ -102,6 +102,7 @@ class Observations:
     got: list[Got] = field(default_factory=list)
     hashed: list[Hashed] = field(default_factory=list)
     promotions: list[Promotion] = field(default_factory=list)
+    twins: list[Promotion] = field(default_factory=list)  # nodes that an old role.json made primaries, beside another one of that epoch
     alarms: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)  # of storage.check
     transacted: list[Transacted] = field(default_factory=list)

@@ -64,6 +64,11 @@ class Operator:
         """An order has been given after which two nodes may lead this epoch."""
         self._observations.contradicted.setdefault(epoch, trio.current_time())
 
+    def makes_twin(self, name: str, epoch: int, chain: int) -> None:
+        """An old role.json has been put back on a standby that showed that chain: two nodes lead this epoch."""
+        self.contradicts(epoch)
+        self._observations.twins.append(Promotion(name, trio.current_time(), epoch, chain, safe=False))
+
     def overlooks(self, node: SimNode) -> None:
         """It is about to promote a node that may not have heard of the promotion ordered last, of another one: both may lead an epoch."""
         name, epoch = self._promoted

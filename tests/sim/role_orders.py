@@ -3,7 +3,8 @@
     switchover     the operator's command on the primary, as its node would take it
     fence          of any node; the operator unfences it a while later, or at the end
     twins          the operator's mistake: an old role.json is put back on a standby, so that two nodes lead one epoch. Both must freeze once they
-                   meet, and a promotion resolves it
+                   meet, and a promotion resolves it. When the other one was fenced before they met, it follows instead: its copy is refused
+                   until the operator replaces it
     broken rewind  no order: the next rewind of some node, which orders like these make necessary, is cut off by a crash, with or without power
 
 Inside a switchover or a fence one trap may stand, at a write of role.json, the only step by which a role changes (replication/role_keeper.py): the
@@ -12,6 +13,7 @@ offer and the promotion, after it, while it is declined, and while it is taken b
 that is cut or half open, a disk that refuses the write (so that the offer is declined), or another order of the operator.
 
 An order that no careful operator gives is noted in `Observations.contradicted`: from then on its epochs promise nothing but that two primaries freeze.
+What was acknowledged before counts, unless the node with the old role.json is the one that was kept, and it did not have it then.
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ class RoleOrders:
         epoch = primary.member.epoch
         if not twin.up or twin.member.epoch != epoch or twin.database is None:  # one without the database may make another of its name,
             return  # which is kept until somebody who knows moves it aside (unknown-to-primary)
+        chain = twin.database.visible_chain
         twin.machine.kill()
         await twin.machine.wait_ended()
         disk = twin.machine.platter.mount()
@@ -114,7 +117,7 @@ class RoleOrders:
             return
         finally:
             disk.kill()
-        self._operator.contradicts(epoch)
+        self._operator.makes_twin(twin.name, epoch, chain)
         self._trace.note("operator", "puts an old role.json back on", twin.name, epoch)
 
     # Traps.

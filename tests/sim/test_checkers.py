@@ -298,6 +298,23 @@ def test_an_epoch_that_the_operator_gave_to_two_nodes_promises_nothing_from_then
     assert not checkers.may_be_lost(record, replace(lost, epoch=2)), "other epochs count"
 
 
+def test_of_two_primaries_of_one_epoch_the_one_that_was_kept_excuses_what_it_lacked(record: Record) -> None:
+    """Before the operator's mistake everything counts that the twin had, and where the other one is kept everything."""
+    reign = Row(Op.REIGN, 0, b"", bytes(8))
+    record.tree._add(commit(3, reign, origin="b", chain=903, parent=102))
+    record.observations.contradicted[1] = 8.0
+    record.observations.twins.append(Promotion("b", 8.0, 1, 102, safe=False))
+    lost, had = Acknowledged(b"two", "a", 7.0, 1, 3), Acknowledged(b"one", "a", 7.0, 1, 2)
+    assert record.end_chain == 103 and not checkers.may_be_lost(record, lost), "the other one was kept"
+    record.end_chain = 903
+    assert checkers.may_be_lost(record, lost) and not checkers.may_be_lost(record, had)
+    record.observations.acknowledged = [lost, had]
+    assert not told(checkers.inv1_acknowledged_is_kept(record), "INV-1")
+    assert not checkers.may_be_lost(record, replace(lost, epoch=2, at_s=9.0)), "other epochs count"
+    record.observations.twins[0] = replace(record.observations.twins[0], epoch=2)
+    assert not checkers.may_be_lost(record, lost), "it led, but not by the old role.json"
+
+
 def test_every_branch_is_folded_from_its_own_commits(record: Record) -> None:
     put = Row(Op.PUT, 1, b"later", msgpack.packb({"_id": 2}))
     record.tree._add(commit(3, put, chain=903, parent=102))
