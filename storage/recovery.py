@@ -30,11 +30,13 @@ from .commit.synced import begin_anew, heard
 from .copied import forget_copy, is_copied, note_copy, settle_copy
 from .disk import Disk
 from .errors import OUT_OF_SPACE, DamagedRecord
+from .fields.opened import load_state
+from .fields.sealing import FieldsPlan
 from .identity import Identity
 from .position import History, Reign
 from .rewinding import CLOSED_FILE, REWIND_FILE, finish_rewind
 from .shard import checkpoint as checkpoints
-from .shard.checkpoint import Checkpoint
+from .shard.checkpoint import Checkpoint, logs_digest
 from .shard.seal import SealPlan, seal
 from .shard.shardset import MISSING, ShardSet
 from .values.keys import canonical
@@ -263,6 +265,19 @@ def _sealed_while_replaying(disk: Disk, directory: str, state: Recovered) -> boo
     return True
 
 
+def _fields_of(disk: Disk, directory: str, state: Recovered) -> FieldsPlan | None:
+    """The field index of the checkpoint goes on with the seal: built anew, it would keep the queries of a large database scanning for minutes."""
+    if state.checkpoint is None:
+        return None
+    try:
+        found = load_state(disk, directory, state.identity.uuid.hex(), state.checkpoint.seq, logs_digest(state.checkpoint.shards))
+    except OSError:
+        return None
+    if found.state is None:
+        return None
+    return FieldsPlan(found.state, {number: dict(entry.fields) for number, entry in found.fields.items()}, found.next_number)
+
+
 def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
     paths = [path for path, _ in list_segments(disk, directory)]
     for path in paths:
@@ -275,6 +290,7 @@ def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
         crc=state.identity.crc,
         uuid=state.identity.uuid.hex(),
         segments=paths,
+        fields=_fields_of(disk, directory, state),
     )
     seal(disk, directory, plan)
     state.checkpoint = checkpoints.load(disk, directory, state.last_seq)
