@@ -32,7 +32,7 @@ def test_a_sound_directory_and_a_sound_database_are_clean(data):
 
 
 def test_a_flipped_byte_is_a_finding_that_names_the_file(data):
-    log = next((data / "shop" / "commit").iterdir())
+    log = next((data / "shop" / "commit").glob("*.log"))
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 0x01
     log.write_bytes(content)
