@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 NOTHING = "-"
+WIDEST = 10_000  # characters of a line that is piped
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -19,7 +20,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=200)
+        wide = Console(highlight=False, markup=False, width=WIDEST)
+        console = Console(highlight=False, markup=False, width=max(200, wide.measure(table).maximum))  # nothing is cut off
     console.print(table)
 
 
