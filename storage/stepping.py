@@ -6,8 +6,8 @@
 The way to the thread and back takes 0.1 ms and waits for its turn of the interpreter; most questions by index take less than that. So it is spared
 those whose shape, which paths are asked how and sorted how, has been answered in a moment lately: like the sync of a commit log, which is done
 in place while syncs are short (commit/pace.py). One that turns out long was one step too many for the loop (INV-9), and the next of its shape go to the
-thread until they are short again. Documents that are not in memory are never waited for in place; a page of an index file that is not has to be, and then
-all questions go to the thread for COLD_S: who touches one cold page will soon touch others.
+thread until they are short again. Documents that are not in memory are never waited for in place, nor columns of new rows that are not made; a page of an
+index file that is not in memory has to be, and then all questions go to the thread for COLD_S: who touches one cold page will soon touch others.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ async def run_through(
     """Run the steps that make() gives until take() has enough (True) or they end. take: given what each step gave but None. forget: what was taken is
     given once more, from the beginning. Raises what the steps raise."""
     steps = None
-    pace = view.pace
-    if shape is not None and pace.allows_in_place(shape, trio.current_time()):
-        began, waits = trio.current_time(), view.page_waits()
+    pace, began = view.pace, trio.current_time()
+    if shape is not None and pace.allows_in_place(shape, began):
+        waits = view.page_waits()
         steps = make()
-        standing.wait_for_device(waits=False)
+        standing.wait_for_all(waits=False)
         try:
             is_done = _some(steps, take, STEPS_IN_PLACE)
-        except WouldWait:
+        except WouldWait:  # how long it takes is known when the thread has answered
             steps, is_done = None, False
             forget()
         finally:
-            standing.wait_for_device(waits=True)
+            standing.wait_for_all(waits=True)
         now = trio.current_time()
-        pace.took(shape, now - began if is_done else LONG_S, now)
         if view.page_waits() != waits:
             pace.met_cold_pages(now)
+        if steps is not None:
+            pace.took(shape, now - began if is_done else LONG_S, now)
+            shape = None
         if is_done:
             return
-        shape = None
     if steps is None:
         steps = make()
     is_done = False
     while not is_done:
-        began = trio.current_time()
         is_done = await view.run(_some, steps, take, STEPS_TOGETHER)
         view.check_age()
         if shape is not None:

@@ -95,7 +95,7 @@ class Chunk:
     def make_ready(self, fields: Fields) -> None:
         """Build what queries have not asked for yet, in one walk through the documents."""
         with self._making:
-            paths = [path for path, uses in fields.items() if not self._has(path, uses)]
+            paths = [path for path, uses in fields.items() if not self._has_all(path, uses)]
             found = dict(zip(paths, self._entries(*paths)))
             for path, entries in found.items():
                 if fields[path] & COLUMN and path not in self._columns:
@@ -108,8 +108,12 @@ class Chunk:
                     if path not in self._texts:
                         self._texts[path] = text_of(entries)
 
-    def _has(self, path: str, uses: int) -> bool:
-        return path in (self._columns if uses & COLUMN else self._kinds) and (path in self._texts or not uses & WORDS)
+    def has(self, path: str, use: int) -> bool:
+        """Whether what column (COLUMN), text (WORDS) or kinds (neither) would return is made already."""
+        return path in (self._columns if use == COLUMN else self._texts if use == WORDS else self._kinds)
+
+    def _has_all(self, path: str, uses: int) -> bool:
+        return self.has(path, uses & COLUMN) and (not uses & WORDS or self.has(path, WORDS))
 
     def column(self, path: str) -> Column:
         return self._made(self._columns, self._making, path, build_column)

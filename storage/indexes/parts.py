@@ -21,7 +21,7 @@ from ..fields.opened import OpenSegment, seqs_and_rows
 from ..fields.overlay import Chunk, Glance, order_of
 from ..fields.text import Text
 from ..fields.values import COLUMN, WORDS
-from ..shard.fetching import Fetched
+from ..shard.fetching import Fetched, WouldWait
 from ..shard.shardset import ShardSet
 
 
@@ -66,27 +66,38 @@ class SegmentPart:
 class ChunkPart:
     """A run of memtable rows as one view sees it."""
 
-    __slots__ = ("_chunk", "_fields", "dead", "rows")
+    __slots__ = ("_chunk", "_fields", "dead", "rows", "waits")
 
     def __init__(self, chunk: Chunk, glance: Glance, seq: int, masked: np.ndarray, fields: Fields) -> None:
         self._chunk = chunk
         self._fields = fields
         self.rows = chunk.rows
         self.dead = _dead_of_rows(chunk.order, glance.ended(chunk.start, chunk.stop, seq), masked)
+        self.waits = True  # until a column or text is made; else asking for one that is not raises WouldWait
 
     def column(self, path: str) -> Column | None:
-        return self._chunk.column(path) if self._fields.get(path, 0) & COLUMN else None
+        """Raises WouldWait."""
+        return self._made(path, COLUMN).column(path) if self._fields.get(path, 0) & COLUMN else None
 
     def make_ready(self) -> None:
         """Build all that the chunk will be asked for."""
         self._chunk.make_ready(self._fields)
 
     def kinds(self, path: str) -> Column | None:
-        uses = self._fields.get(path, 0)
-        return self._chunk.column(path) if uses & COLUMN else self._chunk.kinds(path) if uses else None
+        """Raises WouldWait."""
+        if (uses := self._fields.get(path, 0)) & COLUMN:
+            return self._made(path, COLUMN).column(path)
+        return self._made(path, 0).kinds(path) if uses else None
 
     def text(self, path: str) -> Text | None:
-        return self._chunk.text(path) if self._fields.get(path, 0) & WORDS else None
+        """Raises WouldWait."""
+        return self._made(path, WORDS).text(path) if self._fields.get(path, 0) & WORDS else None
+
+    def _made(self, path: str, use: int) -> Chunk:
+        """The chunk, unless what it is asked for has to be made and this may not wait."""
+        if not self.waits and not self._chunk.has(path, use):
+            raise WouldWait
+        return self._chunk
 
     def fetch(self, rows: np.ndarray, needles: tuple[bytes, ...] = ()) -> Fetched:
         keys, docs = self._chunk.keys, self._chunk.docs
@@ -111,11 +122,11 @@ class Standing(NamedTuple):
     parts: list[Part]
     loose: list[LooseRow]
 
-    def wait_for_device(self, *, waits: bool) -> None:
-        """Whether documents that are not in memory are waited for; else reading them raises WouldWait."""
+    def wait_for_all(self, *, waits: bool) -> None:
+        """Whether what is not in memory is waited for: documents, and columns and texts of new rows that nobody made yet. Else reading them raises
+        WouldWait."""
         for part in self.parts:
-            if isinstance(part, SegmentPart):
-                part.waits = waits
+            part.waits = waits
 
 
 def standing(

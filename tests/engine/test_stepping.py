@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trio
 
-from storage import Database, MemoryDisk, decode_document, operations, plan
+from storage import Database, MemoryDisk, decode_document, encode_document, operations, plan
+from storage.commit.memtable import Memtable
 from storage.disk import OsDisk
+from storage.fields.overlay import NEVER, Chunk, Glance, Overlay
+from storage.fields.values import COLUMN, WORDS
+from storage.indexes.parts import ChunkPart, Standing
 from storage.query.filters import compile_filter
 from storage.query.sorting import compile_sort
+from storage.shard.fetching import WouldWait
 from storage.step_pace import (
     COLD_S,
     IN_PLACE_S_MAX,
@@ -26,6 +34,8 @@ from tests.engine.cold_disk import ColdDisk
 from tests.engine.model import insert, new_database, opened
 
 ROWS = 400
+COLD_BYTES = 2**24  # more than is read ahead
+NEW_ROWS = 600  # more than are looked at one by one
 
 
 @pytest.fixture
@@ -83,6 +93,40 @@ async def test_a_document_that_is_not_in_memory_is_read_in_the_thread(hops: list
         for _ in range(30):
             assert [one["_id"] for one in await few(database, {"a": 2}, limit=3)] == [2, 7, 12]
         assert len(hops) == 30
+
+
+async def test_what_has_to_be_made_of_new_rows_is_made_in_the_thread(hops: list[str], autojump_clock: object):
+    async with opened(MemoryDisk(), index_rows_min=1) as engine:
+        database = await indexed(engine)
+        for _ in range(30):
+            assert await operations.count(database, "things", {"a": 2}) == ROWS // 5
+        await insert(database, *({"_id": number, "a": number % 5} for number in range(ROWS, ROWS + NEW_ROWS)))
+        hops.clear()
+        assert await operations.count(database, "things", {"a": 2}) == (ROWS + NEW_ROWS) // 5
+        assert len(hops) == 1, "their column had to be made"
+        hops.clear()
+        assert await operations.count(database, "things", {"a": 2}) == (ROWS + NEW_ROWS) // 5
+        assert not hops, "one that had to wait is not long for that"
+
+
+def test_a_chunk_makes_nothing_where_it_may_not_wait():
+    docs = [encode_document({"_id": 1, "a": 1, "b": "x", "t": "red"}), encode_document({"_id": 2, "a": 2, "b": "y", "t": "blue"})]
+    chunk = Chunk(0, np.array([1 << 16, 2 << 16], np.uint64), [b"k1", b"k2"], docs)
+    overlay = Overlay(Memtable(0), 1)
+    overlay.ends.extend(np.full(2, NEVER, np.uint64))
+    overlay.order.extend(chunk.order)
+    part = ChunkPart(chunk, Glance(overlay, (chunk,), 2, 0), 5, np.empty(0, np.uint64), {"a": COLUMN, "b": WORDS, "t": COLUMN | WORDS})
+    asked = [(part.column, "a"), (part.kinds, "a"), (part.kinds, "b"), (part.text, "b"), (part.text, "t"), (part.column, "t")]
+    Standing([part], []).wait_for_all(waits=False)
+    for ask, path in asked:
+        with pytest.raises(WouldWait):
+            ask(path)
+    assert part.column("b") is part.text("a") is part.kinds("z") is None, "not indexed: nothing to wait for"
+    Standing([part], []).wait_for_all(waits=True)
+    made = [ask(path) for ask, path in asked]
+    assert None not in made
+    Standing([part], []).wait_for_all(waits=False)
+    assert [ask(path) for ask, path in asked] == made
 
 
 async def test_patterns_are_never_asked_in_place(hops: list[str], autojump_clock: object):
@@ -170,6 +214,22 @@ async def test_after_a_cold_page_everything_goes_to_the_thread_for_a_while(hops:
         assert len(hops) == 6
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system cannot be asked to drop pages")
 def test_the_real_disk_counts_waits(tmp_path: Path):
+    path = tmp_path / "pages"
+    with path.open("wb") as file:
+        file.write(b"x" * COLD_BYTES)
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     disk = OsDisk(tmp_path)
-    assert 0 <= disk.page_waits() <= disk.page_waits()
+    file = disk.open_read(path.name)
+    with closing(file):
+        if file.read_now(0, 1) is not None:
+            pytest.skip("this file system keeps pages in memory that it is asked to drop")
+        mapped = disk.map(path.name)
+        before = disk.page_waits()
+        assert mapped[COLD_BYTES // 2] == ord("x")
+        assert disk.page_waits() > before
+        waited = disk.page_waits()
+        assert mapped[COLD_BYTES // 2] == ord("x")
+        assert disk.page_waits() == waited, "it is in memory now"
