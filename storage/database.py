@@ -103,7 +103,7 @@ class Database:
         )
         self.log.segments = found.segments
         self.cache = DocumentCache(options.cache_bytes)
-        self.sealing = Sealing(self, found.memtable, found.checkpoint, shards)
+        self.sealing = Sealing(self, found.memtable, found.frozen, found.checkpoint, shards)
         self.indexing = Indexing(self)
         self.compacting = Compacting(self)
         self.scrubbing = Scrubbing(self)

@@ -387,7 +387,7 @@ def _database_names(disk: Disk) -> list[str]:
 
 
 def _recover(disk: Disk, name: str, options: EngineOptions) -> Recovered:
-    return recover(disk, name, records_max=options.memtable_records_max)
+    return recover(disk, name, records_max=options.memtable_records_max, bytes_max=options.memtable_bytes_max)
 
 
 def _make_directory(disk: Disk, name: str, fixed: Identity) -> None:

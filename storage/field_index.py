@@ -88,6 +88,7 @@ class Indexing:
         self._absorbing = trio.Lock()
         self._asked: dict[int, float] = {}  # collection -> when a query by index came last
         self._asking = trio.Event()
+        self.followed = trio.Event()  # rows that were replayed are ready for queries
 
     # What queries see and say.
 
@@ -226,6 +227,11 @@ class Indexing:
     async def follow(self) -> None:
         """Make the memtable's rows ready for queries as they are written, while queries come: so that none has to do much of it."""
         database = self._database
+        try:
+            for number in {number for memtable in database.sealing.pinned()[1] for number in memtable.rows} & self.state.collections.keys():
+                await self._make_ready(number)  # those that were replayed: the first to ask would wait for tens of thousands of them
+        finally:
+            self.followed.set()
         while True:
             await self._asking.wait()
             self._asking = trio.Event()

@@ -1283,6 +1283,7 @@ typedef struct {
     u8 *blocks; /* on a boundary of BLOCK_BYTES */
     u64 block_count;
     long long capacity, count, bytes;
+    int is_adding;
 } KeyFilter;
 
 static inline u8 *block_of(const KeyFilter *filter, u64 hash) {
@@ -1327,6 +1328,13 @@ static PyObject *filter_add(PyObject *self, PyObject *hashes) {
     Py_ssize_t rows = open_columns(&hashes, width, 1, &column);
     if (rows < 0)
         return NULL;
+    if (filter->is_adding) { /* two at once would lose bits */
+        PyBuffer_Release(&column);
+        PyErr_SetString(PyExc_RuntimeError, "another thread is adding to this filter");
+        return NULL;
+    }
+    filter->is_adding = 1;
+    Py_BEGIN_ALLOW_THREADS /* may_hold meanwhile sees a key of this call or not, and every key of those before */
     for (Py_ssize_t row = 0; row < rows; row++) {
         u64 hash = at64(&column, row), probes = probes_of(hash);
         u8 *block = block_of(filter, hash);
@@ -1335,6 +1343,8 @@ static PyObject *filter_add(PyObject *self, PyObject *hashes) {
         for (int i = 0; i < PROBES; i++, probes >>= 9)
             block[(probes & 511) >> 3] |= (u8)(1 << (probes & 7));
     }
+    Py_END_ALLOW_THREADS
+    filter->is_adding = 0;
     filter->count += rows;
     PyBuffer_Release(&column);
     Py_RETURN_NONE;

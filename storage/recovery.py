@@ -15,6 +15,7 @@ before anything is changed, until everything is settled. See copied.py.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -49,7 +50,8 @@ Requests = dict[bytes, bytes]  # request id -> remembered answer, oldest first
 
 @dataclass(slots=True)
 class Recovered:
-    """A database as it was found. `findings`: what an operator should read."""
+    """A database as it was found. `findings`: what an operator should read. frozen: what came before the memtable, if that was too much for one;
+    it is to be sealed."""
 
     identity: Identity
     checkpoint: Checkpoint | None
@@ -65,10 +67,11 @@ class Recovered:
     clean: bool = False
     wants_space: bool = False  # damaged only in that a full disk kept it from being mended: open it again later
     findings: list[str] = field(default_factory=list)
+    frozen: Memtable | None = None
 
 
-def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
-    """Raises DamagedRecord when nothing can be opened, NewerFormat when it must not be."""
+def recover(disk: Disk, directory: str, *, records_max: int, bytes_max: int = sys.maxsize) -> Recovered:
+    """records_max, bytes_max: of a memtable. Raises DamagedRecord when nothing can be opened, NewerFormat when it must not be."""
     identity = identities.read(disk, directory)
     is_read_only = disk.is_read_only()
     copied = is_copied(disk, directory)
@@ -91,8 +94,10 @@ def recover(disk: Disk, directory: str, *, records_max: int) -> Recovered:
         _replay(state, head, decode_body(head.record_count, body))
         state.last_seq, state.chain, state.time_us = head.seq, head.chain, head.time_us
         state.memtable.last_seq = head.seq
-        if state.memtable.records >= records_max and may_seal:
-            may_seal = _sealed_while_replaying(disk, directory, state)
+        if (state.memtable.records >= records_max or state.memtable.bytes >= bytes_max) and may_seal:
+            may_seal = state.frozen is None or _sealed_while_replaying(disk, directory, state, state.frozen.last_seq)
+            if may_seal:
+                state.frozen, state.memtable = state.memtable, Memtable(state.last_seq)
     verdict = scanner.verdict
     if is_read_only:
         state.damaged = "the file system is read-only; mount it for writing, then restart the node"
@@ -225,7 +230,7 @@ def read_catalog(state: Recovered, shards: ShardSet) -> None:
     docs = []
     for name in state.catalog.ids:
         key = canonical(name)
-        if state.memtable.newest(CATALOG, key) is not None:
+        if any(memtable is not None and memtable.newest(CATALOG, key) is not None for memtable in (state.memtable, state.frozen)):
             continue  # replayed
         try:
             record = shards.find(CATALOG, key)
@@ -253,11 +258,11 @@ def remember(requests: Requests, answers: Iterable[tuple[bytes, bytes]]) -> None
             del requests[gone]
 
 
-def _sealed_while_replaying(disk: Disk, directory: str, state: Recovered) -> bool:
-    """A log far longer than the memtable's bound: seal as we go, so that memory stays bounded. False when the disk is too full for it:
+def _sealed_while_replaying(disk: Disk, directory: str, state: Recovered, to_seq: int) -> bool:
+    """A log far longer than what two memtables may hold: seal as we go, so that memory stays bounded. False when the disk is too full for it:
     then the memtable grows as long as the log is."""
     try:
-        _seal_while_replaying(disk, directory, state)
+        _seal_while_replaying(disk, directory, state, to_seq)
     except OSError as error:
         if error.errno not in OUT_OF_SPACE:
             raise
@@ -278,14 +283,14 @@ def _fields_of(disk: Disk, directory: str, state: Recovered) -> FieldsPlan | Non
     return FieldsPlan(found.state, {number: dict(entry.fields) for number, entry in found.fields.items()}, found.next_number)
 
 
-def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
+def _seal_while_replaying(disk: Disk, directory: str, state: Recovered, to_seq: int) -> None:
     paths = [path for path, _ in list_segments(disk, directory)]
     for path in paths:
         disk.open_append(path).sync()
     base = state.checkpoint.seq if state.checkpoint else None
     plan = SealPlan(
         base_seq=base,
-        to_seq=state.last_seq,
+        to_seq=to_seq,
         shards=state.identity.shards,
         crc=state.identity.crc,
         uuid=state.identity.uuid.hex(),
@@ -293,8 +298,7 @@ def _seal_while_replaying(disk: Disk, directory: str, state: Recovered) -> None:
         fields=_fields_of(disk, directory, state),
     )
     seal(disk, directory, plan)
-    state.checkpoint = checkpoints.load(disk, directory, state.last_seq)
-    state.memtable = Memtable(state.last_seq)
+    state.checkpoint = checkpoints.load(disk, directory, to_seq)
 
 
 def _cut_if_space(disk: Disk, directory: str, verdict: LogVerdict, after_bad: list[str], state: Recovered) -> None:

@@ -42,11 +42,16 @@ class Sealing:
     """The memtables and the newest checkpoint of one database. Invariant: shards.seq == frozen.base_seq or active.base_seq."""
 
     def __init__(
-        self, database: Database, memtable: Memtable, checkpoint: Checkpoint | None, shards: ShardSet | None
+        self,
+        database: Database,
+        active: Memtable,
+        frozen: Memtable | None,
+        checkpoint: Checkpoint | None,
+        shards: ShardSet | None,
     ) -> None:
         self._database = database
-        self.active = memtable
-        self.frozen: Memtable | None = None
+        self.active = active
+        self.frozen = frozen
         self.checkpoint = checkpoint
         self.shards = shards
         self.floor: int | None = None  # None: no standby to keep anything for
@@ -63,8 +68,7 @@ class Sealing:
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
         self._wanted = trio.Event()
         self._done = trio.Event()
-        self._active_since = trio.current_time()
-        self._frozen_at = 0.0
+        self._active_since = self._frozen_at = trio.current_time()
         self._seal_s = 0.0  # from freezing to publication, as it took lately
 
     def pinned(self) -> tuple[ShardSet | None, tuple[Memtable, ...]]:
@@ -143,6 +147,7 @@ class Sealing:
         """Seal what is frozen, until cancelled."""
         pause = RETRY_S_MIN
         if self.shards is not None:
+            await self._database.indexing.followed.wait()  # what the first questions wait for comes first
             await self._database.seams.disk.run(self.shards.know_keys, None)
         while True:
             if self.frozen is None:

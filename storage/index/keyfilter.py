@@ -32,7 +32,8 @@ class _NoFilter:
         self.bytes = 0
 
     def add(self, hashes: Column) -> None:
-        """The hash64 of keys, a column of u64 (see columns.py)."""
+        """The hash64 of keys, a column of u64 (see columns.py). By one thread at a time, which does not hold the interpreter meanwhile: keys are
+        only sure to be held when it has returned."""
         self.count += len(read_columns("Q", hashes)[0])
 
     def may_hold(self, collection: int, keys: Sequence[bytes]) -> bytes:

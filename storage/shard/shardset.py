@@ -27,7 +27,7 @@ from ..errors import DamagedRecord
 from ..finding import Finding, Severity
 from ..index.keyfilter import KeyFilter
 from ..index.primary import GENERATION_SHIFT, OFFSET_MASK, Segment, SegmentInfo, live_locations
-from ..values.keys import hash64
+from ..values.keys import hash64, hash_keys
 from ..versions.statehash import CollectionState
 from .checkpoint import Checkpoint, IndexFile, ShardFiles
 from .fetching import Fetched, Files
@@ -36,6 +36,7 @@ from .rebuild import HashKey, rebuild_index
 from .record import ShardRecord
 
 FILTER_KEYS_MIN = 2**18
+SEARCHED_TOGETHER_MIN = 64  # keys: fewer are looked up one by one
 FILTER_SLICE = 16_384  # keys added at a time, about 0.3 ms
 SCAN_LOCATIONS_MAX = 65_536  # of one shard, made ready to be read at a time
 SCAN_ROWS_MAX = 256  # in one batch
@@ -159,12 +160,36 @@ class ShardSet:
         self, collection: int, keys: Sequence[bytes]
     ) -> list[ShardRecord | Literal[Lookup.MISSING]]:
         """find() of each; keys that were never here cost hardly anything."""
-        if self.filter is None:
+        if self.filter is not None:
+            may_hold = self.filter.may_hold(collection, keys)
+            if 1 not in may_hold:
+                return [MISSING] * len(keys)
+        elif len(keys) >= SEARCHED_TOGETHER_MIN:
+            may_hold = self._hashes_held(collection, keys)
+        else:
             return [self.find(collection, key) for key in keys]
-        may_hold = self.filter.may_hold(collection, keys)
-        if 1 not in may_hold:
-            return [MISSING] * len(keys)
         return [self.find(collection, key) if may else MISSING for key, may in zip(keys, may_hold)]
+
+    def _hashes_held(self, collection: int, keys: Sequence[bytes]) -> list[bool]:
+        """Whether the index has an entry with the hash of each key: what the filter would say, at 2 µs a key instead of 13."""
+        if self._hash_key is hash64:
+            lengths = np.fromiter(map(len, keys), np.uint32, len(keys))
+            at = np.cumsum(lengths, dtype=np.uint64) - lengths
+            numbers = np.full(len(keys), collection, np.uint32)
+            hashes = np.frombuffer(hash_keys(b"".join(keys), at, lengths, numbers), np.uint64)
+        else:
+            hashes = np.array([self._hash_key(collection, key) for key in keys], np.uint64)
+        order = np.argsort(hashes)  # neighbours are found in the same lines of memory
+        hashes = hashes[order]
+        shard_of = hashes % np.uint64(len(self.shards))
+        held = np.zeros(len(keys), bool)
+        for number, shard in enumerate(self.shards):
+            mine = np.flatnonzero(shard_of == np.uint64(number))
+            if len(mine):
+                asked = hashes[mine]
+                for segment in shard.segments:
+                    held[order[mine]] |= segment.holds(asked)
+        return held.tolist()
 
     def find_location(self, collection: int, key: bytes) -> int | None:
         """Where the live record of a key is. Blocking."""

@@ -18,6 +18,7 @@ from storage import Database, Engine, MemoryDisk, decode_document, encode_docume
 from storage.check import Severity, check_database
 from storage.fields import files
 from storage.fields.extract import entries_of
+from storage.fields.overlay import Chunk, Overlay
 from storage.query.paths import Path
 from storage.views import View
 from tests.engine.model import insert, new_database, opened, settled
@@ -281,7 +282,8 @@ async def test_a_log_that_is_sealed_while_it_is_replayed_keeps_the_index():
         await database.sealing.seal_now()
         await operations.count(database, "things", {"a": 1})
         await database.indexing.wait_built()
-        await insert(database, *({"_id": number, "a": number % 3} for number in range(100, 400)))
+        for start in (100, 200, 300):
+            await insert(database, *({"_id": number, "a": number % 3} for number in range(start, start + 100)))
         assert database.sealing.frozen is None
         sealed = database.sealing.checkpoint.seq
     async with opened(disk, start=2, index_rows_min=1, memtable_records_max=50) as engine:
@@ -292,3 +294,53 @@ async def test_a_log_that_is_sealed_while_it_is_replayed_keeps_the_index():
         view = database.view()
         collection = view.catalog.ids["things"]
         assert await rows_by_parts(view, collection) == await rows_by_scan(view, collection)
+
+
+async def test_rows_that_were_replayed_are_ready_before_anybody_asks(monkeypatch: pytest.MonkeyPatch, autojump_clock: object):
+    disk = MemoryDisk()
+    async with opened(disk, index_rows_min=1) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": number, "a": number % 3} for number in range(100)))
+        await database.sealing.seal_now()
+        await operations.count(database, "things", {"a": 1})
+        await database.indexing.wait_built()
+        await insert(database, *({"_id": number, "a": number % 3} for number in range(100, 1_000)))
+    made: list[str] = []
+    for of, name in ((Overlay, "absorb"), (Chunk, "_entries")):
+        plain = getattr(of, name)
+        monkeypatch.setattr(of, name, lambda *args, plain=plain, name=name, **named: (made.append(name), plain(*args, **named))[1])
+    async with opened(disk, start=2, index_rows_min=1) as engine:
+        database = engine.database("db")
+        await database.indexing.followed.wait()
+        assert "absorb" in made and "_entries" in made
+        made.clear()
+        assert await operations.count(database, "things", {"a": 1}) == 333
+        assert not made
+
+
+@pytest.mark.parametrize("bound", [{"memtable_records_max": 300}, {"memtable_bytes_max": 100_000}])
+async def test_what_was_frozen_is_sealed_after_the_opening_not_by_it(bound: dict[str, int], autojump_clock: object):
+    disk = MemoryDisk()
+    async with opened(disk, index_rows_min=1) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": number, "a": number % 3, "pad": "x" * 100} for number in range(100)))
+        await database.sealing.seal_now()
+        await operations.count(database, "things", {"a": 1})
+        await database.indexing.wait_built()
+        await insert(database, *({"_id": number, "a": number % 3, "pad": "x" * 100} for number in range(100, 500)))
+        await operations.update(database, "things", {"_id": {"$lt": 250}}, {"$set": {"a": 7}}, many=True)
+        sealed, at = database.sealing.checkpoint.seq, await database.view().state_hash()
+    async with opened(disk, start=2, index_rows_min=1, **bound) as engine:
+        database = engine.database("db")
+        sealing = database.sealing
+        assert sealing.checkpoint.seq == sealed
+        assert sealing.frozen is not None and sealing.frozen.base_seq == sealed and sealing.active.base_seq == sealing.frozen.last_seq
+        view = database.view()
+        collection = view.catalog.ids["things"]
+        assert await rows_by_parts(view, collection) == await rows_by_scan(view, collection)
+        assert await operations.count(database, "things", {"a": 7}) == 250
+        await sealing.seal_now()
+        assert sealing.frozen is None
+        assert await operations.count(database, "things", {"a": 7}) == 250
+        assert await database.view().state_hash() == at
+        assert database.indexing.builds == 0

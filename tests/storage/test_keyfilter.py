@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -74,3 +75,28 @@ def test_what_the_native_one_refuses():
     with pytest.raises(AttributeError):
         found.count = 5
     assert found.count == 0
+
+
+@pytest.mark.skipif(not is_native, reason="the kernel is not built")
+def test_one_thread_adds_at_a_time_and_others_may_ask():
+    """Nothing is lost where two would add at once: the second is refused."""
+    many = array("Q", range(2**22))
+    found = KeyFilter(2**23)
+    mine = [key(number) for number in range(1_000)]
+    found.add(hashes(1, mine))
+    refused = 0
+    for _ in range(20):
+        adder = Thread(target=found.add, args=(many,))
+        adder.start()
+        while adder.is_alive() and not refused:
+            assert found.may_hold(1, mine) == b"\1" * len(mine)
+            try:
+                found.add(hashes(1, [key(1_000)]))
+            except RuntimeError:
+                refused += 1
+        adder.join()
+        if refused:
+            break
+    assert refused
+    found.add(hashes(1, [key(1_001)]))
+    assert found.may_hold(1, [*mine, key(1_001)]) == b"\1" * 1_001
