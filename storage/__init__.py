@@ -57,6 +57,7 @@ from .seeding import PinnedCheckpoint, SeedTarget
 from .shard.record import ShardRecord
 from .time_budget import TimeBudget
 from .values.documents import decode as decode_document
+from .values.documents import decode_all as decode_documents
 from .values.documents import decode_value, encode_value
 from .values.documents import encode as encode_document
 from .values.documents import prepare as prepare_documents
@@ -135,6 +136,7 @@ __all__ = [
     "database_names",
     "compile_filter",
     "decode_document",
+    "decode_documents",
     "decode_head",
     "decode_value",
     "encode_document",

@@ -21,7 +21,7 @@ from . import answers
 from .errors import ConnectionFailure, InvalidOperation, OperationFailure, TwinlogError
 from .exchange import Kind
 from .scope import Scope
-from .values import read_document
+from .values import read_documents
 from .verbs import Plan, ask, reply_of
 
 MORE_ROWS = 1_000  # documents asked at a time after the first batch; the node's byte bound may give fewer
@@ -80,13 +80,15 @@ class Batches:
 
     def _read_some(self) -> None:
         """Decode the next documents together: one by one, most of the time goes into the calls. Those before a bad one are read first."""
-        for document in islice(self._documents, READ_TOGETHER):
-            try:
-                self._read.append(document if isinstance(document, dict) else read_document(document))
-            except TwinlogError:
-                if not self._read:
-                    raise
-                return
+        some = islice(self._documents, READ_TOGETHER)
+        if isinstance(self._documents[0], dict):
+            self._read.extend(some)  # type: ignore[arg-type]  # held ones: all are
+            return
+        try:
+            read_documents(some, self._read)  # type: ignore[arg-type]
+        except TwinlogError:
+            if not self._read:
+                raise
 
     def take_packed(self) -> list[Raw]:
         """What is left of the batch, as the node sent it. Not for batches that are held()."""

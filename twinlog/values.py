@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from typing import Any
 
 from bson import ObjectId
@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from node.wire import encode_fields
 from storage import TwinlogError as EngineError
-from storage import decode_document, decode_value, encode_document, encode_value
+from storage import decode_document, decode_documents, decode_value, encode_document, encode_value
 
 from .errors import TwinlogError, from_failure
 
@@ -73,6 +73,14 @@ def read_document(data: Raw) -> dict[str, Any]:
     """A whole document or what a projection left of it. Raises InvalidDocument."""
     try:
         return decode_document(data)
+    except EngineError as error:
+        raise from_engine(error) from error
+
+
+def read_documents(documents: Iterable[Raw], into: MutableSequence[dict[str, Any]]) -> None:
+    """read_document() of each, appended; those before a bad one are in when it raises."""
+    try:
+        decode_documents(documents, into)
     except EngineError as error:
         raise from_engine(error) from error
 

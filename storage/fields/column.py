@@ -166,7 +166,7 @@ class Column:
         self.posting_rows = posting_rows
         self.is_ascending = is_ascending
         self.entries = rows if posting_rows is None else len(posting_rows)
-        self.names: dict[bool, np.ndarray] = {}  # what groupings call its codes: storage/plan/identities.py
+        self.names: dict[str, np.ndarray] = {}  # what groupings call its codes: storage/plan/identities.py
         self._zones: list[Zones | None] = []
 
     @property

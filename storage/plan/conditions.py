@@ -65,7 +65,8 @@ def codes_passing(test: Test, column: Column, scale: Scale) -> tuple[Ranges, Ran
         found = find(column, test.argument) if find is not None else None
     if found is None:
         return None
-    may, must = joined(found[0]), joined(found[1])
+    may = joined(found[0])
+    must = may if found[0] is found[1] else joined(found[1])
     return (may, may) if may == must else (may, must)
 
 
@@ -95,12 +96,16 @@ def _is_nan(value: Any, kind: Kind) -> bool:
 
 
 def _one_of(column: Column, values: Any) -> Passing | None:
-    numbers = [value for value in values if _is_usual_number(value)] if column.remainders is None else []
-    found = _number_codes(column, numbers)
-    may, must = [*found, column.kind_range(Kind.DECIMAL)] if numbers else [], found
-    for value in values:
-        if column.remainders is None and _is_usual_number(value):
-            continue
+    numbers, others = [], values
+    if column.remainders is None:
+        numbers = [value for value in values if _is_usual_number(value)]
+        others = [value for value in values if not _is_usual_number(value)] if len(numbers) < len(values) else ()
+    must = _number_codes(column, numbers)
+    lo, hi = column.kind_range(Kind.DECIMAL)
+    if not others and lo == hi:
+        return must, must
+    may = [*must, (lo, hi)] if numbers else []
+    for value in others:
         found = _equal(column, value)
         if found is None:
             return None
@@ -119,7 +124,7 @@ def _number_codes(column: Column, values: list[Any]) -> Codes:
     if not values:
         return []
     start, _ = column.kind_range(Kind.NUMBER)
-    wanted = np.array(values, np.float64)
+    wanted = np.unique(np.array(values, np.float64))
     lo, hi = column.numbers.searchsorted(wanted) + start, column.numbers.searchsorted(wanted, "right") + start
     is_there = hi > lo
     return list(zip(lo[is_there].tolist(), hi[is_there].tolist()))

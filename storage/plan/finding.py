@@ -22,6 +22,7 @@ from .walking import walk
 
 NATURAL = "$natural"
 _SECOND_BATCH_MIN = 64
+_SPARE_SHARE, _SPARE_ROWS = 1.25, 16  # read beyond what should be enough, so that it mostly is
 
 
 def find(
@@ -83,8 +84,10 @@ def _walked(reader: Reader, number: int, wanted: int, *, descending: bool = Fals
 
 
 def _batches(reader: Reader, items: Iterator[Item], wanted: int) -> Iterator[list[Found]]:
-    """Candidates read in batches: the first one of what is wanted, later ones larger, as then many do not match."""
+    """Candidates read in batches: the first one of what is wanted, later ones larger, as then many do not match; but no more than what is
+    still wanted should need, as far as those before tell."""
     left = wanted
+    looked_at = matched = 0
     size_max = reader.scale.fetch_rows
     size = min(wanted, size_max) if wanted else size_max
     waiting: list[Candidates | list[Found]] = []
@@ -101,11 +104,14 @@ def _batches(reader: Reader, items: Iterator[Item], wanted: int) -> Iterator[lis
             if count < size:
                 break
             batch = _read(reader, waiting)
+            looked_at, matched = looked_at + count, matched + len(batch)
             waiting, count = [], 0
             size = min(max(2 * size, _SECOND_BATCH_MIN), size_max)
             if wanted:
                 batch = batch[:left]
                 left -= len(batch)
+                if matched:
+                    size = min(size, int(_SPARE_SHARE * left * looked_at / matched) + _SPARE_ROWS)
             yield batch
             if wanted and not left:
                 return

@@ -9,6 +9,7 @@ Made for many codes of a column at once, as are the values themselves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -20,7 +21,8 @@ from ..values.order import sort_key
 
 Identity = tuple[Any, ...]
 
-NAMES_KEPT_MAX = 4_096  # codes of a column: some 0.5 MB
+NAMES_KEPT_MAX = 4_096  # codes of a column: some 0.5 MB of identities, as much of values,
+NAMES_KEPT_BYTES_MAX = 2**20  # and its strings beside
 
 
 def identity_of(value: Any, *, missing_is_null: bool) -> Identity:
@@ -49,18 +51,23 @@ def _single(kind: Kind, *, missing_is_null: bool) -> Identity:
 
 
 def identities(column: Column, codes: np.ndarray, *, missing_is_null: bool) -> list[Identity]:
-    """The identities of codes that keep their values. Those of a column with few codes are made once and kept with it: groupings ask every part
-    for them, again and again."""
-    if column.codes > NAMES_KEPT_MAX:
-        return _identities(column, codes, missing_is_null=missing_is_null)
-    kept = column.names.get(missing_is_null)
+    """The identities of codes that keep their values."""
+    return _once(column, codes, f"identities {missing_is_null}", partial(_identities, missing_is_null=missing_is_null))
+
+
+def _once(column: Column, codes: np.ndarray, what: str, make: Callable[[Column, np.ndarray], list[Any]]) -> list[Any]:
+    """What is made of codes that keep their values, and never changed. That of a column with few codes is made once and kept with it: groupings ask
+    every part for it, again and again."""
+    if column.codes > NAMES_KEPT_MAX or len(column.strings.blob) > NAMES_KEPT_BYTES_MAX:
+        return make(column, codes)
+    kept = column.names.get(what)
     if kept is None:
         every = [np.arange(*column.kind_range(kind)) for kind in Kind if kind in EXACT]
         exact = np.concatenate(every)
         kept = np.empty(column.codes, object)
-        for code, name in zip(exact.tolist(), _identities(column, exact, missing_is_null=missing_is_null)):
-            kept[code] = name
-        column.names[missing_is_null] = kept
+        for code, made in zip(exact.tolist(), make(column, exact)):
+            kept[code] = made
+        column.names[what] = kept
     return kept[codes].tolist()
 
 
@@ -83,7 +90,10 @@ def _identities(column: Column, codes: np.ndarray, *, missing_is_null: bool) -> 
 
 def values_of(column: Column, codes: np.ndarray) -> list[Any]:
     """The values of codes that keep them, as Column.value gives them."""
+    return _once(column, codes, "values", _values)
 
+
+def _values(column: Column, codes: np.ndarray) -> list[Any]:
     def of_kind(kind: Kind, at: np.ndarray) -> list[Any]:
         if kind is Kind.STRING:
             return column.strings.texts_of(at)

@@ -19,7 +19,8 @@ from ..query.sorting import Sort
 from .parts import Part
 from .rowsets import Listed, RowSet, coded, union
 
-_EXACT_IN_ORDER = tuple(kind for kind in Kind if kind in EXACT)
+_EXACT_IN_ORDER = tuple(int(kind) for kind in Kind if kind in EXACT)
+_ODD = tuple(int(kind) for kind in Kind if kind not in EXACT)
 _ROW_BITS = np.uint64(32)
 
 
@@ -63,8 +64,11 @@ def odd_rows(columns: Sequence[Column], rows: int) -> RowSet:
     """Rows that do not have exactly one entry, of a kind that keeps its value, in each of the columns."""
     sets: list[RowSet] = []
     for column in columns:
-        sets.append(Listed(column.many))
-        sets.append(coded(column, [column.kind_range(kind) for kind in Kind if kind not in EXACT]))
+        if len(column.many):
+            sets.append(Listed(column.many))
+        at = column.kinds_at
+        if odd := [(at[kind], at[kind + 1]) for kind in _ODD if at[kind] < at[kind + 1]]:
+            sets.append(coded(column, odd))
     return union(sets, rows)
 
 
@@ -74,7 +78,8 @@ def best_codes(fields: Sequence[SortColumn], limits: tuple[int, int]) -> tuple[i
     found = []
     lo, hi = limits
     for field in fields:
-        spans = [field.column.kind_range(kind) for kind in _EXACT_IN_ORDER]
+        at = field.column.kinds_at
+        spans = [(at[kind], at[kind + 1]) for kind in _EXACT_IN_ORDER if at[kind] < at[kind + 1]]
         spans = [(max(lo, a), min(hi, b)) for a, b in spans if max(lo, a) < min(hi, b)]
         if not spans:
             return None

@@ -29,6 +29,7 @@ _SORTING_COSTS = 8  # comparing so many codes costs as much as sorting one row n
 _CUTTING_COSTS = 2_000  # or as cutting one posting list to a window
 _TESTS_APART_MAX = 4  # questions put to a text index before all its candidates are made
 _ZONED_MIN = 4_096  # rows of a range that is worth a look at where its codes lie
+_MANY_RANGES = 16  # that are looked up all at once
 _COMPARED_RANGES_MAX = 6  # more ranges than that are looked up in a table
 
 
@@ -114,8 +115,8 @@ class Coded:
     def __init__(self, column: Column, ranges: Ranges) -> None:
         self.column = column
         self.ranges = ranges
-        self.codes = sum(hi - lo for lo, hi in ranges)
-        self.estimate = min(sum(column.posting_count(lo, hi) for lo, hi in ranges), column.rows)
+        self.codes = sum([hi - lo for lo, hi in ranges])
+        self.estimate = min(_posting_count(column, ranges), column.rows)
         self.likely = float(self.estimate)
 
     @property
@@ -422,6 +423,14 @@ def _cost_of_rows(part: RowSet) -> float:
 
 def _is_list(part: RowSet) -> bool:
     return isinstance(part, Listed) or (isinstance(part, Coded) and part.codes == 1)
+
+
+def _posting_count(column: Column, ranges: Ranges) -> int:
+    """Of ranges that do not overlap."""
+    if column.starts is None or len(ranges) < _MANY_RANGES:
+        return sum([column.posting_count(lo, hi) for lo, hi in ranges])
+    ends = column.starts[np.array(ranges, np.int64)].astype(np.int64)
+    return int((ends[:, 1] - ends[:, 0]).sum())
 
 
 # Making sets.

@@ -41,6 +41,7 @@ ABSENT_OPERATORS = frozenset(
 )
 LOGICAL = frozenset(("$and", "$or", "$nor", "$where"))  # these begin a filter inside an $elemMatch, not operators
 REFERENCE_KEYS = frozenset(("$ref", "$id", "$db"))
+_PLAIN = frozenset((int, float, str, bool, type(None)))  # values that are nothing else, whatever they are
 _TYPE_CODES = {
     -1: "minKey", 1: "double", 2: "string", 3: "object", 4: "array", 5: "binData", 6: "undefined", 7: "objectId",
     8: "bool", 9: "date", 10: "null", 11: "regex", 12: "dbPointer", 13: "javascript", 14: "symbol",
@@ -142,6 +143,8 @@ def _in(reader: Reader, name: str, argument: Any) -> Node:
     """Values go into one Test; each regular expression is a Test of its own beside it."""
     if not isinstance(argument, (list, tuple)):
         raise reader.error("$in and $nin take an array")
+    if all([type(choice) in _PLAIN for choice in argument]):
+        return Test(reader.path, "$in", tuple(argument))
     values, regexes = [], []
     for choice in argument:
         if holds_operators(choice):

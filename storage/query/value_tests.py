@@ -64,18 +64,24 @@ def equals(argument: Any) -> Test:
 
 
 def one_of(choices: tuple[Any, ...]) -> Test:
-    wants_null = any(choice is None for choice in choices)
-    texts = frozenset(choice for choice in choices if type(choice) is str)
-    others = frozenset(key_of(choice) for choice in choices if type(choice) is not str)
-    if not others:
-        return lambda value: type(value) is str and value in texts
+    plain = frozenset([choice for choice in choices if type(choice) is str or type(choice) is int])  # equal to values that are equal
+    rest = [choice for choice in choices if type(choice) is not str and type(choice) is not int]
+    wants_null = any(choice is None for choice in rest)
+    others = frozenset(map(key_of, rest))
+    others_and_numbers: frozenset[Any] | None = None  # made when a value is asked about that is neither text nor a usual number
 
     def matches(value: Any) -> bool:
-        if type(value) is str:
-            return value in texts
+        nonlocal others_and_numbers
+        kind = type(value)
+        if kind is str:
+            return value in plain
         if value is MISSING:
             return wants_null
-        return sort_key(value) in others
+        if kind is int or kind is float:
+            return value in plain or (bool(others) and sort_key(value) in others)
+        if others_and_numbers is None:
+            others_and_numbers = others | {sort_key(choice) for choice in plain if type(choice) is int}
+        return sort_key(value) in others_and_numbers
 
     return matches
 

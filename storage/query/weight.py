@@ -17,6 +17,7 @@ from .tree import And, Node, Nor, Not, Or, Test, Whole
 CONDITIONS_MAX = 32  # that a document of a scan may be asked on the loop
 TEXT_SHIFT: Final = 4  # 16 characters weigh as much as a value: a pattern of a thousand is compiled in 2 ms
 _NONE: Final = frozenset[str]()
+_LIGHT: Final = frozenset((int, float, bool, type(None)))  # that weigh 1 each
 LOOPING: Final = frozenset(  # operators that may take long over one document, or over their own arguments
     ("$map", "$filter", "$reduce", "$range", "$zip", "$let", "$regexMatch", "$regexFind", "$regexFindAll", "$regex", "$replaceAll", "$in", "$indexOfArray")
     + ("$setUnion", "$setIntersection", "$setDifference", "$setIsSubset", "$setEquals", "$sortArray")
@@ -42,7 +43,9 @@ def is_heavier(most: int, *specs: Any, heavy: Set[str] = _NONE) -> bool:
         elif isinstance(value, (list, tuple)):
             if len(value) > left:
                 return True
-            waiting += value
+            others = [one for one in value if type(one) not in _LIGHT]
+            left -= len(value) - len(others)
+            waiting += others
         elif isinstance(value, (Regex, re.Pattern)):
             left -= len(value.pattern) >> TEXT_SHIFT
         if left < 0:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -106,6 +106,14 @@ def decode(data: bytes) -> dict[str, Any]:
     """The document of stored bytes. Raises BadDocument when they are not a document's."""
     try:
         return _decode_map(data)
+    except (ValueError, RecursionError) as cause:
+        raise _unreadable(cause) from None
+
+
+def decode_all(documents: Iterable[bytes], into: MutableSequence[dict[str, Any]]) -> None:
+    """decode() of each, appended; those before a bad one are in when it raises."""
+    try:
+        into.extend(map(_decode_map, documents))
     except (ValueError, RecursionError) as cause:
         raise _unreadable(cause) from None
 
