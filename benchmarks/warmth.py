@@ -1,8 +1,8 @@
 """A warm page cache that stays warm: a process of its own maps every file below a directory and locks the pages, until it is ended.
 
 Some machines take pages back that nobody has touched for half a minute, however much memory is free (DAMON, a balloon): then a question that is
-put a minute after the last one of its kind reads from the device, and what is measured is the machine's thrift. Both servers' files are kept alike. New files are
-looked for every second; those that are gone are let go.
+put a minute after the last one of its kind reads from the device, and what is measured is the machine's thrift. Both servers' files are kept alike, but for their
+commit logs. New files are looked for every second; those that are gone are let go.
 
     with kept_warm(directory) as what: ...        what: in words, for the report
     python -m benchmarks.warmth DIRECTORY         that process; it writes a line when all files are in, or why not
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOOK_SECONDS = 1.0
+LOGS = frozenset(("commit", "pg_wal"))  # folders of commit logs, gigabytes that no question reads
 PROT_READ, MAP_SHARED = 1, 1
 
 
@@ -53,7 +54,8 @@ class Locked:
     def look(self, directory: Path) -> None:
         """Take what is new, let go of what is gone. Raises OSError when pages cannot be locked."""
         here = set()
-        for place, _, names in os.walk(directory):
+        for place, folders, names in os.walk(directory):
+            folders[:] = [name for name in folders if name not in LOGS]
             for name in names:
                 try:
                     here.add(self._take(Path(place, name)))

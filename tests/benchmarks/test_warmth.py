@@ -19,6 +19,10 @@ def test_new_files_are_taken_and_those_that_are_gone_let_go(tmp_path: Path):
     (tmp_path / "below" / "b").write_bytes(b"y" * 300)
     locked.look(tmp_path)
     assert locked.bytes == 300
+    (tmp_path / "commit").mkdir()
+    (tmp_path / "commit" / "log").write_bytes(b"z" * 5_000)
+    locked.look(tmp_path)
+    assert locked.bytes == 300, "no question reads a commit log"
 
 
 def test_a_process_says_what_it_holds(tmp_path: Path):
