@@ -250,8 +250,20 @@ class Indexing:
                 if isinstance(part, ChunkPart):
                     async with self.turns:
                         await self._database.seams.disk.run(part.make_ready)
+            for memtable in self._database.sealing.pinned()[1]:
+                overlay = self._overlays.get(memtable, {}).get(collection)
+                if overlay is not None:
+                    await self._merge_chunks(overlay, dict(self.wanted.get(collection, {})))
         except (OSError, TwinlogError) as error:  # whoever asks next meets it too
             self.last_error = str(error)
+
+    async def _merge_chunks(self, overlay: Overlay, fields: Fields) -> None:
+        """Fewer chunks: a query pays for each. Nobody waits for the large ones, since they are made ready first."""
+        while (merged := overlay.merged()) is not None:
+            async with self.turns:
+                await self._database.seams.disk.run(merged.make_ready, fields)
+            async with self._absorbing:
+                overlay.put(merged)
 
     async def run(self) -> None:
         """Look over what was found at opening, then build and merge, until cancelled."""

@@ -27,7 +27,7 @@ from .query.filters import Filter
 from .query.sorting import Sort
 from .query.weight import is_slow
 from .step_pace import shape_of, sort_shape
-from .stepping import run_through
+from .stepping import STEPS_TOGETHER, run_through, some_steps
 from .values.documents import decode
 from .views import Row, View
 
@@ -35,7 +35,6 @@ T = TypeVar("T")
 
 FEW_MAX = 128  # documents that are found all together
 SLICE_ROWS = 64
-STEPS_TOGETHER = 2
 SLICE_S = 0.002  # of documents matched on the loop (INV-9)
 SLICE_BYTES_MAX = 256 * 2**10  # of the documents of one batch of a scan; more are decoded and matched in the disk's thread
 SLOW_ROWS = 8  # matched there at a time: a regular expression may take 50 ms a document
@@ -58,11 +57,10 @@ async def find_rows(
         left = wanted
         steps = plan.find(standing.parts, standing.loose, matches, sort, wanted)
         async for batch in stepped(view, steps):
-            if batch:
-                left -= len(batch)
-                yield batch
-                if wanted and left <= 0:  # a last step, to hear that there is no more, would be one more way to the thread and back
-                    return
+            left -= len(batch)
+            yield batch
+            if wanted and left <= 0:  # a last step, to hear that there is no more, would be one more way to the thread and back
+                return
         return
     left = wanted
     async for batch in _scanned(view, collection, matches, sort, wanted):
@@ -140,23 +138,18 @@ async def last_of(view: View, standing: Standing, make: Callable[[], Iterator[T 
 
 
 async def stepped(view: View, steps: Iterator[T]) -> AsyncIterator[T]:
-    """What the steps of a plan give, each made in the disk's thread: they read files and take milliseconds."""
-    while (found := await view.run(_next, steps)) is not _END:
+    """What the steps of a plan give but for what is nothing (none, empty or 0), made in the disk's thread: they read files and take milliseconds."""
+    found: list[T] = []
+
+    def take(what: T) -> bool:
+        if what:
+            found.append(what)
+        return bool(found)
+
+    while not await view.run(some_steps, steps, take, STEPS_TOGETHER) or found:
         view.check_age()
-        yield found
-
-
-_END = object()
-
-
-def _next(steps: Iterator[T]) -> T | object:
-    """The next step that gave something; steps that gave nothing (none, empty or 0) are taken several at a time, up to STEPS_TOGETHER."""
-    found = next(steps, _END)
-    for _ in range(STEPS_TOGETHER):
-        if found is _END or found:
-            break
-        found = next(steps, _END)
-    return found
+        if found:
+            yield found.pop()
 
 
 async def _scanned(

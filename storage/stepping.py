@@ -47,7 +47,7 @@ async def run_through(
         steps = make()
         standing.wait_for_all(waits=False)
         try:
-            is_done = _some(steps, take, STEPS_IN_PLACE)
+            is_done = some_steps(steps, take, STEPS_IN_PLACE)
         except WouldWait:  # how long it takes is known when the thread has answered
             steps, is_done = None, False
             forget()
@@ -65,7 +65,7 @@ async def run_through(
         steps = make()
     is_done = False
     while not is_done:
-        is_done = await view.run(_some, steps, take, STEPS_TOGETHER)
+        is_done = await view.run(some_steps, steps, take, STEPS_TOGETHER)
         view.check_age()
         if shape is not None:
             now = trio.current_time()
@@ -73,7 +73,7 @@ async def run_through(
             shape = None
 
 
-def _some(steps: Iterator[T], take: Callable[[T], bool], most: int) -> bool:
+def some_steps(steps: Iterator[T], take: Callable[[T], bool], most: int) -> bool:
     """Up to so many steps; whether that is all."""
     for _ in range(most):
         found = next(steps, _END)

@@ -4,6 +4,7 @@
  * in the Python module whose promise it keeps; tests/fields holds the two equal:
  *
  *     storage/fields/text.py           text_build, text_find, text_blocks
+ *     storage/fields/joints.py         text_joints
  *     storage/fields/candidates.py     text_mark
  *     storage/fields/text_merge.py     text_union, text_move
  *
@@ -639,6 +640,72 @@ static int open_source(Source *source, PyObject *pair) {
     return 1;
 }
 
+/* ---- Joints: where one word ends and the next begins, two bits each (fields/joints.py). */
+
+#define PIECE 2
+#define NO_PIECE UINT32_MAX
+
+static inline u32 load16(const u8 *at) { return (u32)at[0] | (u32)at[1] << 8; }
+
+static u64 joints_of(const u8 *at, const u8 *end) {
+    u64 found = 0;
+    u32 before = NO_PIECE;
+    for (;;) {
+        while (at < end && !is_word[*at])
+            at++;
+        const u8 *word = at;
+        while (at < end && is_word[*at])
+            at++;
+        if (at == word)
+            return found;
+        int is_long = at - word >= PIECE;
+        if (is_long && before != NO_PIECE) {
+            u64 mixed = (u64)(before | load16(word) << 16) * 0x9E3779B97F4A7C15ull;
+            found |= 1ull << (mixed >> 58) | 1ull << (mixed >> 52 & 63);
+        }
+        before = is_long ? load16(at - PIECE) : NO_PIECE;
+    }
+}
+
+/* text_joints(blob, at, length, row, rows): u64 for each row. */
+static PyObject *text_joints(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    enum { BLOB, AT, LENGTH, ROW, COLUMNS };
+    Py_buffer column[COLUMNS];
+    int is_right;
+    if (!takes("text_joints", count, COLUMNS + 1))
+        return NULL;
+    Py_ssize_t rows = PyLong_AsSsize_t(args[COLUMNS]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (rows < 0 || rows > UINT32_MAX)
+        return refused("so many rows cannot be");
+    if (!open_columns(args, "1844", column))
+        return NULL;
+    Py_ssize_t strings = column[AT].len / 8;
+    is_right = column[LENGTH].len / 4 == strings && column[ROW].len / 4 == strings;
+    PyObject *result = PyBytes_FromStringAndSize(NULL, 8 * rows);
+    if (result) {
+        u64 *found = (u64 *)PyBytes_AS_STRING(result), size = (u64)column[BLOB].len;
+        const u8 *blob = column[BLOB].buf;
+        Py_BEGIN_ALLOW_THREADS
+        memset(found, 0, 8 * (size_t)rows);
+        for (Py_ssize_t i = 0; is_right && i < strings; i++) {
+            u64 at = load64((u8 *)column[AT].buf + 8 * i);
+            u32 length = load32((u8 *)column[LENGTH].buf + 4 * i), row = load32((u8 *)column[ROW].buf + 4 * i);
+            is_right = at <= size && length <= size - at && row < (u64)rows;
+            if (is_right)
+                found[row] |= joints_of(blob + at, blob + at + length);
+        }
+        Py_END_ALLOW_THREADS
+        if (!is_right) {
+            Py_CLEAR(result);
+            refused("a string lies outside its blob, or its row is not there");
+        }
+    }
+    close_columns(column, COLUMNS);
+    return result;
+}
+
 /* text_union(((blob, offsets), ...)): (offsets, blob, (to, ...)), all offsets u64. */
 static PyObject *text_union(PyObject *module, PyObject *pairs) {
     u64 bytes = 1, every = 0;
@@ -744,6 +811,7 @@ static PyObject *text_move(PyObject *module, PyObject *const *args, Py_ssize_t c
 static PyMethodDef text_functions[] = {
     FAST(text_build),
     FAST(text_find),
+    FAST(text_joints),
     FAST(text_mark),
     {"text_blocks", text_blocks, METH_O, NULL},
     {"text_union", text_union, METH_O, NULL},

@@ -3,8 +3,8 @@
     candidates(text, required(pattern, options), rows_max)
 
 A Need (query/literals.py) becomes sets of terms combined by all and any. A literal is cut at its non-word bytes: "two
-words-" needs a term that ends in "two" and the term "words"; "ord" needs a term that holds it. The rows of a set of terms
-are the union of their postings. Rows with a word too long to be one term (Text.long_rows) are candidates always.
+words-" needs a term that ends in "two" and the term "words", and both behind each other as far as joints tell (joints.py); "ord" needs a term that
+holds it. The rows of a set of terms are the union of their postings. Rows with a word too long to be one term (Text.long_rows) are candidates always.
 
 The rows are a superset of those that match: whoever asks verifies them. Two ways lead to them:
 
@@ -18,13 +18,16 @@ for each term (0.1 µs). A TextCandidates belongs to one thread; each walk has i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from .. import native
 from ..query.literals import And, Edge, Literal, Need, Or
-from .text import Text, distinct, split_words
+from .joints import joints_between
+from .text import Text, distinct
+from .words import split_words
 
 PLENTY_SHARE = 8  # candidates in more than one row of so many: reading all rows in order is quicker
 SORTED_SHARE = 32  # a union of fewer postings is sorted, a larger one marked in a byte for every row
@@ -130,12 +133,13 @@ def _literal_node(text: Text, literal: Literal) -> _Node | None:
             continue  # a letter somewhere in a word: nearly every row
         terms = text.containing(word, at_start=at_start, at_end=at_end, ignore_case=literal.ignore_case)
         nodes.append(_Terms(text, terms))
-    return _all_of(nodes)
+    joints = 0 if literal.ignore_case else joints_between([word for word, _, _ in words])
+    return _all_of(nodes, joints)
 
 
-def _all_of(nodes: Sequence[_Node | None]) -> _Node | None:
+def _all_of(nodes: Sequence[_Node | None], joints: int = 0) -> _Node | None:
     known = sorted((node for node in nodes if node is not None), key=lambda node: node.estimate)
-    return None if not known else known[0] if len(known) == 1 else _All(known)
+    return None if not known else known[0] if len(known) == 1 else _All(known, joints)
 
 
 def _any_of(text: Text, nodes: Sequence[_Node | None]) -> _Node | None:
@@ -198,26 +202,34 @@ class _Fixed:
 
 
 class _All:
-    """The rows of all parts, which stand from the smallest estimate on."""
+    """The rows of all parts, which stand from the smallest estimate on, that may have all these joints."""
 
-    def __init__(self, parts: Sequence[_Node]) -> None:
+    def __init__(self, parts: Sequence[_Node], joints: int) -> None:
         self.parts = [part for part in parts if part.estimate <= parts[0].estimate * NARROWING_MAX]
         self.estimate = parts[0].estimate
+        self._joints = np.uint64(joints)
+
+    def _has_joints(self, text: Text, rows: np.ndarray | slice) -> np.ndarray | None:
+        """None where they say nothing."""
+        return None if not self._joints or text.joints is None else text.joints[rows] & self._joints == self._joints
 
     def rows(self, text: Text) -> np.ndarray:
         rows = self.parts[0].rows(text)
+        has_joints = self._has_joints(text, rows)
+        rows = rows if has_joints is None else rows[has_joints]
         for part in self.parts[1:]:
             rows = rows[part.test(text, rows)]
         return rows
 
     def test(self, text: Text, rows: np.ndarray) -> np.ndarray:
-        found = np.ones(len(rows), bool)
+        has_joints = self._has_joints(text, rows)
+        found = np.ones(len(rows), bool) if has_joints is None else has_joints
         for part in self.parts:
             found[found] = part.test(text, rows[found])
         return found
 
     def walk(self, text: Text, *, descending: bool) -> _AllWalk:
-        return _AllWalk([part.walk(text, descending=descending) for part in self.parts])
+        return _AllWalk([part.walk(text, descending=descending) for part in self.parts], partial(self._has_joints, text))
 
 
 class _Any:
@@ -269,11 +281,13 @@ class _FixedWalk:
 
 
 class _AllWalk:
-    def __init__(self, parts: Sequence[_Walk]) -> None:
+    def __init__(self, parts: Sequence[_Walk], has_joints: Callable[[slice], np.ndarray | None]) -> None:
         self._parts = parts
+        self._has_joints = has_joints
 
     def mark(self, first: int, last: int, marks: np.ndarray) -> None:
-        every = np.ones(len(marks), np.uint8)
+        has_joints = self._has_joints(slice(first, last))
+        every = np.ones(len(marks), np.uint8) if has_joints is None else has_joints.view(np.uint8)
         for part in self._parts:
             of_part = np.zeros(len(marks), np.uint8)
             part.mark(first, last, of_part)

@@ -3,6 +3,7 @@
     memtable ── since(seq) ──> take (on the loop) ──> absorb (anywhere, one at a time) ──> rows: key, document, begin, end
                                                                                            masks: older rows, elsewhere, that ended
     rows ── runs of CHUNK_ROWS_MIN and more ──> Chunk: columns and texts, built when a query first asks for them
+         │                                        └─ many ── merged(), made ready, put() ──> one larger Chunk: each costs every query its share
          └─ the newest few                  ──> loose: looked at one by one
 
 A row's place in the world is its *order*, seq << 16 | row: it names the row whatever segment, chunk or memtable holds it, and stays when
@@ -11,7 +12,7 @@ segments are merged or the memtable is sealed. A **mask** (order, from) says tha
 query that took a Glance may go on reading it in a thread while the next commits are absorbed (INV-2, INV-3).
 
 Costs: take 0.1 µs a new row; absorb about 1 µs, 6 µs for one that supersedes a sealed row; a chunk's columns about 0.3 µs a row and field. Bound: the
-memtable's own (INV-8); small chunks are rebuilt in tiers, so that every row is built two or three times.
+memtable's own (INV-8); small chunks are rebuilt in tiers, so that every row is built three or four times.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from .values import COLUMN, WORDS
 CHUNK_ROWS_MIN = 512
 CHUNK_RATIO = 4  # a new chunk takes in the ones before it that are not this many times larger,
 CHUNK_ROWS_MAX = 2_048  # nor have so many rows: those are never built again, and their texts would take 2 ms
+MERGED_ROWS_MIN = 16_384  # so many rows of chunks that are not built again become one, made ready before anybody asks for it
 ROW_BITS = 16
 NEVER = 2**64 - 1
 FIRST_ROOM = 1024
@@ -268,6 +270,23 @@ class Overlay:
         start = kept[-1].stop if kept else 0
         chunk = Chunk(start, self.order.view(stop)[start:], self.keys[start:stop], self.docs[start:stop])
         self._chunks = (*kept, chunk)
+
+    def merged(self) -> Chunk | None:
+        """One chunk in place of the first neighbours that are not built again, to be made ready and then put(). None while there are few."""
+        run: list[Chunk] = []
+        for chunk in self._chunks:
+            if chunk.rows < CHUNK_ROWS_MAX:
+                return None  # the newest
+            run = [*run, chunk] if chunk.rows < MERGED_ROWS_MIN else []
+            if sum(chunk.rows for chunk in run) >= MERGED_ROWS_MIN:
+                start, stop = run[0].start, run[-1].stop
+                return Chunk(start, self.order.view(stop)[start:], self.keys[start:stop], self.docs[start:stop])
+        return None
+
+    def put(self, merged: Chunk) -> None:
+        """In place of those chunks whose rows it has. Only when nothing is being absorbed; who has glanced keeps what it saw."""
+        before = [chunk for chunk in self._chunks if chunk.stop <= merged.start]
+        self._chunks = (*before, merged, *[chunk for chunk in self._chunks if chunk.start >= merged.stop])
 
     def glance(self) -> Glance:
         """What a query may read from now on. Only when nothing is being absorbed."""

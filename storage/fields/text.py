@@ -5,8 +5,9 @@
     starts         0 2 3 7                          u64; rows of term t are posting_rows[starts[t] : starts[t + 1]],
     posting_rows   4 9 | 4 | 0 1 4 9                u32; ascending, each once
     long_rows      9                                u32; ascending: rows that hold a word of more than TERM_BYTES_MAX bytes
+    joints         0x41.. 0x00.. ...                u64 a row: which words stand next to each other, see joints.py; older ones have none
 
-A *word* is a longest run of word bytes in the UTF-8 of a string: A-Z a-z 0-9 _ and every byte from 0x80 on. Case is kept. A word
+A *word* is a longest run of word bytes in the UTF-8 of a string (words.py): A-Z a-z 0-9 _ and every byte from 0x80 on. Case is kept. A word
 of up to TERM_BYTES_MAX bytes is a term; a longer one is cut into terms of that length, so that what stands across a cut is
 in no term: whoever searches takes long_rows as candidates always. A newline is no word byte: no search can run from one
 term into the next, and a newline in a needle is a term's edge.
@@ -20,7 +21,6 @@ Costs with the kernel (storage/text.c): building 1 to 1.5 µs a text of 15 words
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -30,17 +30,17 @@ import numpy as np
 
 from .. import native
 from ..query.literals import Edge, fold_case, folds_surely
+from .joints import joints_of
+from .words import words_of
 
 TERM_BYTES_MAX = 64
 BLOCKS_FROM_BYTES = 2**19  # of terms: fewer are gone through as quickly
 SEARCHES_KEPT = 64  # of a text
 KEPT_TERMS_MAX = 2**14  # that a search which is kept has found, 64 KiB
-WORD_BYTES = bytes(b for b in range(256) if b >= 0x80 or chr(b).isalnum() or b == ord("_"))
-_SPACES = bytes(b if b in WORD_BYTES else ord(" ") for b in range(256))
 _EDGE = ord("\n")
 _NOT_ASCII = 0x80
 
-SECTIONS = ("term_offsets", "term_blob", "starts", "posting_rows", "long_rows")
+SECTIONS = ("term_offsets", "term_blob", "starts", "posting_rows", "long_rows", "joints")
 
 
 class Text:
@@ -54,6 +54,7 @@ class Text:
         starts: np.ndarray,
         posting_rows: np.ndarray,
         long_rows: np.ndarray,
+        joints: np.ndarray | None = None,
     ) -> None:
         self.rows = rows  # of the segment
         self.terms = len(starts) - 1
@@ -62,6 +63,7 @@ class Text:
         self.starts = starts
         self.posting_rows = posting_rows
         self.long_rows = long_rows
+        self.joints = joints
         self._searched: dict[tuple, np.ndarray] = {}
 
     def term(self, number: int) -> bytes:
@@ -151,7 +153,7 @@ class Text:
 
     def sections(self) -> Iterator[tuple[str, memoryview]]:
         """(name, bytes) of everything but `rows`, in the order in which they are best stored."""
-        for name in SECTIONS:
+        for name in SECTIONS if self.joints is not None else SECTIONS[:-1]:
             yield name, memoryview(np.ascontiguousarray(getattr(self, name)).view(np.uint8))
 
     @classmethod
@@ -165,7 +167,10 @@ class Text:
         postings = np.frombuffer(sections["posting_rows"], np.uint32)
         if len(offsets) != terms + 1 or len(blob) != offsets[-1] or len(postings) != starts[-1]:
             raise ValueError(f"{terms} terms, {len(blob)} bytes of them and {len(postings)} postings do not belong together")
-        return cls(rows, offsets, blob, starts, postings, np.frombuffer(sections["long_rows"], np.uint32))
+        joints = np.frombuffer(sections["joints"], np.uint64) if "joints" in sections else None
+        if joints is not None and len(joints) != rows:
+            raise ValueError(f"{rows} rows have joints, not {len(joints)}")
+        return cls(rows, offsets, blob, starts, postings, np.frombuffer(sections["long_rows"], np.uint32), joints)
 
 
 def build_text(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, rows: int) -> Text:
@@ -183,6 +188,7 @@ def build_text(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, r
         np.frombuffer(starts, np.uint64),
         np.frombuffer(postings, np.uint32),
         np.frombuffer(long_rows, np.uint32),
+        joints_of(blob, at, length, row, rows),
     )
 
 
@@ -204,12 +210,6 @@ def distinct(numbers: np.ndarray) -> np.ndarray:
     return numbers[np.append(numbers[:-1] != numbers[1:], True)] if len(numbers) else numbers
 
 
-def split_words(literal: bytes) -> list[tuple[bytes, bool, bool]]:
-    """The words in a literal: (word, begins at the literal's start, ends at its end)."""
-    spaced = literal.translate(_SPACES)
-    return [(m.group(), m.start() == 0, m.end() == len(literal)) for m in re.finditer(rb"[^ ]+", spaced)]
-
-
 def _needle(literal: bytes, at_start: Edge, at_end: Edge) -> tuple[bytes, Edge, Edge]:
     """A term's edge is a newline of the needle."""
     needle = b"\n" * (at_start is Edge.TERM) + literal + b"\n" * (at_end is Edge.TERM)
@@ -227,7 +227,7 @@ def _build_pure(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray) 
     for begin, size, number in zip(at.tolist(), length.tolist(), row.tolist(), strict=True):
         if begin + size > len(view):
             raise ValueError(f"a string at {begin} of {size} bytes lies outside the blob of {len(view)}")
-        for word in bytes(view[begin : begin + size]).translate(_SPACES).split():
+        for word in words_of(bytes(view[begin : begin + size])):
             if len(word) > TERM_BYTES_MAX:
                 long_rows.append(number)
             for cut in range(0, len(word), TERM_BYTES_MAX):

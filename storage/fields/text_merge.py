@@ -54,6 +54,10 @@ class _Source:
         rows = self.text.long_rows if self.ranks is None else self.ranks[self.text.long_rows]
         return rows[rows != GONE] + np.uint32(self.base)
 
+    def joints(self) -> np.ndarray:
+        assert self.text.joints is not None, "all texts have joints"
+        return self.text.joints if self.ranks is None else self.text.joints[self.ranks != GONE]
+
 
 class MergedText:
     """What merge_texts gives: the sections of a Text, made while they are asked for."""
@@ -85,6 +89,10 @@ class MergedText:
         yield "term_blob", _bytes_of(blob)
         long_rows = [source.long_rows() for source in self._sources]
         yield "long_rows", _bytes_of(np.concatenate(long_rows) if long_rows else np.empty(0, np.uint32))
+        if all(source.text.joints is not None for source in self._sources):
+            yield "joints", memoryview(b"")
+            for source in self._sources:
+                yield "joints", _bytes_of(source.joints())
 
     def _piece(self, first: int, last: int, counts: np.ndarray) -> np.ndarray:
         """The postings of the union's terms first..last-1; sets their counts."""

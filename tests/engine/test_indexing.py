@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from storage import Database, Engine, MemoryDisk, decode_document, encode_document, operations
 from storage.check import Severity, check_database
-from storage.fields import files
+from storage.field_index import FOLLOW_S
+from storage.fields import files, overlay
 from storage.fields.extract import entries_of
 from storage.fields.overlay import Chunk, Overlay
 from storage.query.paths import Path
@@ -344,3 +345,31 @@ async def test_what_was_frozen_is_sealed_after_the_opening_not_by_it(bound: dict
         assert await operations.count(database, "things", {"a": 7}) == 250
         assert await database.view().state_hash() == at
         assert database.indexing.builds == 0
+
+
+async def test_chunks_of_new_rows_become_few_while_questions_come(monkeypatch: pytest.MonkeyPatch, autojump_clock: object):
+    monkeypatch.setattr(overlay, "CHUNK_ROWS_MAX", 100)
+    monkeypatch.setattr(overlay, "CHUNK_ROWS_MIN", 20)
+    monkeypatch.setattr(overlay, "MERGED_ROWS_MIN", 400)
+    async with opened(MemoryDisk(), index_rows_min=1) as engine:
+        database = await new_database(engine)
+        await insert(database, *({"_id": number, "a": number % 3, "t": f"word{number % 7}"} for number in range(100)))
+        await database.sealing.seal_now()
+        for spec in ({"a": 1}, {"t": {"$regex": "word3"}}):
+            await operations.count(database, "things", spec)
+        await database.indexing.wait_built()
+        view = database.view()
+        collection = view.catalog.ids["things"]
+        for start in range(100, 2_100, 100):
+            await insert(database, *({"_id": number, "a": number % 3, "t": f"word{number % 7}"} for number in range(start, start + 100)))
+            await operations.count(database, "things", {"a": 1})
+        before = database.view()
+        old = await before.standing(collection)
+        await trio.sleep(10 * FOLLOW_S)
+        view = database.view()
+        standing = await view.standing(collection)
+        assert len(old.parts) == 21 and len(standing.parts) == 6, [part.rows for part in standing.parts]
+        assert await rows_by_parts(view, collection) == await rows_by_scan(view, collection)
+        assert sum(part.rows for part in old.parts) == 2_100
+        monkeypatch.setattr(Chunk, "_entries", None)  # everything is made
+        assert await operations.count(database, "things", {"a": 1, "t": {"$regex": "word3"}}) == 100

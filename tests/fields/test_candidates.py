@@ -134,8 +134,9 @@ def test_rows_are_given_up_to_the_bound_only():
 
 def test_all_words_of_a_phrase_narrow():
     text = text_of([["foo bar"], ["foo"], ["bar"], ["bar foo"], ["foos bar"], ["foo bars"], ["xfoo bar"]])
-    assert candidates(text, required("foo bar"), 100).rows.tolist() == [0, 3, 5, 6]
-    assert candidates(text, required("^foo bar$"), 100).rows.tolist() == [0, 3]
+    assert candidates(text, required("foo bar"), 100).rows.tolist() == [0, 5, 6], "in the other order they are no phrase"
+    assert candidates(text, required("^foo bar$"), 100).rows.tolist() == [0]
+    assert candidates(text, required("foo.*bar"), 100).rows.tolist() == [0, 3, 4, 5, 6]
     assert candidates(text, required("foo.*xfoo"), 100).rows.tolist() == [6]
 
 

@@ -37,6 +37,43 @@ def test_a_read_that_fails_while_rows_are_taken_in_leaves_them_to_the_next_try()
     assert len(glance.masked(2)) == 3
 
 
+def test_many_chunks_become_one_and_who_glanced_keeps_what_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay, "CHUNK_ROWS_MIN", 4)
+    monkeypatch.setattr(overlay, "CHUNK_ROWS_MAX", 8)
+    monkeypatch.setattr(overlay, "MERGED_ROWS_MIN", 20)
+    memtable = Memtable(0)
+    held = Overlay(memtable, 7)
+
+    def write(count: int, seq: int) -> None:
+        memtable.put_run([Record(PUT, 7, b"%d %d" % (seq, n), encode_document({"_id": n, "seq": seq})) for n in range(count)], seq, seq)
+        held.take()
+        held.absorb(lambda keys: [-1] * len(keys), close=False)
+
+    def sizes() -> list[int]:
+        return [chunk.rows for chunk in held.glance().chunks]
+
+    for seq in (1, 2):
+        write(9, seq)
+    assert sizes() == [9, 9] and held.merged() is None, "too few"
+    write(9, 3)
+    before, merged = held.glance(), held.merged()
+    assert merged is not None and (merged.start, merged.stop) == (0, 27)
+    write(5, 4)
+    held.put(merged)
+    assert sizes() == [27, 5]
+    assert [chunk.rows for chunk in before.chunks] == [9, 9, 9] and before.rows == 27
+    assert merged.keys == [key for chunk in before.chunks for key in chunk.keys]
+    assert merged.docs == held.docs[:27] and merged.order.tolist() == held.order.view(27).tolist()
+    assert held.merged() is None, "a large one stays"
+    for seq in (5, 6, 7):
+        write(9, seq)
+    assert sizes() == [27, 14, 9, 9]
+    merged = held.merged()
+    assert merged is not None and (merged.start, merged.stop) == (27, 50)
+    held.put(merged)
+    assert sizes() == [27, 23, 9]
+
+
 def test_what_is_made_ready_at_once_is_what_is_made_when_asked_for() -> None:
     docs = [encode_document({"_id": i, "a": i % 3, "b": {"c": "red Green"[: i % 9]}, "t": f"word{i % 4} and more", "x": [i, "x"]}) for i in range(200)]
     fields = {"a": COLUMN, "b.c": COLUMN | WORDS, "t": WORDS, "x": COLUMN, "none": COLUMN}

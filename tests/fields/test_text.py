@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from storage.fields import text as texts
 from storage.fields import text_merge
-from storage.fields.text import TERM_BYTES_MAX, Text, build_text, pack_terms, split_words
+from storage.fields.text import TERM_BYTES_MAX, Text, build_text, pack_terms
+from storage.fields.words import split_words
 from storage.fields.text_merge import merge_texts
 from storage.query.literals import Edge, fold_case
 
