@@ -491,6 +491,7 @@ class Database:
             nursery.start_soon(self._sync_when_asked if self._syncs_first else self._sync_now_and_then)
             nursery.start_soon(self.log.keep_ready)
             nursery.start_soon(self.sealing.run)
+            nursery.start_soon(self.sealing.let_go)
             nursery.start_soon(self.compacting.run)
             nursery.start_soon(self.space.run)
             nursery.start_soon(self.marking.run)

@@ -35,6 +35,7 @@ AGE_CHECK_S = 1.0
 ROOM_UNPACED = 0.5  # share of the active memtable that is filled as fast as writers can
 SEAL_LEFT_MIN = 0.2  # of a usual seal's time: what is still expected of one that takes longer than usual
 PAUSE_S_MAX = 0.05  # of one writer at a time
+UNREMOVED_MAX = 4  # seals after which files that nothing needs are removed even if the next memtable is full already
 FREED_AT_ONCE = 1024  # versions of a memtable that is let go, about 0.2 ms (INV-9)
 
 
@@ -66,6 +67,8 @@ class Sealing:
         self.outruns = 0  # how many segments of it
         self.is_failing = False
         self._files: dict[int, frozenset[str]] = {}  # checkpoint seq -> names of the files it needs; of those kept
+        self._freeing, self._freed = trio.open_memory_channel[list[dict[bytes, Version]]](1)
+        self._unremoved = 0  # seals since files that nothing needs were removed
         self._wanted = trio.Event()
         self._done = trio.Event()
         self._active_since = self._frozen_at = trio.current_time()
@@ -206,10 +209,19 @@ class Sealing:
         self.wake_waiting()
         tables = list(frozen.rows.values())
         del frozen  # readers' views may still hold it
-        await _let_go(tables)
+        await self._freeing.send(tables)
+        if self.frozen is not None and self._unremoved < UNREMOVED_MAX and not database.space.full:
+            self._unremoved += 1
+            return  # writers wait for the next seal
+        self._unremoved = 0
         await self.remove_unneeded()
         async with indexing.changing:
             await indexing.remove_unneeded()
+
+    async def let_go(self) -> None:
+        """Free the memtables that were sealed, until cancelled: beside the next seal, which does not wait for it."""
+        async for tables in self._freed:
+            await _let_go(tables)
 
     async def _remove_left_over(self) -> None:
         """A field index that belongs to no checkpoint: on a full disk every try would leave one more."""

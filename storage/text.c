@@ -4,7 +4,6 @@
  * in the Python module whose promise it keeps; tests/fields holds the two equal:
  *
  *     storage/fields/text.py           text_build, text_find, text_blocks
- *     storage/fields/joints.py         text_joints
  *     storage/fields/candidates.py     text_mark
  *     storage/fields/text_merge.py     text_union, text_move
  *
@@ -202,7 +201,20 @@ static int add_term(Vocabulary *v, const u8 *at, size_t size, u32 row) {
     return 1;
 }
 
-static int add_string(Vocabulary *v, const u8 *at, const u8 *end, u32 row) {
+/* Joints (fields/joints.py): the last bytes of a word and the first of the next one, two bits for both. */
+#define PIECE 2
+#define NO_PIECE UINT32_MAX
+
+static inline u32 load16(const u8 *at) { return (u32)at[0] | (u32)at[1] << 8; }
+
+static inline u64 joint_of(u32 before, u32 after) {
+    u64 mixed = (u64)(before | after << 16) * 0x9E3779B97F4A7C15ull;
+    return 1ull << (mixed >> 58) | 1ull << (mixed >> 52 & 63);
+}
+
+/* Adds a string's terms, and its joints to those of its row. */
+static int add_string(Vocabulary *v, const u8 *at, const u8 *end, u32 row, u64 *joints) {
+    u32 before = NO_PIECE;
     while (at < end) {
         if (!is_word[*at]) {
             at++;
@@ -211,6 +223,10 @@ static int add_string(Vocabulary *v, const u8 *at, const u8 *end, u32 row) {
         const u8 *word = at;
         while (at < end && is_word[*at])
             at++;
+        int is_long = at - word >= PIECE;
+        if (is_long && before != NO_PIECE)
+            *joints |= joint_of(before, load16(word));
+        before = is_long ? load16(at - PIECE) : NO_PIECE;
         if (at - word > TERM_BYTES_MAX && !(v->long_count && v->long_rows[v->long_count - 1] == row)) {
             u32 *long_rows = grown(v->long_rows, &v->long_room, v->long_count, 4);
             if (!long_rows)
@@ -300,32 +316,45 @@ done:
     return result;
 }
 
-/* text_build(blob, at, length, row): (term_offsets, term_blob, starts, posting_rows, long_rows). */
+/* text_build(blob, at, length, row, rows): (term_offsets, term_blob, starts, posting_rows, long_rows, joints). */
 static PyObject *text_build(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     enum { BLOB, AT, LENGTH, ROW, COLUMNS };
     Py_buffer column[COLUMNS];
-    PyObject *result = NULL;
-    if (!takes("text_build", count, COLUMNS) || !open_columns(args, "1844", column))
+    PyObject *tables = NULL, *result = NULL;
+    if (!takes("text_build", count, COLUMNS + 1))
         return NULL;
+    Py_ssize_t rows = PyLong_AsSsize_t(args[COLUMNS]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (rows < 0 || rows > UINT32_MAX)
+        return refused("so many rows cannot be");
+    PyObject *joints = PyBytes_FromStringAndSize(NULL, 8 * rows);
+    if (!joints || !open_columns(args, "1844", column)) {
+        Py_XDECREF(joints);
+        return NULL;
+    }
+    u64 *joints_of = (u64 *)PyBytes_AS_STRING(joints);
     Vocabulary v = {0};
     Py_ssize_t texts = column[AT].len / 8;
     int failed = column[LENGTH].len != 4 * texts || column[ROW].len != 4 * texts, is_out = failed;
     u64 size = (u64)column[BLOB].len;
     Py_BEGIN_ALLOW_THREADS
     failed = failed || !widen_slots(&v);
+    memset(joints_of, 0, 8 * (size_t)rows);
     for (Py_ssize_t i = 0; !failed && i < texts; i++) {
         u64 at = load64((u8 *)column[AT].buf + 8 * i), length = load32((u8 *)column[LENGTH].buf + 4 * i);
+        u32 row = load32((u8 *)column[ROW].buf + 4 * i);
         const u8 *begin = (const u8 *)column[BLOB].buf + at;
-        if (at > size || length > size - at)
+        if (at > size || length > size - at || row >= (u64)rows)
             failed = is_out = 1;
         else
-            failed = !add_string(&v, begin, begin + length, load32((u8 *)column[ROW].buf + 4 * i));
+            failed = !add_string(&v, begin, begin + length, row, &joints_of[row]);
     }
     Py_END_ALLOW_THREADS
     if (!failed)
-        result = tables_of(&v);
+        tables = tables_of(&v);
     else if (is_out)
-        refused("a string lies outside the blob, or the columns are not of one length");
+        refused("a string lies outside the blob, its row is not there, or the columns are not of one length");
     else
         PyErr_NoMemory();
     PyMem_RawFree(v.terms);
@@ -333,6 +362,13 @@ static PyObject *text_build(PyObject *module, PyObject *const *args, Py_ssize_t 
     PyMem_RawFree(v.pairs);
     PyMem_RawFree(v.long_rows);
     close_columns(column, COLUMNS);
+    if (tables) {
+        PyObject *last = PyTuple_Pack(1, joints);
+        result = last ? PySequence_Concat(tables, last) : NULL;
+        Py_XDECREF(last);
+        Py_DECREF(tables);
+    }
+    Py_DECREF(joints);
     return result;
 }
 
@@ -640,72 +676,6 @@ static int open_source(Source *source, PyObject *pair) {
     return 1;
 }
 
-/* ---- Joints: where one word ends and the next begins, two bits each (fields/joints.py). */
-
-#define PIECE 2
-#define NO_PIECE UINT32_MAX
-
-static inline u32 load16(const u8 *at) { return (u32)at[0] | (u32)at[1] << 8; }
-
-static u64 joints_of(const u8 *at, const u8 *end) {
-    u64 found = 0;
-    u32 before = NO_PIECE;
-    for (;;) {
-        while (at < end && !is_word[*at])
-            at++;
-        const u8 *word = at;
-        while (at < end && is_word[*at])
-            at++;
-        if (at == word)
-            return found;
-        int is_long = at - word >= PIECE;
-        if (is_long && before != NO_PIECE) {
-            u64 mixed = (u64)(before | load16(word) << 16) * 0x9E3779B97F4A7C15ull;
-            found |= 1ull << (mixed >> 58) | 1ull << (mixed >> 52 & 63);
-        }
-        before = is_long ? load16(at - PIECE) : NO_PIECE;
-    }
-}
-
-/* text_joints(blob, at, length, row, rows): u64 for each row. */
-static PyObject *text_joints(PyObject *module, PyObject *const *args, Py_ssize_t count) {
-    enum { BLOB, AT, LENGTH, ROW, COLUMNS };
-    Py_buffer column[COLUMNS];
-    int is_right;
-    if (!takes("text_joints", count, COLUMNS + 1))
-        return NULL;
-    Py_ssize_t rows = PyLong_AsSsize_t(args[COLUMNS]);
-    if (PyErr_Occurred())
-        return NULL;
-    if (rows < 0 || rows > UINT32_MAX)
-        return refused("so many rows cannot be");
-    if (!open_columns(args, "1844", column))
-        return NULL;
-    Py_ssize_t strings = column[AT].len / 8;
-    is_right = column[LENGTH].len / 4 == strings && column[ROW].len / 4 == strings;
-    PyObject *result = PyBytes_FromStringAndSize(NULL, 8 * rows);
-    if (result) {
-        u64 *found = (u64 *)PyBytes_AS_STRING(result), size = (u64)column[BLOB].len;
-        const u8 *blob = column[BLOB].buf;
-        Py_BEGIN_ALLOW_THREADS
-        memset(found, 0, 8 * (size_t)rows);
-        for (Py_ssize_t i = 0; is_right && i < strings; i++) {
-            u64 at = load64((u8 *)column[AT].buf + 8 * i);
-            u32 length = load32((u8 *)column[LENGTH].buf + 4 * i), row = load32((u8 *)column[ROW].buf + 4 * i);
-            is_right = at <= size && length <= size - at && row < (u64)rows;
-            if (is_right)
-                found[row] |= joints_of(blob + at, blob + at + length);
-        }
-        Py_END_ALLOW_THREADS
-        if (!is_right) {
-            Py_CLEAR(result);
-            refused("a string lies outside its blob, or its row is not there");
-        }
-    }
-    close_columns(column, COLUMNS);
-    return result;
-}
-
 /* text_union(((blob, offsets), ...)): (offsets, blob, (to, ...)), all offsets u64. */
 static PyObject *text_union(PyObject *module, PyObject *pairs) {
     u64 bytes = 1, every = 0;
@@ -811,7 +781,6 @@ static PyObject *text_move(PyObject *module, PyObject *const *args, Py_ssize_t c
 static PyMethodDef text_functions[] = {
     FAST(text_build),
     FAST(text_find),
-    FAST(text_joints),
     FAST(text_mark),
     {"text_blocks", text_blocks, METH_O, NULL},
     {"text_union", text_union, METH_O, NULL},

@@ -1,4 +1,4 @@
-"""Joints: where in the texts of a row one word ends and the next begins, as far as 64 bits a row can tell. Pure; numpy.
+"""Joints: where in the texts of a row one word ends and the next begins, as far as 64 bits a row can tell. Pure.
 
     "red fox ran"    ed|fo   ox|ra       the last two bytes of a word and the first two of the next, whatever stands between
     the row's u64    two bits for each   a row that lacks one of the bits of ed|fo holds no "red fox"
@@ -7,20 +7,15 @@ An index of words knows rows that hold "red" and "fox" anywhere, not which of th
 joint, 15 words leave about one in seven, 60 two in three, some hundreds all. Words are text.py's; one of a single byte has no joints, so that
 a piece of two bytes, cut out of a longer word, is enough to ask for one.
 
-Costs with the kernel (storage/text.c): 1 ns a byte of text; 8 bytes a row, in a text's section "joints". The multiplier is 2^64 over the golden
+Made with the terms (text.py); 8 bytes a row, in a text's section "joints". The multiplier is 2^64 over the golden
 ratio (Knuth, The Art of Computer Programming 3, 6.4).
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-
-from .. import native
 from .words import words_of
 
 _MULTIPLIER = 0x9E3779B97F4A7C15
@@ -28,10 +23,9 @@ _PIECE = 2  # bytes on each side
 _ALL_BITS = 2**64 - 1
 
 
-def joints_of(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, rows: int) -> np.ndarray:
-    """u64 for each of so many rows. The strings are blob[at : at + length] (u64, u32) in UTF-8, each of a row (u32) below rows; several may
-    belong to one. Raises ValueError for a string outside the blob and a row that is not there."""
-    return np.frombuffer(_joints(blob, at, length, row, rows), np.uint64)
+def joints_of(text: bytes) -> int:
+    """The joints of one text, 64 bits."""
+    return joints_between(words_of(text))
 
 
 def joints_between(words: Sequence[bytes]) -> int:
@@ -46,17 +40,3 @@ def joints_between(words: Sequence[bytes]) -> int:
 def _bits(joint: bytes) -> int:
     mixed = int.from_bytes(joint, "little") * _MULTIPLIER & _ALL_BITS
     return 1 << (mixed >> 58) | 1 << (mixed >> 52 & 63)
-
-
-def _joints_pure(blob: Any, at: Any, length: Any, row: Any, rows: int) -> bytes:
-    view = memoryview(blob)
-    found = [0] * rows
-    columns = (np.frombuffer(column, kind).tolist() for column, kind in ((at, np.uint64), (length, np.uint32), (row, np.uint32)))
-    for begin, size, number in zip(*columns, strict=True):
-        if begin + size > len(view) or number >= rows:
-            raise ValueError("a string lies outside its blob, or its row is not there")
-        found[number] |= joints_between(words_of(bytes(view[begin : begin + size])))
-    return struct.pack(f"<{rows}Q", *found)
-
-
-_joints = native.choose("text_joints", _joints_pure)

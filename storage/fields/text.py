@@ -175,12 +175,12 @@ class Text:
 
 def build_text(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, rows: int) -> Text:
     """The text index of a segment of so many rows. The strings are blob[at : at + length] (u64, u32) in UTF-8, ordered by their
-    row (u32); several may belong to one row. Raises ValueError for a string outside the blob and for rows in another order."""
+    row (u32); several may belong to one row. Raises ValueError for a string outside the blob, a row that is not there, and rows in another order."""
     at = np.ascontiguousarray(at, np.uint64)
     length, row = np.ascontiguousarray(length, np.uint32), np.ascontiguousarray(row, np.uint32)
     if (row[1:] < row[:-1]).any():
         raise ValueError("strings must stand in the order of their rows")
-    offsets, terms, starts, postings, long_rows = _build(blob, at, length, row)
+    offsets, terms, starts, postings, long_rows, joints = _build(blob, at, length, row, rows)
     return Text(
         rows,
         np.frombuffer(offsets, np.uint32),
@@ -188,7 +188,7 @@ def build_text(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, r
         np.frombuffer(starts, np.uint64),
         np.frombuffer(postings, np.uint32),
         np.frombuffer(long_rows, np.uint32),
-        joints_of(blob, at, length, row, rows),
+        np.frombuffer(joints, np.uint64),
     )
 
 
@@ -220,13 +220,15 @@ def _but_term(edge: Edge) -> Edge:
     return Edge.FREE if edge is Edge.TERM else edge
 
 
-def _build_pure(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray) -> tuple[Any, Any, Any, Any, Any]:
+def _build_pure(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, rows: int) -> tuple[Any, Any, Any, Any, Any, Any]:
     view = memoryview(blob)
+    joints = [0] * rows
     codes: dict[bytes, int] = {}
     code_of, row_of, long_rows = [], [], []
     for begin, size, number in zip(at.tolist(), length.tolist(), row.tolist(), strict=True):
-        if begin + size > len(view):
-            raise ValueError(f"a string at {begin} of {size} bytes lies outside the blob of {len(view)}")
+        if begin + size > len(view) or number >= rows:
+            raise ValueError(f"a string at {begin} of {size} bytes lies outside the blob of {len(view)}, or there is no row {number}")
+        joints[number] |= joints_of(bytes(view[begin : begin + size]))
         for word in words_of(bytes(view[begin : begin + size])):
             if len(word) > TERM_BYTES_MAX:
                 long_rows.append(number)
@@ -239,7 +241,7 @@ def _build_pure(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray) 
     pairs = np.unique(place_of[code_of] << np.uint64(32) | np.array(row_of, np.uint64)) if terms else np.empty(0, np.uint64)
     counts = np.bincount((pairs >> np.uint64(32)).astype(np.int64), minlength=len(terms))
     starts = np.concatenate((np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)))
-    return *pack_terms(terms), starts, pairs.astype(np.uint32), np.unique(np.array(long_rows, np.uint32))
+    return *pack_terms(terms), starts, pairs.astype(np.uint32), np.unique(np.array(long_rows, np.uint32)), np.array(joints, np.uint64)
 
 
 def _blocks_pure(blob: Any) -> None:

@@ -10,23 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import native
-from storage.fields import joints
+from storage.fields import text as texts
 from storage.fields.candidates import candidates
 from storage.fields.joints import joints_between, joints_of
 from storage.fields.text import Text
 from storage.fields.text_merge import merge_texts
 from storage.fields.words import split_words, words_of
 from storage.query.literals import required
-from tests.fields.test_text import columns_of, text_of
+from tests.fields.test_text import text_of
 
 strings = st.text(st.sampled_from("abAB9_ä \n-.\u212a"), max_size=24)
 rows_of_strings = st.lists(st.lists(strings, max_size=3), max_size=8)
 
 
 @given(rows_of_strings)
-def test_the_kernel_gives_what_the_pure_function_gives(rows: list[list[str]]):
-    columns = columns_of(rows)
-    assert bytes(joints._joints(*columns, len(rows))) == joints._joints_pure(*columns, len(rows))
+def test_a_row_has_the_joints_of_all_its_texts(rows: list[list[str]]):
+    expected = []
+    for of_row in rows:
+        expected.append(0)
+        for string in of_row:
+            expected[-1] |= joints_of(string.encode())
+    assert text_of(rows).joints.tolist() == expected
 
 
 @given(strings, st.data())
@@ -34,9 +38,8 @@ def test_a_text_has_the_joints_of_every_piece_of_it(string: str, data: st.DataOb
     text = string.encode()
     begin = data.draw(st.integers(0, len(text)))
     piece = text[begin : data.draw(st.integers(begin, len(text)))]
-    (held,) = joints_of(text, *(np.array([number], kind) for number, kind in ((0, np.uint64), (len(text), np.uint32), (0, np.uint32))), 1).tolist()
     asked = joints_between([word for word, _, _ in split_words(piece)])
-    assert asked & held == asked
+    assert asked & joints_of(text) == asked
 
 
 def test_words_of_one_byte_have_none():
@@ -81,13 +84,12 @@ def test_joints_of_another_number_of_rows_are_refused():
         Text.from_sections({**sections, "joints": bytes(8)}, 2)
 
 
-@pytest.mark.parametrize("make", [joints._joints, joints._joints_pure], ids=["chosen", "pure"])
-@pytest.mark.parametrize(
-    ("at", "length", "row", "rows"), [([0], [8], [0], 1), ([8], [0], [0], 1), ([2**63], [1], [0], 1), ([0], [7], [1], 1), ([0], [7], [0], 0), ([0, 1], [1], [0], 1)]
-)
-def test_what_lies_outside_is_refused(make, at: list[int], length: list[int], row: list[int], rows: int):
+@pytest.mark.parametrize("build", [texts._build, texts._build_pure], ids=["chosen", "pure"])
+@pytest.mark.parametrize(("row", "rows"), [([1], 1), ([0], 0), ([0, 7], 7)])
+def test_a_row_that_is_not_there_is_refused(build, row: list[int], rows: int):
+    at, length = np.zeros(len(row), np.uint64), np.full(len(row), 7, np.uint32)
     with pytest.raises(ValueError):
-        make(b"red fox", np.array(at, np.uint64), np.array(length, np.uint32), np.array(row, np.uint32), rows)
+        build(b"red fox", at, length, np.array(row, np.uint32), rows)
 
 
 @pytest.mark.skipif(native.TEXT is None, reason="the kernel is not built")
@@ -95,6 +97,7 @@ def test_the_kernel_refuses_what_is_no_number_of_rows():
     nothing = np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint32)
     for rows in (-1, 2**32):
         with pytest.raises(ValueError):
-            native.TEXT.text_joints(b"", *nothing, rows)
-    with pytest.raises(TypeError):
-        native.TEXT.text_joints(b"", *nothing)
+            native.TEXT.text_build(b"", *nothing, rows)
+    for arguments in ((), ("1",)):
+        with pytest.raises(TypeError):
+            native.TEXT.text_build(b"", *nothing, *arguments)

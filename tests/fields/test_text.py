@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from storage.fields import text as texts
 from storage.fields import text_merge
 from storage.fields.text import TERM_BYTES_MAX, Text, build_text, pack_terms
-from storage.fields.words import split_words
 from storage.fields.text_merge import merge_texts
+from storage.fields.words import split_words
 from storage.query.literals import Edge, fold_case
 
 SOURCE = Path(__file__).resolve().parents[2] / "storage" / "text.c"
@@ -98,20 +98,20 @@ def test_it_holds_the_terms_of_every_string(rows: list[list[str]]):
 @given(rows_of_strings)
 def test_the_kernel_builds_what_the_pure_function_builds(rows: list[list[str]]):
     columns = columns_of(rows)
-    assert as_arrays(texts._build(*columns)) == as_arrays(texts._build_pure(*columns))
+    assert as_arrays(texts._build(*columns, len(rows))) == as_arrays(texts._build_pure(*columns, len(rows)))
 
 
 def test_many_words_widen_the_tables():
     rows = [[" ".join(f"{n * 31 % 9973:x}{'y' * (n % 23)}" for n in range(k, k + 40))] for k in range(0, 6_000, 20)]
     columns = columns_of(rows)
-    assert as_arrays(texts._build(*columns)) == as_arrays(texts._build_pure(*columns))
+    assert as_arrays(texts._build(*columns, len(rows))) == as_arrays(texts._build_pure(*columns, len(rows)))
 
 
 @pytest.mark.parametrize("build", [texts._build, texts._build_pure])
 @pytest.mark.parametrize(("at", "length"), [(5, 1), (2**64 - 1, 2), (0, 6)])
 def test_a_string_outside_the_blob_is_refused(build: object, at: int, length: int):
     with pytest.raises(ValueError):
-        build(b"a b c", np.array([at], np.uint64), np.array([length], np.uint32), np.array([0], np.uint32))
+        build(b"a b c", np.array([at], np.uint64), np.array([length], np.uint32), np.array([0], np.uint32), 1)
 
 
 def test_rows_out_of_order_are_refused():
