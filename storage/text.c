@@ -207,9 +207,10 @@ static int add_term(Vocabulary *v, const u8 *at, size_t size, u32 row) {
 
 static inline u32 load16(const u8 *at) { return (u32)at[0] | (u32)at[1] << 8; }
 
-static inline u64 joint_of(u32 before, u32 after) {
-    u64 mixed = (u64)(before | after << 16) * 0x9E3779B97F4A7C15ull;
-    return 1ull << (mixed >> 58) | 1ull << (mixed >> 52 & 63);
+static inline void add_joint(u64 *joints, u32 before, u32 after) {
+    u64 mixed = (u64)(before | after << 16) * 0x9E3779B97F4A7C15ull, bits[2] = {mixed >> 57, mixed >> 50 & 127};
+    for (int i = 0; i < 2; i++)
+        joints[bits[i] >> 6] |= 1ull << (bits[i] & 63);
 }
 
 /* Adds a string's terms, and its joints to those of its row. */
@@ -225,7 +226,7 @@ static int add_string(Vocabulary *v, const u8 *at, const u8 *end, u32 row, u64 *
             at++;
         int is_long = at - word >= PIECE;
         if (is_long && before != NO_PIECE)
-            *joints |= joint_of(before, load16(word));
+            add_joint(joints, before, load16(word));
         before = is_long ? load16(at - PIECE) : NO_PIECE;
         if (at - word > TERM_BYTES_MAX && !(v->long_count && v->long_rows[v->long_count - 1] == row)) {
             u32 *long_rows = grown(v->long_rows, &v->long_room, v->long_count, 4);
@@ -328,7 +329,7 @@ static PyObject *text_build(PyObject *module, PyObject *const *args, Py_ssize_t 
         return NULL;
     if (rows < 0 || rows > UINT32_MAX)
         return refused("so many rows cannot be");
-    PyObject *joints = PyBytes_FromStringAndSize(NULL, 8 * rows);
+    PyObject *joints = PyBytes_FromStringAndSize(NULL, 16 * rows);
     if (!joints || !open_columns(args, "1844", column)) {
         Py_XDECREF(joints);
         return NULL;
@@ -340,7 +341,7 @@ static PyObject *text_build(PyObject *module, PyObject *const *args, Py_ssize_t 
     u64 size = (u64)column[BLOB].len;
     Py_BEGIN_ALLOW_THREADS
     failed = failed || !widen_slots(&v);
-    memset(joints_of, 0, 8 * (size_t)rows);
+    memset(joints_of, 0, 16 * (size_t)rows);
     for (Py_ssize_t i = 0; !failed && i < texts; i++) {
         u64 at = load64((u8 *)column[AT].buf + 8 * i), length = load32((u8 *)column[LENGTH].buf + 4 * i);
         u32 row = load32((u8 *)column[ROW].buf + 4 * i);
@@ -348,7 +349,7 @@ static PyObject *text_build(PyObject *module, PyObject *const *args, Py_ssize_t 
         if (at > size || length > size - at || row >= (u64)rows)
             failed = is_out = 1;
         else
-            failed = !add_string(&v, begin, begin + length, row, &joints_of[row]);
+            failed = !add_string(&v, begin, begin + length, row, &joints_of[2 * (size_t)row]);
     }
     Py_END_ALLOW_THREADS
     if (!failed)

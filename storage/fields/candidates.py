@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import native
 from ..query.literals import And, Edge, Literal, Need, Or
-from .joints import joints_between
+from .joints import halves, joints_between
 from .text import Text, distinct
 from .words import split_words
 
@@ -207,11 +207,13 @@ class _All:
     def __init__(self, parts: Sequence[_Node], joints: int) -> None:
         self.parts = [part for part in parts if part.estimate <= parts[0].estimate * NARROWING_MAX]
         self.estimate = parts[0].estimate
-        self._joints = np.uint64(joints)
+        self._joints = [(half, np.uint64(bits)) for half, bits in enumerate(halves(joints)) if bits]
 
     def _has_joints(self, text: Text, rows: np.ndarray | slice) -> np.ndarray | None:
         """None where they say nothing."""
-        return None if not self._joints or text.joints is None else text.joints[rows] & self._joints == self._joints
+        if text.joints is None or not self._joints:
+            return None
+        return np.logical_and.reduce([text.joints[rows, half] & bits == bits for half, bits in self._joints])
 
     def rows(self, text: Text) -> np.ndarray:
         rows = self.parts[0].rows(text)

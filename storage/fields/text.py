@@ -5,7 +5,7 @@
     starts         0 2 3 7                          u64; rows of term t are posting_rows[starts[t] : starts[t + 1]],
     posting_rows   4 9 | 4 | 0 1 4 9                u32; ascending, each once
     long_rows      9                                u32; ascending: rows that hold a word of more than TERM_BYTES_MAX bytes
-    joints         0x41.. 0x00.. ...                u64 a row: which words stand next to each other, see joints.py; older ones have none
+    joints         0x41.. 0x00.. ...                two u64 a row: which words stand next to each other, see joints.py; older ones have none
 
 A *word* is a longest run of word bytes in the UTF-8 of a string (words.py): A-Z a-z 0-9 _ and every byte from 0x80 on. Case is kept. A word
 of up to TERM_BYTES_MAX bytes is a term; a longer one is cut into terms of that length, so that what stands across a cut is
@@ -30,7 +30,7 @@ import numpy as np
 
 from .. import native
 from ..query.literals import Edge, fold_case, folds_surely
-from .joints import joints_of
+from .joints import halves, joints_of
 from .words import words_of
 
 TERM_BYTES_MAX = 64
@@ -63,7 +63,7 @@ class Text:
         self.starts = starts
         self.posting_rows = posting_rows
         self.long_rows = long_rows
-        self.joints = joints
+        self.joints = joints  # u64, rows × 2
         self._searched: dict[tuple, np.ndarray] = {}
 
     def term(self, number: int) -> bytes:
@@ -154,7 +154,7 @@ class Text:
     def sections(self) -> Iterator[tuple[str, memoryview]]:
         """(name, bytes) of everything but `rows`, in the order in which they are best stored."""
         for name in SECTIONS if self.joints is not None else SECTIONS[:-1]:
-            yield name, memoryview(np.ascontiguousarray(getattr(self, name)).view(np.uint8))
+            yield name, memoryview(np.ascontiguousarray(getattr(self, name)).reshape(-1).view(np.uint8))
 
     @classmethod
     def from_sections(cls, sections: Mapping[str, Any], rows: int) -> Text:
@@ -167,9 +167,11 @@ class Text:
         postings = np.frombuffer(sections["posting_rows"], np.uint32)
         if len(offsets) != terms + 1 or len(blob) != offsets[-1] or len(postings) != starts[-1]:
             raise ValueError(f"{terms} terms, {len(blob)} bytes of them and {len(postings)} postings do not belong together")
-        joints = np.frombuffer(sections["joints"], np.uint64) if "joints" in sections else None
-        if joints is not None and len(joints) != rows:
-            raise ValueError(f"{rows} rows have joints, not {len(joints)}")
+        joints = None
+        if "joints" in sections:
+            if len(sections["joints"]) != 16 * rows:
+                raise ValueError(f"{len(sections['joints'])} bytes are not the joints of {rows} rows")
+            joints = np.frombuffer(sections["joints"], np.uint64).reshape(rows, 2)
         return cls(rows, offsets, blob, starts, postings, np.frombuffer(sections["long_rows"], np.uint32), joints)
 
 
@@ -188,7 +190,7 @@ def build_text(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, r
         np.frombuffer(starts, np.uint64),
         np.frombuffer(postings, np.uint32),
         np.frombuffer(long_rows, np.uint32),
-        np.frombuffer(joints, np.uint64),
+        np.frombuffer(joints, np.uint64).reshape(rows, 2),
     )
 
 
@@ -241,7 +243,7 @@ def _build_pure(blob: Any, at: np.ndarray, length: np.ndarray, row: np.ndarray, 
     pairs = np.unique(place_of[code_of] << np.uint64(32) | np.array(row_of, np.uint64)) if terms else np.empty(0, np.uint64)
     counts = np.bincount((pairs >> np.uint64(32)).astype(np.int64), minlength=len(terms))
     starts = np.concatenate((np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)))
-    return *pack_terms(terms), starts, pairs.astype(np.uint32), np.unique(np.array(long_rows, np.uint32)), np.array(joints, np.uint64)
+    return *pack_terms(terms), starts, pairs.astype(np.uint32), np.unique(np.array(long_rows, np.uint32)), np.array([halves(of_row) for of_row in joints], np.uint64)
 
 
 def _blocks_pure(blob: Any) -> None:

@@ -150,7 +150,7 @@ def _without(offsets: np.ndarray, blob: np.ndarray, stays: np.ndarray) -> tuple[
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).view(np.uint8))
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _union_pure(pairs: tuple[tuple[np.ndarray, np.ndarray], ...]) -> tuple[Any, Any, Sequence[Any]]:
