@@ -209,7 +209,7 @@ class _All:
         self.estimate = parts[0].estimate
         self._joints = [(half, np.uint64(bits)) for half, bits in enumerate(halves(joints)) if bits]
 
-    def _has_joints(self, text: Text, rows: np.ndarray | slice) -> np.ndarray | None:
+    def _has_joints(self, text: Text, rows: np.ndarray) -> np.ndarray | None:
         """None where they say nothing."""
         if text.joints is None or not self._joints:
             return None
@@ -283,18 +283,19 @@ class _FixedWalk:
 
 
 class _AllWalk:
-    def __init__(self, parts: Sequence[_Walk], has_joints: Callable[[slice], np.ndarray | None]) -> None:
+    def __init__(self, parts: Sequence[_Walk], has_joints: Callable[[np.ndarray], np.ndarray | None]) -> None:
         self._parts = parts
         self._has_joints = has_joints
 
     def mark(self, first: int, last: int, marks: np.ndarray) -> None:
-        has_joints = self._has_joints(slice(first, last))
-        every = np.ones(len(marks), np.uint8) if has_joints is None else has_joints.view(np.uint8)
+        every = np.ones(len(marks), np.uint8)
         for part in self._parts:
             of_part = np.zeros(len(marks), np.uint8)
             part.mark(first, last, of_part)
             every &= of_part
-        marks |= every
+        rows = np.flatnonzero(every.view(bool))
+        has_joints = self._has_joints(rows + first)
+        marks[rows if has_joints is None else rows[has_joints]] = 1
 
 
 class _AnyWalk:
