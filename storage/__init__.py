@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from . import errors, native, operations
 from .advance import Advance
-from .arenas import keep_arenas
 from .backing_up import Backups, Restored, Turnover
 from .backup.bucket import check_client as check_bucket_client
 from .backup.dependents import sound_names as sound_backups
@@ -130,7 +129,6 @@ __all__ = [
     "check_collection_name",
     "check_database",
     "is_backup_directory",
-    "keep_arenas",
     "sound_backups",
     "verify_backup",
     "check_database_name",

@@ -11,7 +11,6 @@
  *     storage/commit/memtable.py      put_run
  *     storage/values/documents.py     prepare
  *     storage/index/keyfilter.py      KeyFilter
- *     storage/arenas.py               keep_arenas
  *     node/quick.py                   requests, insert_replies, got_reply     messages of node/wire
  *
  * The checksums are written from their public specifications: CRC32C (RFC 3720), XXH3-64 with seed, BLAKE2b (RFC 7693).
@@ -1416,52 +1415,6 @@ static PyType_Spec filter_spec = {
     .slots = filter_slots,
 };
 
-/* ---- Arenas (arenas.py): what the allocator of small objects gives back is kept for its next wish. Its calls come one at a time, under the
- * interpreter's lock; all arenas have one size. */
-
-static PyObjectArenaAllocator plain_arenas;
-static void **kept_arenas;
-static size_t kept_count, kept_room, kept_bytes_max, arena_size;
-
-static void *take_arena(void *context, size_t size) {
-    return kept_count && size == arena_size ? kept_arenas[--kept_count] : plain_arenas.alloc(plain_arenas.ctx, size);
-}
-
-static void give_arena(void *context, void *arena, size_t size) {
-    if (!kept_count)
-        arena_size = size;
-    if (size == arena_size && kept_count < kept_room && (kept_count + 1) * size <= kept_bytes_max)
-        kept_arenas[kept_count++] = arena;
-    else
-        plain_arenas.free(plain_arenas.ctx, arena, size);
-}
-
-#define ARENA_BYTES_MIN (256 * 1024)
-
-/* keep_arenas(bytes_max): see arenas.py. */
-static PyObject *kernel_keep_arenas(PyObject *module, PyObject *most) {
-    size_t bytes = PyLong_AsSize_t(most);
-    if (PyErr_Occurred())
-        return NULL;
-    size_t room = bytes / ARENA_BYTES_MIN;
-    if (room > kept_room) {
-        void **wider = PyMem_RawRealloc(kept_arenas, room * sizeof(void *));
-        if (!wider)
-            return PyErr_NoMemory();
-        kept_arenas = wider;
-        kept_room = room;
-    }
-    kept_bytes_max = bytes;
-    while (kept_count * arena_size > kept_bytes_max)
-        plain_arenas.free(plain_arenas.ctx, kept_arenas[--kept_count], arena_size);
-    if (!plain_arenas.alloc) {
-        PyObject_GetArenaAllocator(&plain_arenas);
-        PyObjectArenaAllocator keeping = {NULL, take_arena, give_arena};
-        PyObject_SetArenaAllocator(&keeping);
-    }
-    return PyLong_FromSize_t(kept_count * arena_size);
-}
-
 /* ---- The module. */
 
 #ifndef KERNEL_SOURCE /* zlib's crc32 of this file, by setup.py: so that a test can tell a kernel that was not built again */
@@ -1482,7 +1435,6 @@ static PyMethodDef kernel_functions[] = {
     FAST(decode_body),
     FAST(put_run),
     FAST(frames),
-    {"keep_arenas", kernel_keep_arenas, METH_O, NULL},
     {"prepare", kernel_prepare, METH_O, NULL},
     {"requests", kernel_requests, METH_O, NULL},
     FAST(insert_replies),

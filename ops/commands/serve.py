@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SWITCH_S = 0.0002  # Python's own: 0.005, which the loop would wait each time that it wakes while queries run in threads
 GC_ALLOCATIONS, GC_YOUNG_ROUNDS, GC_MIDDLE_ROUNDS = 20_000, 20, 100  # Python's own: 700, 10, 10
-ARENAS_KEPT_BYTES = 96 * 2**20  # two memtables of small documents, which are freed and filled again at every seal
 IN_MEMORY = "memory"  # stands for the directory that a node without a disk does not have
 
 
@@ -97,14 +96,13 @@ def run(config_file: str | None, overrides: dict[str, object], *, memory: bool, 
     """Reads the configuration and serves until told to stop; a refusal to start becomes an exit code."""
     from node.config import load  # late: --help must not pay for the node
     from node.server import serve as serve_node
-    from storage import ConfigError, TwinlogError, keep_arenas
+    from storage import ConfigError, TwinlogError
 
     try:
         config = load(config_file, overrides)
     except ConfigError as error:
         raise Refusal(f"configuration: {error.message}", ExitCode.CONFIG) from error
     calm_collector()
-    keep_arenas(ARENAS_KEPT_BYTES)
     sys.setswitchinterval(SWITCH_S)
     take_descriptors()
     try:
