@@ -12,7 +12,7 @@ The rows are a superset of those that match: whoever asks verifies them. Two way
     blocks    from either end, a block of row numbers at a time, so that "the newest 50" touches as many postings as it needs
 
 Costs, for a vocabulary of 60,000 words: finding the terms 0.1 ms (a word) to 0.5 ms (two common letters), for 440,000 up
-to 1.5 and 8 ms; a block of 65,536 rows 20 to 100 µs and 1 ns for each of its postings, the first one more
+to 1.5 and 8 ms; a block of 262,144 rows about 0.1 ms and 1 ns for each of its postings, the first one more
 for each term (0.1 µs). A TextCandidates belongs to one thread; each walk has its own state.
 """
 
@@ -33,7 +33,7 @@ PLENTY_SHARE = 8  # candidates in more than one row of so many: reading all rows
 SORTED_SHARE = 32  # a union of fewer postings is sorted, a larger one marked in a byte for every row
 SEARCHING_COSTS = 4  # finding a row in postings takes as long as going through so many of them
 BLOCK_ROWS_MIN = 4_096  # the first block of a walk; each is twice the one before, up to what the caller says
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 262_144
 SPARSE_ROWS = 32_768  # up to so many candidates a walk makes them all at once
 NARROWING_MAX = 256  # a part of "all" with so many times the rows of the smallest one is not worth reading
 
@@ -53,8 +53,9 @@ class TextCandidates:
 
     @property
     def rows(self) -> np.ndarray | None:
-        """All candidates (u32, ascending, distinct), or None when they are unknown or may be more than rows_max."""
-        if self._node is None or self.estimate > self._rows_max:
+        """All candidates (u32, ascending, distinct), or None when they are unknown, may be more than rows_max, or several words have to stand in each
+        and they are not few: then most of the work is in vain for whoever wants only some."""
+        if self._node is None or self.estimate > (min(self._rows_max, SPARSE_ROWS) if isinstance(self._node, _All) else self._rows_max):
             return None
         return self._all_rows(self._node)
 
@@ -133,7 +134,7 @@ def _literal_node(text: Text, literal: Literal) -> _Node | None:
             continue  # a letter somewhere in a word: nearly every row
         terms = text.containing(word, at_start=at_start, at_end=at_end, ignore_case=literal.ignore_case)
         nodes.append(_Terms(text, terms))
-    joints = 0 if literal.ignore_case else joints_between([word for word, _, _ in words])
+    joints = 0 if literal.ignore_case or text.joints is None else joints_between([word for word, _, _ in words])
     return _all_of(nodes, joints)
 
 
@@ -211,8 +212,9 @@ class _All:
 
     def _has_joints(self, text: Text, rows: np.ndarray) -> np.ndarray | None:
         """None where they say nothing."""
-        if text.joints is None or not self._joints:
+        if not self._joints:
             return None
+        assert text.joints is not None, "asked of a text that has them"
         return np.logical_and.reduce([text.joints[rows, half] & bits == bits for half, bits in self._joints])
 
     def rows(self, text: Text) -> np.ndarray:
