@@ -16,7 +16,7 @@ Knows no file, no regular expression and no document: it is built from strings (
 named sections (`sections`, `from_sections`). Which terms a pattern needs is fields/candidates.py's; merging is text_merge.py's.
 
 Costs with the kernel (storage/text.c): building 1 to 1.5 µs a text of 15 words; searching all terms for two letters about
-0.15 ms a megabyte of term_blob, for three and more a small part of that, and 0.1 µs a term found; 4 bytes a posting, terms of a vocabulary of 300,000 about 6 MB.
+0.6 ms a megabyte of term_blob, for four about half of that, and 0.1 µs a term found; 4 bytes a posting, terms of a vocabulary of 300,000 about 6 MB.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Text:
 
     @cached_property
     def _blocks(self) -> bytes | None:
-        """Which blocks of a long term_blob hold which letters; an eighth of its size, made by the first search, 3 ms a megabyte."""
+        """Which blocks of a long term_blob hold which letters; an eighth of its size, made by the first search, 2 ms a megabyte."""
         return _blocks(self.term_blob) if len(self.term_blob) >= BLOCKS_FROM_BYTES else None
 
     def _beginning_with(self, literal: bytes, at_end: Edge) -> np.ndarray:

@@ -4,7 +4,7 @@
     code    lowest 0        lowest 3_990                       messages come nearly in the order of their times: a range of an hour
             highest 4_310   highest 8_300                      lies in a few zones, and only those at its edges need a look
 
-Made of a column when a wide range of it is first asked for, 1 ns a row, and only if a few samples say that it is worth it. Rows
+Made of a column when a wide range of it is first asked for, 0.7 ns a row, and only if a few samples say that it is worth it. Rows
 without exactly one plain entry have no code to compare: a column with such rows has no zones.
 """
 

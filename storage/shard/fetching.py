@@ -4,9 +4,9 @@
 
 What a document must contain is bytes: a regular expression that needs "two words" somewhere in a text needs them in the bytes of the
 document, since strings are stored as they are. So most documents that an index of words only guessed at are turned away here, at
-a microsecond each, before an object is made of them.
+one to three microseconds each, before an object is made of them.
 
-With the kernel (storage/fetching.c) a record that is in memory costs about 1 µs; records that are not are asked for together before they are waited
+With the kernel (storage/fetching.c) a record that is in memory costs 1 to 2.5 µs; records that are not are asked for together before they are waited
 for. The pure twin reads one after the other.
 """
 
