@@ -24,6 +24,8 @@ DB, COLLECTION = "drill", "numbers"
 class PairUnderFire:
     """Use as a context manager; `settings` is YAML added to the pair's cluster.yaml."""
 
+    pad = 100  # bytes beside the numbers in every document
+
     def __init__(self, directory: Path, settings: str = "") -> None:
         self.directory = directory
         self.acknowledged: set[int] = set()
@@ -84,7 +86,7 @@ class PairUnderFire:
         while not self._stop.is_set():
             numbers = list(range(number, number + BATCH))
             try:
-                client[DB][COLLECTION].insert_many([{"_id": n, "n": n, "pad": "x" * 100} for n in numbers], ordered=False)
+                client[DB][COLLECTION].insert_many([{"_id": n, "n": n, "pad": "x" * self.pad} for n in numbers], ordered=False)
             except BulkWriteError as error:
                 codes = {row["code"] for row in error.details["writeErrors"]}
                 if codes != {11000}:
